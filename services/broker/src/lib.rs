@@ -1,0 +1,173 @@
+//! Carries publications between nodes and keeps the channels' logs.
+//!
+//! [`Broker`] is the contract; [`MemoryBroker`] fulfils it for one node, [`RedisBroker`] for a fleet. [`AnyBroker`] is
+//! the choice made at start-up, so that a publish costs no virtual call. One conformance suite (`tests/conformance.rs`)
+//! holds both to the same promises.
+//!
+//! A channel with history is a log: dense offsets from 1, an [`Epoch`](fanway_protocol::Epoch) naming the unbroken line,
+//! and a [`Ledger`] of the epochs on it. The log is the truth; what arrives through the [`Sink`] is a doorbell with a
+//! payload, ordered within a channel but lossy. `fanway-hub` turns it into an ordered stream.
+#![forbid(unsafe_code)]
+
+mod any;
+pub mod error;
+pub mod ledger;
+pub mod log;
+pub mod memory;
+pub mod metrics;
+pub mod redis;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanway_protocol::{Channel, Epoch, Position, Publication};
+
+pub use any::AnyBroker;
+pub use error::{BrokerError, Outcome};
+pub use ledger::Ledger;
+pub use log::{History, HistoryQuery, LogView, Retention};
+pub use memory::MemoryBroker;
+pub use metrics::BrokerMetrics;
+pub use redis::RedisBroker;
+
+/// What every engine does. Every wait inside has a deadline: no call hangs because a server does.
+pub trait Broker: Send + Sync + 'static {
+    /// Appends to the channel's log when the channel keeps one, and hands the publication to every subscribed node.
+    ///
+    /// Never repeated by itself once the outcome is unknown: see [`BrokerError::outcome`].
+    fn publish(&self, request: Publish<'_>) -> impl Future<Output = Result<Published, BrokerError>> + Send;
+
+    /// Resolves when this node will see every publication made after this call returned.
+    ///
+    /// A channel stays subscribed over interruptions until [`Broker::unsubscribe`]. Subscribing a subscribed channel is
+    /// answered at once.
+    fn subscribe(&self, channels: &[Channel]) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// Ends a subscription. Does not wait; later events of the channel may still arrive for a moment.
+    fn unsubscribe(&self, channel: &Channel);
+
+    /// One atomic view of the channel's log: current epoch, top, ledger, and the entries after `since`.
+    ///
+    /// `limit` bounds the entries (oldest first); `None` in `since` asks for no entries. A log that does not exist (never
+    /// used, expired, flushed) is `Ok(None)`: see [`Broker::create`]. Reads work while the server refuses writes.
+    fn read(
+        &self,
+        channel: &Channel,
+        since: Option<u64>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Option<LogView>, BrokerError>> + Send;
+
+    /// Creates an empty log so that "before anything" is a position, and returns its top; an existing log is left alone.
+    fn create(&self, channel: &Channel, retention: Retention)
+    -> impl Future<Output = Result<Position, BrokerError>> + Send;
+
+    /// The tops of many logs at once, in the order asked; `None` where there is no log. For the periodic check. With
+    /// `refresh`, also prolongs the life of each log's meta data (an idle channel with subscribers keeps its epoch).
+    fn tops(
+        &self,
+        channels: &[Channel],
+        refresh: bool,
+    ) -> impl Future<Output = Result<Vec<Option<Position>>, BrokerError>> + Send;
+
+    /// A page of the channel's history for a reader, in either direction.
+    fn history(
+        &self,
+        channel: &Channel,
+        query: HistoryQuery,
+    ) -> impl Future<Output = Result<History, BrokerError>> + Send;
+
+    /// How the way to the other nodes is.
+    fn health(&self) -> Health;
+}
+
+/// A publish as the engines take it.
+#[derive(Clone, Debug)]
+pub struct Publish<'a> {
+    /// Where to.
+    pub channel: &'a Channel,
+    /// What.
+    pub publication: Arc<Publication>,
+    /// What the channel keeps. [`Retention::NONE`] for a channel without history: no log, no position.
+    pub retention: Retention,
+    /// Makes a repeated publish harmless.
+    pub idempotency: Option<Idempotency<'a>>,
+}
+
+/// An idempotency key: within its lifetime the same key on the same channel gives the first publish's result.
+#[derive(Clone, Copy, Debug)]
+pub struct Idempotency<'a> {
+    /// 1 to 255 bytes, checked by the caller.
+    pub key: &'a str,
+    /// Fingerprint of the body. The same key with another fingerprint is [`BrokerError::IdempotencyConflict`].
+    pub fingerprint: [u8; 16],
+    /// How long the result is kept.
+    pub ttl: Duration,
+}
+
+/// A publish that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its place in the log; `None` for a channel without history.
+    pub position: Option<Position>,
+    /// Whether this is the stored result of an earlier publish with the same idempotency key.
+    pub duplicate: bool,
+}
+
+/// Where an engine hands over what it hears. Called from the engine's reader: must return at once and never block.
+pub trait Sink: Send + Sync + 'static {
+    /// One batch, in the order heard. The receiver takes all of it.
+    fn on_events(&self, events: Vec<Event>);
+}
+
+/// What an engine hears.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Somebody published.
+    Publication(Delivery),
+    /// A message on this channel could not be read (unknown version, damaged): treat it as missed.
+    Unreadable(Channel),
+    /// The feed broke: on every channel anything may have been missed. Nothing heard before is delivered after this.
+    Interrupted,
+    /// The channel's feed is whole again; what was missed must be read from the log.
+    Restored(Channel),
+}
+
+/// A publication as heard.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Where.
+    pub channel: Channel,
+    /// What.
+    pub publication: Arc<Publication>,
+    /// Its place in the log and the epoch of its predecessor; `None` for a channel without history.
+    pub place: Option<Place>,
+    /// When this node received it (monotonic), for the delivery latency.
+    pub received: Instant,
+}
+
+/// Place of a heard publication: its own position, and the epoch its predecessor in the log belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Its own.
+    pub position: Position,
+    /// Differs from `position.epoch` only on the first publication of an epoch.
+    pub previous_epoch: Epoch,
+}
+
+/// Health of the broker as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Contact has been made at least once since start, self-test passed.
+    pub started: bool,
+    /// Commands are being answered.
+    pub commands: bool,
+    /// An echo published by this node came back through its own subscriber connection recently.
+    pub echo: bool,
+    /// Commands answer but the echo does not return: this node's own fault, it must not be ready.
+    pub deaf: bool,
+    /// Age of the newest echo that returned.
+    pub echo_age: Option<Duration>,
+    /// What is wrong, for people; never secrets.
+    pub detail: Option<String>,
+}

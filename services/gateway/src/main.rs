@@ -1,0 +1,2 @@
+//! The `fanway` binary.
+fn main() {}

@@ -1,0 +1,39 @@
+//! What the hub counts.
+
+const LATENCY: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
+
+fanway_broker::metrics! {
+    /// What the hub counts.
+    pub struct HubMetrics {
+        /// Sessions that are open, by transport.
+        connections: IntGaugeVec["transport"],
+        /// Sessions opened since start, by transport.
+        connections_opened_total: IntCounterVec["transport"],
+        /// Sessions closed since start, by transport and reason.
+        connections_closed_total: IntCounterVec["transport", "reason"],
+        /// Subscriptions of all sessions.
+        subscriptions: IntGauge,
+        /// Channels with at least one subscriber on this node.
+        channels: IntGauge,
+        /// Publications that reached this node's sequencers, by namespace.
+        publications_in_total: IntCounterVec["namespace"],
+        /// Publications handed to sockets, by transport.
+        deliveries_total: IntCounterVec["transport"],
+        /// Seconds from receiving a publication on this node to handing it to a socket, one sample per batch written.
+        delivery_latency_seconds: HistogramVec["transport"] = LATENCY,
+        /// Resumes by outcome: `recovered`, or the reason of the gap.
+        recoveries_total: IntCounterVec["outcome"],
+        /// Gaps announced to a channel's subscribers, by reason.
+        gaps_total: IntCounterVec["reason"],
+        /// Reads of the log to repair a channel.
+        repair_reads_total: IntCounter,
+        /// Slow consumers by what was done: `catch_up`, `closed`.
+        slow_consumers_total: IntCounterVec["action"],
+        /// Bytes held by rings of recent publications.
+        ring_bytes: IntGauge,
+        /// Bytes waiting in outboxes of slow connections.
+        outbox_bytes: IntGauge,
+        /// Refused credentials, by reason.
+        auth_failures_total: IntCounterVec["reason"],
+    }
+}

@@ -1,0 +1,21 @@
+//! Wire and domain types of Fanway: what nodes, clients and back ends say to each other.
+//!
+//! This room knows no sockets, no runtime and no Redis. Everything that arrives from outside is parsed here into types
+//! that cannot be wrong: a [`Channel`] has a legal name, an [`Epoch`] a legal text, a [`Cursor`] a known version.
+#![forbid(unsafe_code)]
+
+pub mod channel;
+pub mod codes;
+pub mod command;
+pub mod cursor;
+pub mod grants;
+pub mod position;
+pub mod publication;
+pub mod reply;
+
+pub use channel::{Channel, ChannelError};
+pub use codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
+pub use cursor::{Cursor, CursorError};
+pub use grants::{Grants, PatternError, Right, Rule};
+pub use position::{Epoch, GapReason, Position};
+pub use publication::{ClientInfo, Publication, Tags};
