@@ -1,1 +1,12 @@
-//! placeholder
+//! The gateway: everything between a socket and the hub. Only room that knows axum and hyper.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod console;
+pub mod health;
+pub mod server;
+pub mod telemetry;
+pub mod transport;

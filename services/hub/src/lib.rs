@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod identity;
+pub mod limits;
 pub mod metrics;
 pub mod namespace;
 
 pub use identity::{AuthFailure, Identity};
+pub use limits::Limits;
 pub use metrics::HubMetrics;
 pub use namespace::{Access, Namespace, Namespaces};

@@ -1,0 +1,3 @@
+//! How clients are connected.
+
+pub mod websocket;
