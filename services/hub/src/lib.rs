@@ -6,8 +6,11 @@ pub mod identity;
 pub mod limits;
 pub mod metrics;
 pub mod namespace;
+pub mod resume;
+pub mod sequencer;
 
 pub use identity::{AuthFailure, Identity};
 pub use limits::Limits;
 pub use metrics::HubMetrics;
 pub use namespace::{Access, Namespace, Namespaces};
+pub use sequencer::{Incoming, Sequencer, Step};

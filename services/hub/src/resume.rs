@@ -1,0 +1,145 @@
+//! Resuming a client: what it is given between its cursor and the point where it joins the channel's stream.
+//!
+//! Pure decisions; the hub carries them out. In the channel's turn it takes the sequencer's head and holds the stream's
+//! steps for this client from there; if [`needs_repair_first`], it repairs the sequencer once and takes the head again;
+//! it reads the log from the cursor and asks [`decide`]. Cursor and head are judged by the *same* view: two views may
+//! show two lines, and joining one to the other would be a silent gap.
+
+use std::ops::Range;
+
+use fanway_broker::LogView;
+use fanway_protocol::{GapReason, Position};
+
+/// How often a resume is begun anew on [`Decision::Retry`] before the client is told of a gap.
+pub const MAX_RETRIES: u32 = 3;
+
+/// How a client at a cursor joins the stream at the head.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// Nothing lies between.
+    CaughtUp,
+    /// Everything between is here: these of the view's `entries`, to be labelled by [`LogView::position_of`].
+    ServeFrom(Range<usize>),
+    /// The node is behind the log or on another line, which says nothing about the client: make the sequencer suspect,
+    /// wait for its repair, and begin anew.
+    Retry,
+    /// What lies between cannot be given. The client goes on at the head.
+    Gap(GapReason),
+}
+
+/// Whether the node should look at the log before it judges this cursor: the client knows a line or an offset that the
+/// node does not, and may well be right.
+pub fn needs_repair_first(cursor: Position, head: Position) -> bool {
+    cursor.epoch != head.epoch || cursor.offset > head.offset
+}
+
+/// Decides by a view of the log read from the cursor's offset. At most `limit` publications are served at once; a view
+/// that was read with a smaller limit and ends before the head counts as [`GapReason::Limit`] too.
+pub fn decide<M>(cursor: Position, head: Position, view: &LogView<M>, limit: usize) -> Decision {
+    if cursor == head {
+        return Decision::CaughtUp;
+    }
+    // Without this the client would be joined to a line that the log has left, or has not reached yet.
+    if !view.on_the_line(head) {
+        return Decision::Retry;
+    }
+    if let Some(reason) = off_the_line(cursor, view) {
+        return Decision::Gap(reason);
+    }
+    if cursor.offset > head.offset {
+        return Decision::Retry;
+    }
+    if cursor.offset == head.offset {
+        return Decision::CaughtUp;
+    }
+    if !view.kept(cursor.offset) {
+        return Decision::Gap(GapReason::Retention);
+    }
+    let begin = view.entries.partition_point(|(offset, _)| *offset <= cursor.offset);
+    let end = view.entries.partition_point(|(offset, _)| *offset <= head.offset);
+    let complete = (end - begin) as u64 == head.offset - cursor.offset;
+    if complete && end - begin <= limit { Decision::ServeFrom(begin..end) } else { Decision::Gap(GapReason::Limit) }
+}
+
+/// Why a position's successors cannot be taken from a view; `None` if they can.
+pub(crate) fn obstacle<M>(position: Position, view: &LogView<M>) -> Option<GapReason> {
+    off_the_line(position, view).or_else(|| (!view.kept(position.offset)).then_some(GapReason::Retention))
+}
+
+fn off_the_line<M>(position: Position, view: &LogView<M>) -> Option<GapReason> {
+    match view.ledger.end_of(position.epoch, view.top.offset) {
+        None => Some(GapReason::UnknownEpoch),
+        Some(end) if position.offset > end => Some(GapReason::Truncated),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use fanway_broker::Ledger;
+    use fanway_protocol::Epoch;
+
+    use super::*;
+
+    fn epoch(n: u64) -> Epoch {
+        Epoch::parse(&format!("{n:020}")).unwrap()
+    }
+
+    fn at(e: u64, offset: u64) -> Position {
+        Position { epoch: epoch(e), offset }
+    }
+
+    /// A log of two epochs: 0 from the start, 1 from offset 4.
+    fn view(top: u64, entries: impl IntoIterator<Item = u64>) -> LogView<u64> {
+        let ledger = Ledger::from_entries(vec![(epoch(0), 1), (epoch(1), 4)]).unwrap();
+        let entries = entries.into_iter().map(|offset| (offset, offset)).collect();
+        LogView { top: at(1, top), ledger, entries }
+    }
+
+    #[test]
+    fn decides_where_a_cursor_joins() {
+        let whole = |since: u64| view(6, since + 1..=6);
+        for (cursor, head, view, expected) in [
+            (at(1, 6), at(1, 6), whole(6), Decision::CaughtUp),
+            (at(0, 2), at(1, 6), whole(2), Decision::ServeFrom(0..4)),
+            (at(0, 0), at(1, 6), whole(0), Decision::ServeFrom(0..6)),
+            // A label newer than the cursor's last publication.
+            (at(1, 2), at(1, 6), whole(2), Decision::ServeFrom(0..4)),
+            // The node is behind the log: only what it has passed on itself.
+            (at(0, 2), at(1, 5), whole(2), Decision::ServeFrom(0..3)),
+            // A view shared with others may begin earlier.
+            (at(0, 3), at(1, 5), whole(1), Decision::ServeFrom(2..4)),
+            (at(1, 6), at(1, 5), whole(6), Decision::Retry),
+            (at(0, 2), at(0, 5), whole(2), Decision::Retry),
+            (at(0, 2), at(9, 2), whole(2), Decision::Retry),
+            (at(0, 4), at(1, 6), whole(4), Decision::Gap(GapReason::Truncated)),
+            (at(1, 7), at(1, 6), whole(7), Decision::Gap(GapReason::Truncated)),
+            (at(9, 2), at(1, 6), whole(2), Decision::Gap(GapReason::UnknownEpoch)),
+            (at(0, 1), at(1, 6), whole(2), Decision::Gap(GapReason::Retention)),
+            (at(0, 1), at(1, 6), view(6, []), Decision::Gap(GapReason::Retention)),
+            // The same point under two labels.
+            (at(1, 3), at(0, 3), whole(3), Decision::CaughtUp),
+        ] {
+            assert_eq!(decide(cursor, head, &view, 10), expected, "{cursor:?} at {head:?}");
+        }
+    }
+
+    #[test]
+    fn serves_all_or_nothing() {
+        let head = at(1, 6);
+        assert_eq!(decide(at(0, 2), head, &view(6, 3..=6), 4), Decision::ServeFrom(0..4));
+        assert_eq!(decide(at(0, 2), head, &view(6, 3..=6), 3), Decision::Gap(GapReason::Limit));
+        assert_eq!(decide(at(0, 2), head, &view(9, 3..=5), 10), Decision::Gap(GapReason::Limit), "cut before the head");
+        assert_eq!(decide(at(0, 2), head, &view(9, 3..=6), 10), Decision::ServeFrom(0..4), "cut at the head");
+    }
+
+    #[test]
+    fn a_cursor_that_knows_more_than_the_node_asks_for_a_repair() {
+        assert!(needs_repair_first(at(1, 6), at(1, 5)));
+        assert!(needs_repair_first(at(0, 3), at(1, 5)));
+        assert!(!needs_repair_first(at(1, 4), at(1, 5)));
+        assert!(!needs_repair_first(at(1, 5), at(1, 5)));
+    }
+}

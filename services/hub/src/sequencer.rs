@@ -1,0 +1,415 @@
+//! Turns a channel's lossy feed into an ordered stream: each step either is the true successor of the step before or
+//! says that there is a gap.
+//!
+//! The log is the truth, the feed a doorbell with a payload. What follows the head by epoch and offset is passed on at
+//! once; on anything else the log is read once for all subscribers of this node, and live publications are held until it
+//! answered. A position names one publication with its whole past (see [`fanway_broker::ledger`]), so comparing positions
+//! is enough to know that two lines agree.
+//!
+//! Sans-I/O: no clock, no lock, no task. The owner calls it in the channel's turn and keeps *one* read of the log under
+//! way at a time: while [`Sequencer::needs_read`], it sends a read of [`Sequencer::since`], says so by
+//! [`Sequencer::asked`], and ends it with [`Sequencer::read`] or [`Sequencer::unanswered`]. The same code runs in
+//! production, in the property tests and in the model checker, hence plain data.
+
+use std::collections::VecDeque;
+
+use fanway_broker::{LogView, Place};
+use fanway_protocol::{GapReason, Position};
+
+use crate::resume;
+
+/// A publication as the feed brought it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Incoming<M> {
+    /// Its place in the log.
+    pub place: Place,
+    /// What was published.
+    pub publication: M,
+}
+
+/// One step of the ordered stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step<M> {
+    /// The successor of the position before.
+    Emit {
+        /// Where the stream stands after it.
+        position: Position,
+        /// The position before was in another epoch: readers that keep an epoch must learn the new one now.
+        first_of_epoch: bool,
+        /// What was published.
+        publication: M,
+    },
+    /// The successors cannot be given.
+    Gap {
+        /// Why.
+        reason: GapReason,
+        /// Where the stream goes on: its next step is the successor of this position.
+        position: Position,
+    },
+}
+
+/// How much the sequencer trusts its feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// There is no feed: a read now could be followed by a loss that nothing would show.
+    Down,
+    /// There is a feed, but publications may be missing between the head and it.
+    Need,
+    /// The feed continues at the head.
+    Live,
+}
+
+/// The order of one channel on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sequencer<M> {
+    /// How much the feed is trusted.
+    phase: Phase,
+    /// The last position passed on; `None` until the first read. Its epoch is always the one its publication was written
+    /// in, so that it stays comparable on every line that has the publication.
+    head: Option<Position>,
+    /// Heard while in need, in order: what was published after the read saw the log. At most `hold_limit`.
+    held: VecDeque<Incoming<M>>,
+    /// The most publications to hold. Beyond it they are dropped and read from the log instead.
+    hold_limit: usize,
+    /// A read was sent and has not ended.
+    reading: bool,
+    /// Something was missed after that read was sent, so its answer may lack it.
+    overtaken: bool,
+}
+
+impl<M> Sequencer<M> {
+    /// A channel without a feed and without a head.
+    pub fn new(hold_limit: usize) -> Self {
+        Self { phase: Phase::Down, head: None, held: VecDeque::new(), hold_limit, reading: false, overtaken: false }
+    }
+
+    /// The feed broke. What it brought before is forgotten: the log has it.
+    pub fn interrupted(&mut self) {
+        self.phase = Phase::Down;
+        self.held = VecDeque::new();
+    }
+
+    /// The feed is confirmed: everything published from now on will be heard. What came before must be read.
+    pub fn restored(&mut self) {
+        self.phase = Phase::Need;
+        self.overtaken = self.reading;
+    }
+
+    /// Something may have been missed: a publication could not be read or taken, or a client knows more than this node.
+    pub fn suspect(&mut self) {
+        match self.phase {
+            Phase::Down => {}
+            Phase::Need => self.overtaken = self.reading,
+            Phase::Live => self.phase = Phase::Need,
+        }
+    }
+
+    /// The periodic comparison with the log's top, `None` if there is no log. It alone finds the loss of the last
+    /// publication before silence. The epoch counts as much as the offset: a log that was lost and refilled to the same
+    /// offset differs in nothing else.
+    pub fn check(&mut self, top: Option<Position>) {
+        if self.phase == Phase::Live && top != self.head {
+            self.phase = Phase::Need;
+        }
+    }
+
+    /// The feed brought a publication.
+    pub fn live(&mut self, incoming: Incoming<M>, out: &mut Vec<Step<M>>) {
+        match self.phase {
+            // Heard before the feed was confirmed; the read that follows the confirmation has it.
+            Phase::Down => {}
+            Phase::Need if self.held.len() < self.hold_limit => self.held.push_back(incoming),
+            Phase::Need => self.overtaken = self.reading,
+            Phase::Live => {
+                if !self.follow(incoming, out) {
+                    self.phase = Phase::Need;
+                }
+            }
+        }
+    }
+
+    /// What to ask the log for: the entries after this offset, `None` for the top alone.
+    pub fn since(&self) -> Option<u64> {
+        self.head.map(|head| head.offset)
+    }
+
+    /// Whether a read should be sent now.
+    pub fn needs_read(&self) -> bool {
+        self.phase == Phase::Need && !self.reading
+    }
+
+    /// A read of [`Sequencer::since`] was sent.
+    pub fn asked(&mut self) {
+        self.reading = true;
+        self.overtaken = false;
+    }
+
+    /// The read ended without an answer.
+    pub fn unanswered(&mut self) {
+        self.reading = false;
+    }
+
+    /// Whether the stream continues at the head; only then may a client be attached there.
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// The last position passed on.
+    pub fn head(&self) -> Option<Position> {
+        self.head
+    }
+
+    /// Passes a publication on if it is the head's successor. False if it shows that something is missing, or that the
+    /// log is on another line; the log has it then.
+    fn follow(&mut self, incoming: Incoming<M>, out: &mut Vec<Step<M>>) -> bool {
+        let Incoming { place: Place { position, previous_epoch }, publication } = incoming;
+        let Some(head) = self.head else { return false };
+        if position.epoch == head.epoch && position.offset <= head.offset {
+            return true; // Known: within an epoch an offset names one publication.
+        }
+        // The first publication of an epoch is known by its predecessor's: no read at a change of epoch.
+        let same_line = position.epoch == head.epoch || previous_epoch == head.epoch;
+        let next = same_line && position.offset == head.offset + 1;
+        if next {
+            self.emit(position, publication, out);
+        }
+        next
+    }
+
+    fn emit(&mut self, position: Position, publication: M, out: &mut Vec<Step<M>>) {
+        let first_of_epoch = self.head.is_some_and(|head| head.epoch != position.epoch);
+        self.head = Some(position);
+        out.push(Step::Emit { position, first_of_epoch, publication });
+    }
+}
+
+impl<M: Clone> Sequencer<M> {
+    /// The log's answer to a read of [`Sequencer::since`] with a limit of at least one. Returns whether another read is
+    /// needed: the limit cut the view, or something was missed after the read was sent.
+    ///
+    /// An answer that arrives without a feed is worthless (see [`Phase::Down`]) and ignored.
+    pub fn read(&mut self, view: &LogView<M>, out: &mut Vec<Step<M>>) -> bool {
+        self.reading = false;
+        if self.phase != Phase::Need {
+            return false;
+        }
+        if !self.catch_up(view, out) {
+            return true; // Cut by the limit. The next view tells anew whether the point reached is on the line.
+        }
+        let mut whole = !self.overtaken;
+        for incoming in std::mem::take(&mut self.held) {
+            whole &= self.follow(incoming, out);
+        }
+        if whole {
+            self.phase = Phase::Live;
+        }
+        !whole
+    }
+
+    /// Brings the head to the view's top, by its entries or by a gap. False if the entries end before the top.
+    fn catch_up(&mut self, view: &LogView<M>, out: &mut Vec<Step<M>>) -> bool {
+        let Some(head) = self.head else {
+            self.head = Some(view.top);
+            return true;
+        };
+        if let Some(reason) = resume::obstacle(head, view) {
+            return self.reset(reason, view.top, out);
+        }
+        let mut reached = head.offset;
+        for (offset, publication) in view.entries.iter().filter(|(offset, _)| *offset > head.offset) {
+            if *offset != reached + 1 {
+                return self.reset(GapReason::Retention, view.top, out); // Somebody deleted within the log.
+            }
+            reached = *offset;
+            self.emit(view.position_of(reached), publication.clone(), out);
+        }
+        reached == view.top.offset
+    }
+
+    fn reset(&mut self, reason: GapReason, position: Position, out: &mut Vec<Step<M>>) -> bool {
+        self.head = Some(position);
+        out.push(Step::Gap { reason, position });
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use fanway_broker::Ledger;
+    use fanway_protocol::Epoch;
+
+    use super::*;
+
+    fn epoch(n: u64) -> Epoch {
+        Epoch::parse(&format!("{n:020}")).unwrap()
+    }
+
+    fn at(e: u64, offset: u64) -> Position {
+        Position { epoch: epoch(e), offset }
+    }
+
+    fn heard(e: u64, offset: u64, previous: u64) -> Incoming<u64> {
+        Incoming { place: Place { position: at(e, offset), previous_epoch: epoch(previous) }, publication: offset }
+    }
+
+    fn view(ledger: &[(u64, u64)], top: u64, entries: impl IntoIterator<Item = u64>) -> LogView<u64> {
+        let ledger = Ledger::from_entries(ledger.iter().map(|(e, first)| (epoch(*e), *first)).collect()).unwrap();
+        let top = Position { epoch: ledger.current(), offset: top };
+        LogView { top, ledger, entries: entries.into_iter().map(|offset| (offset, offset)).collect() }
+    }
+
+    fn emit(e: u64, offset: u64, first_of_epoch: bool) -> Step<u64> {
+        Step::Emit { position: at(e, offset), first_of_epoch, publication: offset }
+    }
+
+    fn gap(reason: GapReason, e: u64, offset: u64) -> Step<u64> {
+        Step::Gap { reason, position: at(e, offset) }
+    }
+
+    /// A sequencer that is live at a position.
+    fn live_at(e: u64, offset: u64) -> Sequencer<u64> {
+        let mut sequencer = Sequencer::new(2);
+        sequencer.restored();
+        assert!(!sequencer.read(&view(&[(e, 1)], offset, []), &mut Vec::new()));
+        assert_eq!((sequencer.is_live(), sequencer.head()), (true, Some(at(e, offset))));
+        sequencer
+    }
+
+    fn steps(act: impl FnOnce(&mut Vec<Step<u64>>)) -> Vec<Step<u64>> {
+        let mut out = Vec::new();
+        act(&mut out);
+        out
+    }
+
+    #[test]
+    fn passes_on_successors_and_drops_duplicates() {
+        let mut sequencer = live_at(0, 3);
+        assert_eq!(steps(|out| sequencer.live(heard(0, 4, 0), out)), [emit(0, 4, false)]);
+        assert_eq!(steps(|out| sequencer.live(heard(0, 2, 0), out)), []);
+        assert!(sequencer.is_live());
+    }
+
+    #[test]
+    fn the_first_publication_of_an_epoch_needs_no_read() {
+        let mut sequencer = live_at(0, 3);
+        assert_eq!(steps(|out| sequencer.live(heard(1, 4, 0), out)), [emit(1, 4, true)]);
+        assert_eq!(steps(|out| sequencer.live(heard(1, 5, 1), out)), [emit(1, 5, false)]);
+    }
+
+    #[test]
+    fn anything_else_needs_a_read() {
+        for other in [heard(0, 5, 0), heard(1, 3, 0), heard(1, 5, 0), heard(2, 4, 1)] {
+            let mut sequencer = live_at(0, 3);
+            assert_eq!(steps(|out| sequencer.live(other.clone(), out)), [], "{other:?}");
+            assert!(sequencer.needs_read() && sequencer.since() == Some(3), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_repair_spans_epochs_and_takes_the_held_ones_after_it() {
+        let mut sequencer = live_at(0, 3);
+        let out = steps(|out| {
+            sequencer.live(heard(1, 6, 1), out);
+            sequencer.asked();
+            sequencer.live(heard(1, 7, 1), out);
+            assert!(!sequencer.read(&view(&[(0, 1), (1, 5)], 6, 4..=6), out));
+        });
+        assert_eq!(out, [emit(0, 4, false), emit(1, 5, true), emit(1, 6, false), emit(1, 7, false)]);
+    }
+
+    #[test]
+    fn what_the_log_cannot_give_is_a_gap_with_its_reason() {
+        for (view, expected) in [
+            (view(&[(7, 1)], 4, [4]), gap(GapReason::UnknownEpoch, 7, 4)),
+            (view(&[(0, 1), (1, 3)], 4, [4]), gap(GapReason::Truncated, 1, 4)),
+            (view(&[(0, 1)], 2, []), gap(GapReason::Truncated, 0, 2)),
+            (view(&[(0, 1)], 6, [5, 6]), gap(GapReason::Retention, 0, 6)),
+            (view(&[(0, 1)], 6, []), gap(GapReason::Retention, 0, 6)),
+        ] {
+            let mut sequencer = live_at(0, 3);
+            sequencer.suspect();
+            assert_eq!(steps(|out| assert!(!sequencer.read(&view, out))), [expected]);
+            assert_eq!(sequencer.head(), Some(view.top));
+        }
+    }
+
+    #[test]
+    fn a_hole_in_the_log_is_a_gap() {
+        let mut sequencer = live_at(0, 3);
+        sequencer.suspect();
+        let out = steps(|out| assert!(!sequencer.read(&view(&[(0, 1)], 6, [4, 6]), out)));
+        assert_eq!(out, [emit(0, 4, false), gap(GapReason::Retention, 0, 6)]);
+    }
+
+    #[test]
+    fn a_view_cut_by_its_limit_is_followed_by_another_read() {
+        let mut sequencer = live_at(0, 3);
+        sequencer.suspect();
+        let out = steps(|out| assert!(sequencer.read(&view(&[(0, 1), (1, 5)], 7, 4..=5), out)));
+        assert_eq!(out, [emit(0, 4, false), emit(1, 5, true)]);
+        assert_eq!((sequencer.needs_read(), sequencer.since()), (true, Some(5)));
+        // In between the tail was lost: the point reached is no longer on the line.
+        let out = steps(|out| assert!(!sequencer.read(&view(&[(0, 1), (2, 5)], 6, [6]), out)));
+        assert_eq!(out, [gap(GapReason::UnknownEpoch, 2, 6)]);
+    }
+
+    #[test]
+    fn what_is_missed_during_a_read_repeats_it() {
+        type Miss = fn(&mut Sequencer<u64>, &mut Vec<Step<u64>>);
+        let misses: [(&str, Miss); 3] = [
+            ("suspect", |sequencer, _| sequencer.suspect()),
+            ("a new feed", |sequencer, _| {
+                sequencer.interrupted();
+                sequencer.restored();
+            }),
+            ("overflow", |sequencer, out| (4..=6).for_each(|offset| sequencer.live(heard(0, offset, 0), out))),
+        ];
+        for (name, miss) in misses {
+            let mut sequencer = live_at(0, 3);
+            sequencer.suspect();
+            sequencer.asked();
+            assert!(!sequencer.needs_read(), "{name}: one read at a time");
+            let out = steps(|out| {
+                miss(&mut sequencer, out);
+                assert!(sequencer.read(&view(&[(0, 1)], 3, []), out), "{name}");
+            });
+            assert!(sequencer.needs_read() && !sequencer.is_live(), "{name}: {out:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_feed_nothing_is_passed_on() {
+        let mut sequencer = live_at(0, 3);
+        sequencer.suspect();
+        sequencer.asked();
+        sequencer.interrupted();
+        let out = steps(|out| {
+            sequencer.live(heard(0, 4, 0), out);
+            sequencer.suspect();
+            sequencer.check(None);
+            assert!(!sequencer.read(&view(&[(0, 1)], 4, [4]), out));
+        });
+        assert_eq!(out, []);
+        assert!(!sequencer.needs_read() && !sequencer.is_live());
+    }
+
+    #[test]
+    fn the_periodic_check_compares_epoch_and_offset() {
+        for (top, need) in [(Some(at(0, 3)), false), (Some(at(0, 4)), true), (Some(at(1, 3)), true), (None, true)] {
+            let mut sequencer = live_at(0, 3);
+            sequencer.check(top);
+            assert_eq!(sequencer.needs_read(), need, "{top:?}");
+        }
+    }
+
+    #[test]
+    fn an_unanswered_read_is_due_again() {
+        let mut sequencer = live_at(0, 3);
+        sequencer.suspect();
+        sequencer.asked();
+        sequencer.unanswered();
+        assert!(sequencer.needs_read());
+    }
+}
