@@ -1,6 +1,11 @@
 //! The engine chosen at start-up.
-use crate::{Broker, BrokerError, Health, History, HistoryQuery, LogView, MemoryBroker, Publish, Published, RedisBroker, Retention};
+
 use fanway_protocol::{Channel, Position};
+
+use crate::{
+    Broker, BrokerError, Health, History, HistoryQuery, LogView, MemoryBroker, Publish, Published, RedisBroker,
+    Retention,
+};
 
 /// One of the engines.
 pub enum AnyBroker {
@@ -10,13 +15,46 @@ pub enum AnyBroker {
     Redis(RedisBroker),
 }
 
+/// Calls the same method of whichever engine it is.
+macro_rules! dispatch {
+    ($any:expr, $engine:ident => $call:expr) => {
+        match $any {
+            AnyBroker::Memory($engine) => $call,
+            AnyBroker::Redis($engine) => $call,
+        }
+    };
+}
+
 impl Broker for AnyBroker {
-    async fn publish(&self, _request: Publish<'_>) -> Result<Published, BrokerError> { unimplemented!() }
-    async fn subscribe(&self, _channels: &[Channel]) -> Result<(), BrokerError> { unimplemented!() }
-    fn unsubscribe(&self, _channel: &Channel) {}
-    async fn read(&self, _channel: &Channel, _since: Option<u64>, _limit: usize) -> Result<Option<LogView>, BrokerError> { unimplemented!() }
-    async fn create(&self, _channel: &Channel, _retention: Retention) -> Result<Position, BrokerError> { unimplemented!() }
-    async fn tops(&self, _channels: &[Channel], _refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> { unimplemented!() }
-    async fn history(&self, _channel: &Channel, _query: HistoryQuery) -> Result<History, BrokerError> { unimplemented!() }
-    fn health(&self) -> Health { unimplemented!() }
+    async fn publish(&self, request: Publish<'_>) -> Result<Published, BrokerError> {
+        dispatch!(self, engine => engine.publish(request).await)
+    }
+
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        dispatch!(self, engine => engine.subscribe(channels).await)
+    }
+
+    fn unsubscribe(&self, channel: &Channel) {
+        dispatch!(self, engine => engine.unsubscribe(channel));
+    }
+
+    async fn read(&self, channel: &Channel, since: Option<u64>, limit: usize) -> Result<Option<LogView>, BrokerError> {
+        dispatch!(self, engine => engine.read(channel, since, limit).await)
+    }
+
+    async fn create(&self, channel: &Channel, retention: Retention) -> Result<Position, BrokerError> {
+        dispatch!(self, engine => engine.create(channel, retention).await)
+    }
+
+    async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
+        dispatch!(self, engine => engine.tops(channels, refresh).await)
+    }
+
+    async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
+        dispatch!(self, engine => engine.history(channel, query).await)
+    }
+
+    fn health(&self) -> Health {
+        dispatch!(self, engine => engine.health())
+    }
 }

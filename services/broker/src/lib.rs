@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod any;
+mod epochs;
 pub mod error;
 pub mod ledger;
 pub mod log;
@@ -59,8 +60,11 @@ pub trait Broker: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<LogView>, BrokerError>> + Send;
 
     /// Creates an empty log so that "before anything" is a position, and returns its top; an existing log is left alone.
-    fn create(&self, channel: &Channel, retention: Retention)
-    -> impl Future<Output = Result<Position, BrokerError>> + Send;
+    fn create(
+        &self,
+        channel: &Channel,
+        retention: Retention,
+    ) -> impl Future<Output = Result<Position, BrokerError>> + Send;
 
     /// The tops of many logs at once, in the order asked; `None` where there is no log. For the periodic check. With
     /// `refresh`, also prolongs the life of each log's meta data (an idle channel with subscribers keeps its epoch).

@@ -26,6 +26,12 @@ impl Retention {
     pub fn keeps_log(&self) -> bool {
         self.count > 0
     }
+
+    /// How long epoch and offset live. Never shorter than the entries: a new line must not begin over kept entries of
+    /// the old one.
+    pub fn meta_life(&self) -> Duration {
+        self.meta_ttl.max(self.ttl)
+    }
 }
 
 /// One atomic view of a log, generic over the payload so that the model checker can use small ones.
@@ -77,4 +83,3 @@ pub struct History {
     /// `since` was given and lies on the current line. Without `since`: true.
     pub since_valid: bool,
 }
-

@@ -80,10 +80,10 @@ mod tests {
     use super::*;
 
     fn position() -> impl Strategy<Value = Option<Position>> {
-        proptest::option::of(("[A-Za-z0-9_-]{20}", any::<u64>()).prop_map(|(epoch, offset)| Position {
-            epoch: Epoch::parse(&epoch).unwrap(),
-            offset,
-        }))
+        proptest::option::of(
+            ("[A-Za-z0-9_-]{20}", any::<u64>())
+                .prop_map(|(epoch, offset)| Position { epoch: Epoch::parse(&epoch).unwrap(), offset }),
+        )
     }
 
     proptest! {

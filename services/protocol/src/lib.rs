@@ -8,6 +8,7 @@ pub mod channel;
 pub mod codes;
 pub mod command;
 pub mod cursor;
+pub mod envelope;
 pub mod grants;
 pub mod position;
 pub mod publication;

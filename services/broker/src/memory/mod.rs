@@ -1,0 +1,146 @@
+//! The engine for one node: logs in this process's memory.
+//!
+//! It keeps the promises of the fleet's engine, except that nothing outlives the process: a restarted node begins new
+//! epochs, which its clients see as honest gaps. The feed never breaks, so `Interrupted` and `Restored` never occur.
+//!
+//! Concurrency: channels are spread over shards, each behind its own lock. A publish appends and hands over to the sink
+//! under that lock, so that the order of a channel's events is the order of its offsets. The sink must therefore not
+//! call back into the broker; it only takes events over.
+//!
+//! Memory: what is past its time is never shown, and is freed by later calls: each one looks at a few of the shard's due
+//! entries, more than it can add. No task runs.
+
+mod shard;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use fanway_protocol::{Channel, Position};
+
+use self::shard::Shard;
+use crate::{
+    Broker, BrokerError, Delivery, Event, Health, History, HistoryQuery, LogView, Publish, Published, Retention, Sink,
+    epochs,
+};
+
+/// A power of two well above the number of cores of a node that runs alone.
+const SHARDS: usize = 16;
+
+/// Logs in this process's memory.
+pub struct MemoryBroker {
+    /// Takes what is published on subscribed channels.
+    sink: Arc<dyn Sink>,
+    /// The channels, by hash.
+    shards: Vec<Mutex<Shard>>,
+    /// Chooses the shard.
+    hasher: RandomState,
+    /// This process's reign: the last 12 characters of each epoch made here.
+    reign: String,
+}
+
+impl MemoryBroker {
+    /// An empty broker that hands what is published to `sink`.
+    pub fn new(sink: Arc<dyn Sink>) -> Self {
+        Self {
+            sink,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            reign: epochs::random_text(12),
+        }
+    }
+
+    /// The channel's shard, swept a little.
+    ///
+    /// A poisoned lock is taken as it is: each change of a shard is complete before anything that could panic.
+    fn shard(&self, channel: &Channel, now: Instant) -> MutexGuard<'_, Shard> {
+        let at = self.hasher.hash_one(channel) as usize % SHARDS;
+        let mut shard = self.shards[at].lock().unwrap_or_else(PoisonError::into_inner);
+        shard.sweep(now);
+        shard
+    }
+
+    fn publish_now(&self, request: &Publish<'_>) -> Result<Published, BrokerError> {
+        let now = Instant::now();
+        let mut shard = self.shard(request.channel, now);
+        if let Some(idempotency) = &request.idempotency
+            && let Some(position) = shard.earlier(request.channel, idempotency, now)?
+        {
+            return Ok(Published { position, duplicate: true });
+        }
+        let place = if request.retention.keeps_log() {
+            let epoch = || epochs::random(&self.reign);
+            Some(shard.append(request.channel, request.publication.clone(), request.retention, now, epoch))
+        } else {
+            None
+        };
+        let position = place.map(|place| place.position);
+        if let Some(idempotency) = &request.idempotency {
+            shard.remember(request.channel, idempotency, position, now);
+        }
+        if shard.is_subscribed(request.channel) {
+            self.sink.on_events(vec![Event::Publication(Delivery {
+                channel: request.channel.clone(),
+                publication: request.publication.clone(),
+                place,
+                received: now,
+            })]);
+        }
+        Ok(Published { position, duplicate: false })
+    }
+}
+
+impl Broker for MemoryBroker {
+    async fn publish(&self, request: Publish<'_>) -> Result<Published, BrokerError> {
+        self.publish_now(&request)
+    }
+
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        let now = Instant::now();
+        for channel in channels {
+            self.shard(channel, now).subscribe(channel);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&self, channel: &Channel) {
+        self.shard(channel, Instant::now()).unsubscribe(channel);
+    }
+
+    async fn read(&self, channel: &Channel, since: Option<u64>, limit: usize) -> Result<Option<LogView>, BrokerError> {
+        let now = Instant::now();
+        Ok(self.shard(channel, now).log(channel, now).map(|log| log.view(since, limit)))
+    }
+
+    async fn create(&self, channel: &Channel, retention: Retention) -> Result<Position, BrokerError> {
+        let now = Instant::now();
+        let mut shard = self.shard(channel, now);
+        Ok(shard.log_or_new(channel, retention, now, || epochs::random(&self.reign)).top())
+    }
+
+    async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
+        let now = Instant::now();
+        let top = |channel| {
+            let mut shard = self.shard(channel, now);
+            let log = shard.log(channel, now)?;
+            if refresh {
+                log.refresh(now);
+            }
+            Some(log.top())
+        };
+        Ok(channels.iter().map(top).collect())
+    }
+
+    async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
+        let now = Instant::now();
+        let mut shard = self.shard(channel, now);
+        Ok(match shard.log(channel, now) {
+            Some(log) => log.history(query),
+            None => History { publications: Vec::new(), top: None, since_valid: query.since.is_none() },
+        })
+    }
+
+    fn health(&self) -> Health {
+        Health { started: true, commands: true, echo: true, deaf: false, echo_age: None, detail: None }
+    }
+}

@@ -1,0 +1,360 @@
+//! A share of the channels: their logs, idempotency keys and subscriptions, and what is due to be freed.
+
+use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanway_protocol::{Channel, Epoch, Position, Publication};
+
+use crate::{BrokerError, History, HistoryQuery, Idempotency, Ledger, LogView, Place, Retention};
+
+/// Due things looked at in one call. A call adds at most three, so that a shard in use shrinks to what is alive.
+const SWEEP: usize = 4;
+
+/// Channels that share a lock.
+#[derive(Default)]
+pub(super) struct Shard {
+    /// Logs, some perhaps past their time.
+    logs: HashMap<Channel, Log>,
+    /// Results of publishes with an idempotency key, some perhaps past their time.
+    results: HashMap<Channel, HashMap<Box<str>, Stored>>,
+    /// Channels whose publications go to the sink.
+    subscribed: HashSet<Channel>,
+    /// When to look at what. Each log, each log's kept entries and each stored result are in it once, perhaps early.
+    due: BinaryHeap<Due>,
+}
+
+/// The stored result of a publish.
+struct Stored {
+    fingerprint: [u8; 16],
+    position: Option<Position>,
+    expires: Instant,
+}
+
+/// Something to look at when its time has come. Ordered so that the earliest is the heap's greatest.
+#[derive(PartialEq, Eq)]
+struct Due {
+    at: Instant,
+    what: What,
+}
+
+#[derive(PartialEq, Eq)]
+enum What {
+    /// A log's entries.
+    Entries(Channel),
+    /// A whole log.
+    Log(Channel),
+    /// A stored result.
+    Result(Channel, Box<str>),
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Shard {
+    /// The channel's log, if there is one and it has not expired.
+    pub(super) fn log(&mut self, channel: &Channel, now: Instant) -> Option<&mut Log> {
+        let log = self.logs.get_mut(channel)?;
+        if log.meta_expires <= now {
+            return None;
+        }
+        log.forget_old_entries(now);
+        Some(log)
+    }
+
+    /// The channel's log; an empty one in a new epoch if there is none.
+    pub(super) fn log_or_new(
+        &mut self,
+        channel: &Channel,
+        retention: Retention,
+        now: Instant,
+        epoch: impl FnOnce() -> Epoch,
+    ) -> &mut Log {
+        let due = &mut self.due;
+        let new = || Log {
+            epoch: epoch(),
+            top: 0,
+            entries: VecDeque::new(),
+            entries_expire: now,
+            entries_due: false,
+            meta_life: retention.meta_life(),
+            meta_expires: later(now, retention.meta_life()),
+        };
+        match self.logs.entry(channel.clone()) {
+            Entry::Occupied(entry) => {
+                let log = entry.into_mut();
+                if log.meta_expires <= now {
+                    *log = Log { entries_due: log.entries_due, ..new() };
+                }
+                log.forget_old_entries(now);
+                log
+            }
+            Entry::Vacant(entry) => {
+                let log = entry.insert(new());
+                due.push(Due { at: log.meta_expires, what: What::Log(channel.clone()) });
+                log
+            }
+        }
+    }
+
+    /// Appends to the channel's log, which begins with this publication if there is none.
+    pub(super) fn append(
+        &mut self,
+        channel: &Channel,
+        publication: Arc<Publication>,
+        retention: Retention,
+        now: Instant,
+        epoch: impl FnOnce() -> Epoch,
+    ) -> Place {
+        let log = self.log_or_new(channel, retention, now, epoch);
+        let place = log.append(publication, retention, now);
+        if !std::mem::replace(&mut log.entries_due, true) {
+            let at = log.entries_expire;
+            self.due.push(Due { at, what: What::Entries(channel.clone()) });
+        }
+        place
+    }
+
+    /// The result of an earlier publish with this key: `None` if there is none, an error if its body was another.
+    #[allow(clippy::option_option, reason = "outer: was there one; inner: its position, if the channel keeps a log")]
+    pub(super) fn earlier(
+        &self,
+        channel: &Channel,
+        idempotency: &Idempotency<'_>,
+        now: Instant,
+    ) -> Result<Option<Option<Position>>, BrokerError> {
+        let stored = self.results.get(channel).and_then(|of_channel| of_channel.get(idempotency.key));
+        match stored.filter(|stored| stored.expires > now) {
+            Some(stored) if stored.fingerprint == idempotency.fingerprint => Ok(Some(stored.position)),
+            Some(_) => Err(BrokerError::IdempotencyConflict),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps the result of a publish under its key.
+    pub(super) fn remember(
+        &mut self,
+        channel: &Channel,
+        idempotency: &Idempotency<'_>,
+        position: Option<Position>,
+        now: Instant,
+    ) {
+        let key: Box<str> = Box::from(idempotency.key);
+        let expires = later(now, idempotency.ttl);
+        let stored = Stored { fingerprint: idempotency.fingerprint, position, expires };
+        if self.results.entry(channel.clone()).or_default().insert(key.clone(), stored).is_none() {
+            self.due.push(Due { at: expires, what: What::Result(channel.clone(), key) });
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, channel: &Channel) {
+        self.subscribed.insert(channel.clone());
+    }
+
+    pub(super) fn unsubscribe(&mut self, channel: &Channel) {
+        self.subscribed.remove(channel);
+    }
+
+    pub(super) fn is_subscribed(&self, channel: &Channel) -> bool {
+        self.subscribed.contains(channel)
+    }
+
+    /// Frees a few of the things past their time; what lives longer than thought is looked at again later.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        for _ in 0..SWEEP {
+            let Some(due) = self.due.peek().is_some_and(|due| due.at <= now).then(|| self.due.pop()).flatten() else {
+                return;
+            };
+            let again = match &due.what {
+                What::Entries(channel) => self.sweep_entries(channel, now),
+                What::Log(channel) => self.sweep_log(channel, now),
+                What::Result(channel, key) => self.sweep_result(channel, key, now),
+            };
+            if let Some(at) = again {
+                self.due.push(Due { at, what: due.what });
+            }
+        }
+    }
+
+    /// When to look at the log's entries again; `None` when they are gone.
+    fn sweep_entries(&mut self, channel: &Channel, now: Instant) -> Option<Instant> {
+        let log = self.logs.get_mut(channel)?;
+        log.forget_old_entries(now);
+        log.entries_due = !log.entries.is_empty();
+        log.entries_due.then_some(log.entries_expire)
+    }
+
+    /// When to look at the log again; `None` when it is gone.
+    fn sweep_log(&mut self, channel: &Channel, now: Instant) -> Option<Instant> {
+        let expires = self.logs.get(channel)?.meta_expires;
+        if expires > now {
+            return Some(expires);
+        }
+        self.logs.remove(channel);
+        None
+    }
+
+    /// When to look at the stored result again; `None` when it is gone.
+    fn sweep_result(&mut self, channel: &Channel, key: &str, now: Instant) -> Option<Instant> {
+        let of_channel = self.results.get_mut(channel)?;
+        let expires = of_channel.get(key)?.expires;
+        if expires > now {
+            return Some(expires);
+        }
+        of_channel.remove(key);
+        if of_channel.is_empty() {
+            self.results.remove(channel);
+        }
+        None
+    }
+}
+
+/// One channel's log.
+pub(super) struct Log {
+    /// The line. It changes only with the whole log: a process has one reign.
+    epoch: Epoch,
+    /// The newest offset.
+    top: u64,
+    /// The newest publications with their offsets, dense, oldest first.
+    entries: VecDeque<(u64, Arc<Publication>)>,
+    /// When the entries go unless something is published before.
+    entries_expire: Instant,
+    /// Whether the entries are in [`Shard::due`].
+    entries_due: bool,
+    /// How long epoch and top live after the last publish or refresh.
+    meta_life: Duration,
+    /// When epoch and top go.
+    meta_expires: Instant,
+}
+
+impl Log {
+    pub(super) fn top(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.top }
+    }
+
+    fn append(&mut self, publication: Arc<Publication>, retention: Retention, now: Instant) -> Place {
+        self.top += 1;
+        self.entries.push_back((self.top, publication));
+        let surplus = self.entries.len().saturating_sub(retention.count as usize);
+        self.entries.drain(..surplus);
+        self.entries_expire = later(now, retention.ttl);
+        self.meta_life = retention.meta_life();
+        self.refresh(now);
+        Place { position: self.top(), previous_epoch: self.epoch }
+    }
+
+    /// Prolongs the life of epoch and top.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        self.meta_expires = later(now, self.meta_life);
+    }
+
+    fn forget_old_entries(&mut self, now: Instant) {
+        if self.entries_expire <= now && !self.entries.is_empty() {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger::new(self.epoch)
+    }
+
+    /// Where in `entries` the first entry after `offset` stands.
+    fn after(&self, offset: u64) -> usize {
+        self.entries.partition_point(|(entry, _)| *entry <= offset)
+    }
+
+    pub(super) fn view(&self, since: Option<u64>, limit: usize) -> LogView {
+        let entries = match since {
+            Some(offset) => self.entries.range(self.after(offset)..).take(limit).cloned().collect(),
+            None => Vec::new(),
+        };
+        LogView { top: self.top(), ledger: self.ledger(), entries }
+    }
+
+    pub(super) fn history(&self, query: HistoryQuery) -> History {
+        let since_valid = query.since.is_none_or(|since| self.ledger().holds(since, self.top));
+        let place = |(offset, publication): &(u64, Arc<Publication>)| {
+            (Position { epoch: self.epoch, offset: *offset }, publication.clone())
+        };
+        let publications = match query.since {
+            _ if !since_valid => Vec::new(),
+            None if query.reverse => self.entries.iter().rev().take(query.limit).map(place).collect(),
+            None => self.entries.iter().take(query.limit).map(place).collect(),
+            Some(since) if query.reverse => {
+                let end = self.after(since.offset.saturating_sub(1));
+                self.entries.range(..end).rev().take(query.limit).map(place).collect()
+            }
+            Some(since) => self.entries.range(self.after(since.offset)..).take(query.limit).map(place).collect(),
+        };
+        History { publications, top: Some(self.top()), since_valid }
+    }
+}
+
+/// `now` and a lifetime; for a lifetime beyond what a clock can say, so far ahead that nobody sees it.
+fn later(now: Instant, life: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
+    now.checked_add(life.min(FAR)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETENTION: Retention =
+        Retention { count: 3, ttl: Duration::from_secs(10), meta_ttl: Duration::from_secs(100) };
+
+    fn publish(shard: &mut Shard, channel: &Channel, now: Instant) {
+        let epoch = || Epoch::parse("aaaaaaaabbbbbbbbbbbb").unwrap();
+        shard.append(channel, Arc::default(), RETENTION, now, epoch);
+    }
+
+    #[test]
+    fn what_is_past_its_time_is_freed_by_later_calls() {
+        let mut shard = Shard::default();
+        let start = Instant::now();
+        for i in 0..1000 {
+            let channel = Channel::new(&format!("short:{i}")).unwrap();
+            publish(&mut shard, &channel, start);
+            let idempotency = Idempotency { key: "k", fingerprint: [0; 16], ttl: Duration::from_secs(5) };
+            shard.remember(&channel, &idempotency, None, start);
+        }
+        assert_eq!((shard.logs.len(), shard.results.len(), shard.due.len()), (1000, 1000, 3000));
+        // A channel in use: each publish sweeps. Entries go first (1000 looks), then whole logs.
+        let busy = Channel::new("busy").unwrap();
+        let mut at = |seconds, calls| {
+            let now = start + Duration::from_secs(seconds);
+            for _ in 0..calls {
+                shard.sweep(now);
+                publish(&mut shard, &busy, now);
+            }
+            (shard.logs.len(), shard.results.len(), shard.logs.values().map(|log| log.entries.len()).sum::<usize>())
+        };
+        assert_eq!(at(20, 600), (1001, 0, 3));
+        assert_eq!(at(120, 300), (1, 0, 3));
+        assert_eq!(shard.due.len(), 2);
+    }
+
+    #[test]
+    fn a_refreshed_log_outlives_its_first_deadline_but_not_its_entries() {
+        let mut shard = Shard::default();
+        let channel = Channel::new("news").unwrap();
+        let start = Instant::now();
+        publish(&mut shard, &channel, start);
+        shard.log(&channel, start).unwrap().refresh(start + Duration::from_secs(90));
+        let later = start + Duration::from_secs(150);
+        shard.sweep(later);
+        let log = shard.log(&channel, later).unwrap();
+        assert_eq!((log.top().offset, log.view(Some(0), 10).entries.len()), (1, 0));
+        assert!(shard.log(&channel, start + Duration::from_secs(191)).is_none());
+    }
+}
