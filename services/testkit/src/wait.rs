@@ -37,3 +37,37 @@ pub fn until_async<T, F: Future<Output = Option<T>>>(
         }
     }
 }
+
+/// As [`until_async`], with a deadline of the caller's that also ends a question without an answer.
+pub async fn within<T>(deadline: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = tokio::time::Instant::now() + deadline;
+    loop {
+        if let Ok(Some(answer)) = tokio::time::timeout_at(end, ask()).await {
+            return answer;
+        }
+        assert!(tokio::time::Instant::now() < end, "waited {deadline:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn returns_the_answer_once_there_is_one() {
+        let mut asked = 0;
+        let answer = within(Duration::from_secs(5), "three questions", async || {
+            asked += 1;
+            (asked == 3).then_some("answer")
+        });
+        assert_eq!(answer.await, "answer");
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the hanging question")]
+    async fn a_question_that_hangs_meets_the_deadline() {
+        within(Duration::from_millis(30), "the hanging question", async || std::future::pending::<Option<()>>().await)
+            .await;
+    }
+}
