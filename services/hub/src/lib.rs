@@ -2,15 +2,28 @@
 //! client's session, and the outbox that a connection writes from. Knows no HTTP and no Redis.
 #![forbid(unsafe_code)]
 
+mod attach;
+mod channel;
+pub mod dispatch;
+pub mod entry;
+pub mod handle;
+mod hub;
 pub mod identity;
 pub mod limits;
 pub mod metrics;
 pub mod namespace;
+pub mod outbox;
+mod repair;
 pub mod resume;
+mod ring;
 pub mod sequencer;
+pub mod session;
+mod wheel;
 
+pub use attach::{From, Joined};
+pub use dispatch::Inbox;
+pub use hub::{Hub, Parts, Verify};
 pub use identity::{AuthFailure, Identity};
 pub use limits::Limits;
 pub use metrics::HubMetrics;
 pub use namespace::{Access, Namespace, Namespaces};
-pub use sequencer::{Incoming, Sequencer, Step};

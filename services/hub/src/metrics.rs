@@ -37,3 +37,23 @@ fanway_broker::metrics! {
         auth_failures_total: IntCounterVec["reason"],
     }
 }
+
+/// The metrics of one transport, looked up once so that deliveries need not.
+#[derive(Debug)]
+pub(crate) struct TransportMetrics {
+    pub(crate) connections: prometheus::IntGauge,
+    pub(crate) opened: prometheus::IntCounter,
+    pub(crate) deliveries: prometheus::IntCounter,
+    pub(crate) latency: prometheus::Histogram,
+}
+
+impl TransportMetrics {
+    pub(crate) fn new(metrics: &HubMetrics, transport: &str) -> Self {
+        Self {
+            connections: metrics.connections.with_label_values(&[transport]),
+            opened: metrics.connections_opened_total.with_label_values(&[transport]),
+            deliveries: metrics.deliveries_total.with_label_values(&[transport]),
+            latency: metrics.delivery_latency_seconds.with_label_values(&[transport]),
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Namespaces: what a channel keeps, and who may do what with it without a grant of its own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fanway_broker::Retention;
@@ -89,18 +90,21 @@ impl Namespace {
 /// All namespaces of a node.
 #[derive(Clone, Debug)]
 pub struct Namespaces {
-    default: Namespace,
-    named: HashMap<String, Namespace>,
+    default: Arc<Namespace>,
+    named: HashMap<String, Arc<Namespace>>,
 }
 
 impl Namespaces {
     /// From the options for channels without a namespace, and those of the named ones.
     pub fn new(default: Namespace, named: impl IntoIterator<Item = Namespace>) -> Self {
-        Self { default, named: named.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect() }
+        Self {
+            default: Arc::new(default),
+            named: named.into_iter().map(|namespace| (namespace.name.clone(), Arc::new(namespace))).collect(),
+        }
     }
 
     /// The namespace of a channel; `None` when its name has a prefix that nobody configured.
-    pub fn of(&self, channel: &Channel) -> Option<&Namespace> {
+    pub fn of(&self, channel: &Channel) -> Option<&Arc<Namespace>> {
         match channel.namespace() {
             None => Some(&self.default),
             Some(name) => self.named.get(name),
@@ -109,6 +113,6 @@ impl Namespaces {
 
     /// Every namespace, the default one first.
     pub fn iter(&self) -> impl Iterator<Item = &Namespace> {
-        std::iter::once(&self.default).chain(self.named.values())
+        std::iter::once(&self.default).chain(self.named.values()).map(|namespace| &**namespace)
     }
 }

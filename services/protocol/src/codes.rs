@@ -113,7 +113,37 @@ impl DisconnectCode {
         self as u16
     }
 
-    /// The protocol's text; also the metric label, with spaces as underscores.
+    /// Bounded label for metrics.
+    pub fn metric_label(self) -> &'static str {
+        match self {
+            Self::ConnectionClosed => "connection_closed",
+            Self::Shutdown => "shutdown",
+            Self::Internal => "internal",
+            Self::ConnectionExpired => "expired",
+            Self::Slow => "slow",
+            Self::WriteError => "write_error",
+            Self::InsufficientState => "insufficient_state",
+            Self::ForceReconnect => "force_reconnect",
+            Self::NoPong => "no_pong",
+            Self::TooManyRequests => "too_many_requests",
+            Self::InvalidToken => "invalid_token",
+            Self::BadRequest => "bad_request",
+            Self::Stale => "stale",
+            Self::ForceDisconnect => "force_disconnect",
+            Self::ConnectionLimit => "connection_limit",
+            Self::ChannelLimit => "channel_limit",
+            Self::PermissionDenied => "permission_denied",
+            Self::NotAvailable => "not_available",
+            Self::TooManyErrors => "too_many_errors",
+        }
+    }
+
+    /// From the number on the wire, for the few that a node sends to its own sessions.
+    pub fn from_code(code: u16) -> Option<Self> {
+        [Self::Shutdown, Self::ForceReconnect, Self::ForceDisconnect].into_iter().find(|known| known.code() == code)
+    }
+
+    /// The protocol's text.
     pub fn reason(self) -> &'static str {
         match self {
             Self::ConnectionClosed => "connection closed",

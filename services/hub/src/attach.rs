@@ -1,0 +1,243 @@
+//! Joining a client to a channel's stream: at the head, or at the position it has reached.
+//!
+//! The algorithm is the one of [`crate::resume`]. The place in the ring and the head are taken in one turn of the
+//! channel, so everything after the head is in the ring from then on, and what lies between cursor and head is served
+//! from the ring or read from the log.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use fanway_broker::{BrokerError, LogView};
+use fanway_protocol::{Channel, GapReason, Position, Publication};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+
+use crate::channel::{Attachment, Interest, LocalChannel};
+use crate::handle::Handle;
+use crate::hub::Hub;
+use crate::resume::{self, Decision, MAX_RETRIES};
+
+/// Where a client wants to join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// At the head: only what is published from now on.
+    Head,
+    /// After a position it has reached.
+    Position(Position),
+    /// After something that is not a position of this channel.
+    Nonsense(GapReason),
+}
+
+/// What a client gets on joining, besides what comes after.
+#[derive(Clone, Debug)]
+pub enum Joined {
+    /// It joined at the head.
+    Fresh,
+    /// Everything after its position, oldest first.
+    Recovered(Vec<(Position, Arc<Publication>)>),
+    /// It joined at the head, and what lies between is lost to it.
+    Gap(GapReason),
+}
+
+/// A client joined to a channel.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) attachment: Attachment,
+    /// Sequence number in the ring of the first entry to deliver.
+    pub(crate) next: u64,
+    /// The head at joining; `None` for channels without history.
+    pub(crate) head: Option<Position>,
+    pub(crate) joined: Joined,
+}
+
+/// Why a client could not be joined.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum AttachError {
+    #[error("unknown namespace")]
+    UnknownNamespace,
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("the channel did not become ready in time")]
+    Timeout,
+}
+
+/// What a read for resuming is shared by: everybody who is at this offset of this channel while it is under way.
+type ReadKey = (Channel, u64);
+type SharedRead = Shared<BoxFuture<'static, Result<Arc<LogView>, BrokerError>>>;
+
+/// Reads of logs under way for resumes.
+#[derive(Default)]
+pub(crate) struct Resumes(Mutex<HashMap<ReadKey, SharedRead>>);
+
+impl Hub {
+    /// Joins a client. Waits as long as it takes for the channel to become ready, or until `deadline`.
+    pub(crate) async fn attach(
+        self: &Arc<Self>,
+        channel: &Channel,
+        from: From,
+        handle: &Arc<Handle>,
+        index: u32,
+        deadline: Option<Instant>,
+    ) -> Result<Attached, AttachError> {
+        let joining = self.join(channel, from, handle, index);
+        let attached = match deadline {
+            None => joining.await,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline.into(), joining).await.unwrap_or(Err(AttachError::Timeout))
+            }
+        }?;
+        let outcome = match &attached.joined {
+            Joined::Fresh => return Ok(attached),
+            Joined::Recovered(_) => "recovered",
+            Joined::Gap(reason) => reason.as_str(),
+        };
+        self.metrics.recoveries_total.with_label_values(&[outcome]).inc();
+        Ok(attached)
+    }
+
+    async fn join(
+        self: &Arc<Self>,
+        channel: &Channel,
+        from: From,
+        handle: &Arc<Handle>,
+        index: u32,
+    ) -> Result<Attached, AttachError> {
+        let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
+        let local = &interest.0;
+        let began = Instant::now();
+        let mut retries = 0;
+        loop {
+            self.ready(&interest).await;
+            let Some(attached) = place(local, handle, index) else { continue };
+            let (cursor, head) = match (from, attached.head) {
+                (From::Head, _) => return Ok(attached),
+                // Without a log there are no positions: nothing tells what was missed.
+                (_, None) => return Ok(Attached { joined: Joined::Gap(GapReason::BadPosition), ..attached }),
+                (From::Nonsense(reason), _) => return Ok(Attached { joined: Joined::Gap(reason), ..attached }),
+                (From::Position(cursor), Some(head)) => (cursor, head),
+            };
+            if let Some(publications) = served_by_ring(&attached, cursor, self.limits.recovery_limit) {
+                return Ok(Attached { joined: Joined::Recovered(publications), ..attached });
+            }
+            if resume::needs_repair_first(cursor, head) && !verified_since(local, began) {
+                drop(attached);
+                self.suspect(local);
+                continue;
+            }
+            let view = self.resume_view(local, cursor.offset).await?;
+            // The read may have been begun by somebody else, before this place was taken; what came since is in the ring.
+            let (target, newer) = match served_by_ring(&attached, view.top, self.limits.recovery_limit) {
+                Some(newer) => (view.top, newer),
+                None => (head, Vec::new()),
+            };
+            let mut publications = match resume::decide(cursor, target, &view, self.limits.recovery_limit) {
+                Decision::CaughtUp => Vec::new(),
+                Decision::ServeFrom(range) => view.entries[range]
+                    .iter()
+                    .map(|(offset, publication)| (view.position_of(*offset), publication.clone()))
+                    .collect(),
+                Decision::Gap(reason) => return Ok(Attached { joined: Joined::Gap(reason), ..attached }),
+                Decision::Retry if retries < MAX_RETRIES => {
+                    retries += 1;
+                    drop(attached);
+                    self.suspect(local);
+                    continue;
+                }
+                Decision::Retry => return Ok(Attached { joined: Joined::Gap(GapReason::UnknownEpoch), ..attached }),
+            };
+            publications.extend(newer);
+            let joined = if publications.len() > self.limits.recovery_limit {
+                Joined::Gap(GapReason::Limit)
+            } else {
+                Joined::Recovered(publications)
+            };
+            return Ok(Attached { joined, ..attached });
+        }
+    }
+
+    /// Waits until the channel's stream is live.
+    async fn ready(self: &Arc<Self>, interest: &Interest) {
+        let local = &interest.0;
+        loop {
+            let changed = local.changed.notified();
+            tokio::pin!(changed);
+            // From here on a change is not missed.
+            changed.as_mut().enable();
+            if local.state().ready() {
+                return;
+            }
+            self.repair(local);
+            changed.await;
+        }
+    }
+
+    fn suspect(self: &Arc<Self>, local: &Arc<LocalChannel>) {
+        if let Some(sequencer) = &mut local.state().sequencer {
+            sequencer.suspect();
+        }
+        self.repair(local);
+    }
+
+    /// A view of the log after an offset, shared by all who ask for the same while it is read.
+    async fn resume_view(
+        self: &Arc<Self>,
+        local: &Arc<LocalChannel>,
+        offset: u64,
+    ) -> Result<Arc<LogView>, BrokerError> {
+        let key = (local.name.clone(), offset);
+        let read = {
+            let mut reads = self.resumes.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match reads.get(&key) {
+                Some(read) => read.clone(),
+                None => {
+                    let (hub, local, key_of_read) = (self.clone(), local.clone(), key.clone());
+                    // One more than may be served shows whether there are more.
+                    let limit = self.limits.recovery_limit + 1;
+                    let read = async move {
+                        let retention = local.shared.namespace.retention();
+                        let view = hub.view(&local.name, retention, Some(offset), limit).await;
+                        hub.resumes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key_of_read);
+                        view.map(Arc::new)
+                    };
+                    // A task of its own: it ends even if all who wait for it have gone.
+                    let read = self
+                        .tracker
+                        .spawn(read)
+                        .map(|done| done.unwrap_or_else(|error| Err(BrokerError::Unavailable(error.to_string()))));
+                    let read = read.boxed().shared();
+                    reads.insert(key.clone(), read.clone());
+                    read
+                }
+            }
+        };
+        read.await
+    }
+}
+
+/// Takes a place at the head, in the channel's turn; `None` if the channel is not live.
+fn place(local: &Arc<LocalChannel>, handle: &Arc<Handle>, index: u32) -> Option<Attached> {
+    let mut state = local.state();
+    if state.dead || !state.ready() {
+        return None;
+    }
+    let head = state.head();
+    let mut ring = local.ring();
+    ring.set_base(head);
+    let next = ring.head();
+    drop(ring);
+    let attachment = Attachment::new(local, &mut state, handle.clone(), index);
+    Some(Attached { attachment, next, head, joined: Joined::Fresh })
+}
+
+/// What the ring alone proves about the publications between a cursor and the place just taken.
+fn served_by_ring(attached: &Attached, cursor: Position, limit: usize) -> Option<Vec<(Position, Arc<Publication>)>> {
+    let ring = attached.attachment.channel.ring();
+    // Entries may have come since the place was taken; those are delivered live.
+    let publications: Vec<_> = ring.since(cursor, attached.next)?;
+    (publications.len() <= limit).then_some(publications)
+}
+
+fn verified_since(local: &LocalChannel, began: Instant) -> bool {
+    local.state().verified.is_some_and(|verified| verified >= began)
+}

@@ -1,0 +1,246 @@
+//! A channel on this node: its ordered stream, its ring of recent entries, its subscribers.
+//!
+//! Locks: `state` orders everything that happens to the channel; `ring` is held for copying frames. `state` before
+//! `ring`, never the reverse, and neither over an await. Connections read the ring under its own lock, so a fan-out that
+//! is marking subscribers does not stop those already writing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use fanway_broker::Event;
+use fanway_protocol::{Channel, GapReason, Position, Publication};
+use prometheus::IntCounter;
+use slab::Slab;
+use tokio::sync::Notify;
+
+use crate::entry::Entry;
+use crate::handle::Handle;
+use crate::namespace::Namespace;
+use crate::ring::Ring;
+use crate::sequencer::{Incoming, Sequencer, Step};
+
+/// Publications a channel holds while it reads its log; more are read from the log.
+const HOLD_LIMIT: usize = 512;
+
+/// What the channels of a namespace share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) namespace: Arc<Namespace>,
+    /// `publications_in_total` of the namespace, looked up once.
+    pub(crate) publications_in: IntCounter,
+    /// Bounds of each channel's ring.
+    pub(crate) ring_entries: usize,
+    pub(crate) ring_bytes: usize,
+    /// The hub's metrics.
+    pub(crate) metrics: Arc<crate::HubMetrics>,
+}
+
+/// A channel that somebody on this node is, was lately, or is about to be subscribed to.
+#[derive(Debug)]
+pub(crate) struct LocalChannel {
+    pub(crate) name: Channel,
+    pub(crate) shared: Arc<Shared>,
+    state: Mutex<State>,
+    ring: Mutex<Ring>,
+    /// Rung whenever the channel may have become ready for attaching.
+    pub(crate) changed: Notify,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    /// `None` for a channel without history: its feed is passed on as heard.
+    pub(crate) sequencer: Option<Sequencer<Arc<Publication>>>,
+    /// The broker delivers this channel.
+    pub(crate) confirmed: bool,
+    /// A repair task is at work; there is at most one.
+    pub(crate) repairing: bool,
+    /// Removed from the hub; whoever still holds it must look the channel up again.
+    pub(crate) dead: bool,
+    /// Attaches under way; keeps the channel from being removed.
+    pub(crate) interest: u32,
+    /// When the newest successful read of the log began.
+    pub(crate) verified: Option<Instant>,
+    /// When something was last heard, or the log last compared.
+    pub(crate) active: Instant,
+    /// When the last subscriber left.
+    pub(crate) idle_since: Instant,
+    subscribers: Slab<Subscriber>,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    handle: Arc<Handle>,
+    /// The subscription's index in its session.
+    index: u32,
+}
+
+impl LocalChannel {
+    pub(crate) fn new(name: Channel, shared: Arc<Shared>, now: Instant) -> Self {
+        let sequencer = shared.namespace.retention().keeps_log().then(|| Sequencer::new(HOLD_LIMIT));
+        let state = State {
+            sequencer,
+            confirmed: false,
+            repairing: false,
+            dead: false,
+            interest: 0,
+            verified: None,
+            active: now,
+            idle_since: now,
+            subscribers: Slab::new(),
+        };
+        Self { name, shared, state: Mutex::new(state), ring: Mutex::default(), changed: Notify::new() }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an event of the feed. Returns whether the channel's log must be read.
+    pub(crate) fn hear(&self, event: Event, now: Instant) -> bool {
+        let mut state = self.state();
+        let state = &mut *state;
+        match (event, &mut state.sequencer) {
+            (Event::Publication(delivery), sequencer) => {
+                state.active = now;
+                self.shared.publications_in.inc();
+                match (sequencer, delivery.place) {
+                    (Some(sequencer), Some(place)) => {
+                        let mut steps = Vec::new();
+                        sequencer.live(Incoming { place, publication: delivery.publication }, &mut steps);
+                        self.emit(state, steps, delivery.received);
+                    }
+                    // Published past the history on purpose, or by a node with other settings: passed on without a place.
+                    (_, _) => {
+                        let entry = Entry::publication(delivery.publication, None, false, delivery.received);
+                        self.push(state, entry);
+                    }
+                }
+            }
+            (Event::Unreadable(_), Some(sequencer)) => sequencer.suspect(),
+            (Event::Unreadable(_), None) => self.announce_loss(state, now),
+            (Event::Interrupted, sequencer) => {
+                let heard_before = std::mem::replace(&mut state.confirmed, false);
+                match sequencer {
+                    Some(sequencer) => sequencer.interrupted(),
+                    None if heard_before => self.announce_loss(state, now),
+                    None => {}
+                }
+            }
+            (Event::Restored(_), sequencer) => {
+                state.confirmed = true;
+                if let Some(sequencer) = sequencer {
+                    sequencer.restored();
+                }
+                self.changed.notify_waiters();
+            }
+        }
+        state.needs_repair()
+    }
+
+    /// Publications of this channel were dropped before they could be heard.
+    pub(crate) fn lost(&self, now: Instant) -> bool {
+        self.hear(Event::Unreadable(self.name.clone()), now)
+    }
+
+    /// Passes the sequencer's steps on to the subscribers.
+    pub(crate) fn emit(&self, state: &State, steps: Vec<Step<Arc<Publication>>>, received: Instant) {
+        for step in steps {
+            let entry = match step {
+                Step::Emit { position, first_of_epoch, publication } => {
+                    Entry::publication(publication, Some(position), first_of_epoch, received)
+                }
+                Step::Gap { reason, position } => {
+                    self.shared.metrics.gaps_total.with_label_values(&[reason.as_str()]).inc();
+                    Entry::gap(reason, Some(position), received)
+                }
+            };
+            self.push(state, entry);
+        }
+    }
+
+    fn announce_loss(&self, state: &State, now: Instant) {
+        self.shared.metrics.gaps_total.with_label_values(&[GapReason::Interrupted.as_str()]).inc();
+        self.push(state, Entry::gap(GapReason::Interrupted, None, now));
+    }
+
+    fn push(&self, state: &State, entry: Entry) {
+        let change = self.ring().push(Arc::new(entry), self.shared.ring_entries, self.shared.ring_bytes);
+        self.shared.metrics.ring_bytes.add(change as i64);
+        for (_, subscriber) in &state.subscribers {
+            subscriber.handle.mark(subscriber.index);
+        }
+    }
+
+    /// Drops old entries, which nobody who keeps up needs.
+    pub(crate) fn trim(&self, older_than: Instant) {
+        let freed = self.ring().drop_older(older_than);
+        self.shared.metrics.ring_bytes.sub(freed as i64);
+    }
+}
+
+impl State {
+    /// Whether a repair task has something to do.
+    pub(crate) fn needs_repair(&self) -> bool {
+        !self.repairing && !self.dead && self.confirmed && self.sequencer.as_ref().is_some_and(Sequencer::needs_read)
+    }
+
+    /// Whether a subscriber can be attached now.
+    pub(crate) fn ready(&self) -> bool {
+        self.confirmed && self.sequencer.as_ref().is_none_or(Sequencer::is_live)
+    }
+
+    /// Where the stream stands; `None` for a channel without history.
+    pub(crate) fn head(&self) -> Option<Position> {
+        self.sequencer.as_ref().and_then(Sequencer::head)
+    }
+
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscribers.len()
+    }
+}
+
+/// A place in a channel's list of subscribers; given up on drop.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) channel: Arc<LocalChannel>,
+    slot: u32,
+}
+
+impl Attachment {
+    /// Adds a subscriber. From now on its handle is marked for every new entry.
+    pub(crate) fn new(channel: &Arc<LocalChannel>, state: &mut State, handle: Arc<Handle>, index: u32) -> Self {
+        let slot = state.subscribers.insert(Subscriber { handle, index }) as u32;
+        channel.shared.metrics.subscriptions.inc();
+        Self { channel: channel.clone(), slot }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut state = self.channel.state();
+        state.subscribers.try_remove(self.slot as usize);
+        if state.subscribers.is_empty() {
+            state.subscribers = Slab::new();
+            state.idle_since = Instant::now();
+        }
+        self.channel.shared.metrics.subscriptions.dec();
+    }
+}
+
+/// Keeps a channel alive while somebody is about to attach.
+#[derive(Debug)]
+pub(crate) struct Interest(pub(crate) Arc<LocalChannel>);
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.interest -= 1;
+        if state.interest == 0 {
+            state.idle_since = Instant::now();
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The node's channels and connections.
+//!
+//! Concurrency: the map is sharded by channel, each shard a mutex held for a look-up only. Each channel has its own
+//! locks (see [`crate::channel`]); a shard's lock comes before a channel's. Workers take the broker's events, one worker
+//! per channel; repairs are tasks, one per channel at most, bounded in number by a semaphore where they read.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fanway_broker::{AnyBroker, Broker, Event};
+use fanway_protocol::{Channel, DisconnectCode};
+use rand::seq::SliceRandom;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attach::Resumes;
+use crate::channel::{Interest, LocalChannel, Shared};
+use crate::dispatch::Inbox;
+use crate::identity::{AuthFailure, Identity};
+use crate::limits::Limits;
+use crate::metrics::{HubMetrics, TransportMetrics};
+use crate::namespace::Namespaces;
+use crate::session::Transport;
+use crate::wheel::{TICK, Wheel};
+
+const SHARDS: usize = 64;
+/// Reads of logs for repairs and resumes that may be under way at once on this node.
+const READS: usize = 64;
+/// Events a worker handles before it lets connections run.
+const EVENTS_PER_TURN: usize = 64;
+/// Entries older than this serve nobody who keeps up.
+const RING_AGE: Duration = Duration::from_secs(60);
+/// Tops compared in one call.
+const CHECK_BATCH: usize = 500;
+
+/// Verifies a connection token at a time given in seconds since 1970.
+pub type Verify = dyn Fn(&str, u64) -> Result<Identity, AuthFailure> + Send + Sync;
+
+/// What a hub is made of.
+pub struct Parts {
+    /// The way to the other nodes; must deliver into `inbox`.
+    pub broker: Arc<AnyBroker>,
+    /// The broker's sink.
+    pub inbox: Arc<Inbox>,
+    /// What channels keep and allow.
+    pub namespaces: Arc<Namespaces>,
+    /// Bounds and clocks.
+    pub limits: Limits,
+    /// Verifies tokens of connect and refresh commands.
+    pub verify: Box<Verify>,
+    /// Whether a client may connect without any credential.
+    pub allow_anonymous: bool,
+    /// What it counts.
+    pub metrics: HubMetrics,
+    /// Told to clients as the server's version.
+    pub version: &'static str,
+}
+
+/// The node-local engine.
+pub struct Hub {
+    pub(crate) broker: Arc<AnyBroker>,
+    pub(crate) namespaces: Arc<Namespaces>,
+    pub(crate) limits: Limits,
+    pub(crate) verify: Box<Verify>,
+    pub(crate) allow_anonymous: bool,
+    pub(crate) metrics: Arc<HubMetrics>,
+    pub(crate) version: &'static str,
+    pub(crate) wheel: Wheel,
+    pub(crate) reads: Semaphore,
+    pub(crate) resumes: Resumes,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) cancel: CancellationToken,
+    hasher: RandomState,
+    shards: Vec<Mutex<HashMap<Channel, Arc<LocalChannel>>>>,
+    shared: HashMap<String, Arc<Shared>>,
+    draining: AtomicBool,
+    /// By transport.
+    transports: [TransportMetrics; 3],
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// Starts a hub: its workers, its clock and its checks run on `tracker` until `cancel`.
+    pub fn start(parts: Parts, tracker: TaskTracker, cancel: CancellationToken) -> Arc<Self> {
+        let metrics = Arc::new(parts.metrics);
+        let shared = parts
+            .namespaces
+            .iter()
+            .map(|namespace| {
+                let shared = Shared {
+                    publications_in: metrics.publications_in_total.with_label_values(&[&namespace.name]),
+                    namespace: Arc::new(namespace.clone()),
+                    ring_entries: parts.limits.ring_entries.max(1),
+                    ring_bytes: parts.limits.ring_bytes.as_u64() as usize,
+                    metrics: metrics.clone(),
+                };
+                (namespace.name.clone(), Arc::new(shared))
+            })
+            .collect();
+        let hub = Arc::new(Self {
+            broker: parts.broker,
+            namespaces: parts.namespaces,
+            limits: parts.limits,
+            verify: parts.verify,
+            allow_anonymous: parts.allow_anonymous,
+            metrics: metrics.clone(),
+            version: parts.version,
+            wheel: Wheel::new(Instant::now()),
+            reads: Semaphore::new(READS),
+            resumes: Resumes::default(),
+            tracker,
+            cancel,
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shared,
+            draining: AtomicBool::new(false),
+            transports: Transport::ALL.map(|transport| TransportMetrics::new(&metrics, transport.as_str())),
+        });
+        for worker in 0..parts.inbox.queues().len() {
+            hub.spawn(hub.clone().work(parts.inbox.clone(), worker));
+        }
+        hub.spawn(hub.clone().turn_wheel());
+        hub.spawn(hub.clone().sweep());
+        hub.spawn(hub.clone().check_positions());
+        hub
+    }
+
+    /// Bounds and clocks of sessions.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Namespaces of this node.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// Verifies a connection token now.
+    pub fn verify(&self, token: &str) -> Result<Identity, AuthFailure> {
+        let verified = (self.verify)(token, unix_now());
+        if let Err(failure) = &verified {
+            self.metrics.auth_failures_total.with_label_values(&[failure.metric_label()]).inc();
+        }
+        verified
+    }
+
+    /// Whether a client may connect without any credential.
+    pub fn allows_anonymous(&self) -> bool {
+        self.allow_anonymous
+    }
+
+    /// Channels with subscribers, or lately had.
+    pub fn channels(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Open sessions.
+    pub fn connections(&self) -> usize {
+        self.wheel.handles().len()
+    }
+
+    /// Subscriptions of all sessions.
+    pub fn subscriptions(&self) -> u64 {
+        self.metrics.subscriptions.get().try_into().unwrap_or(0)
+    }
+
+    pub(crate) fn transport_metrics(&self, transport: Transport) -> &TransportMetrics {
+        &self.transports[transport as usize]
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    fn shard(&self, channel: &Channel) -> MutexGuard<'_, HashMap<Channel, Arc<LocalChannel>>> {
+        lock(&self.shards[(self.hasher.hash_one(channel) % SHARDS as u64) as usize])
+    }
+
+    fn find(&self, channel: &Channel) -> Option<Arc<LocalChannel>> {
+        self.shard(channel).get(channel).cloned()
+    }
+
+    /// The channel, made if need be, kept alive by the returned interest. `None` for an unknown namespace.
+    pub(crate) fn interest(&self, channel: &Channel) -> Option<Interest> {
+        let namespace = self.namespaces.of(channel)?;
+        let shared = self.shared.get(&namespace.name)?;
+        let mut shard = self.shard(channel);
+        let local = shard.entry(channel.clone()).or_insert_with(|| {
+            self.metrics.channels.inc();
+            Arc::new(LocalChannel::new(channel.clone(), shared.clone(), Instant::now()))
+        });
+        local.state().interest += 1;
+        Some(Interest(local.clone()))
+    }
+
+    /// Takes the broker's events of one worker's channels, in order.
+    async fn work(self: Arc<Self>, inbox: Arc<Inbox>, worker: usize) {
+        loop {
+            let waiting = inbox.queues()[worker].take().await;
+            let mut turn = 0;
+            for event in waiting.events {
+                match &event {
+                    Event::Publication(delivery) => {
+                        if let Some(local) = self.find(&delivery.channel) {
+                            self.hear(&local, event);
+                        }
+                    }
+                    Event::Unreadable(channel) | Event::Restored(channel) => {
+                        if let Some(local) = self.find(channel) {
+                            self.hear(&local, event);
+                        }
+                    }
+                    // Every worker hears of it, and tells the channels whose order it keeps.
+                    Event::Interrupted => {
+                        for local in self.all().iter().filter(|local| inbox.worker_of(&local.name) == worker) {
+                            self.hear(local, Event::Interrupted);
+                        }
+                    }
+                }
+                turn += 1;
+                if turn % EVENTS_PER_TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            for channel in waiting.lost {
+                if let Some(local) = self.find(&channel) {
+                    if local.lost(Instant::now()) {
+                        self.repair(&local);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(self: &Arc<Self>, local: &Arc<LocalChannel>, event: Event) {
+        if local.hear(event, Instant::now()) {
+            self.repair(local);
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<LocalChannel>> {
+        self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    async fn turn_wheel(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            ticks.tick().await;
+            self.wheel.advance(Instant::now());
+        }
+    }
+
+    /// Removes channels that nobody has come back to, and old entries of the others.
+    async fn sweep(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            for shard in &self.shards {
+                lock(shard).retain(|_, local| {
+                    let mut state = local.state();
+                    let idle = now.saturating_duration_since(state.idle_since);
+                    if state.subscribers() == 0 && state.interest == 0 && idle >= self.limits.channel_linger {
+                        state.dead = true;
+                        drop(state);
+                        local.trim(now);
+                        self.metrics.channels.dec();
+                        // Under the shard's lock: whoever makes the channel anew subscribes after this.
+                        self.broker.unsubscribe(&local.name);
+                        return false;
+                    }
+                    true
+                });
+                if let Some(older_than) = now.checked_sub(RING_AGE) {
+                    let channels: Vec<_> = lock(shard).values().cloned().collect();
+                    channels.iter().for_each(|local| local.trim(older_than));
+                }
+            }
+        }
+    }
+
+    /// Compares silent channels with their logs: the only way to notice that the last publication before silence was
+    /// lost. Also tries again what could not be repaired, and keeps the logs' meta data alive.
+    async fn check_positions(self: Arc<Self>) {
+        let every = self.limits.position_check.max(Duration::from_millis(100));
+        loop {
+            // Half to one and a half, so that the nodes of a fleet do not ask in step.
+            tokio::time::sleep(every.mul_f64(0.5 + rand::random::<f64>())).await;
+            let now = Instant::now();
+            let mut silent = Vec::new();
+            for local in self.all() {
+                let state = local.state();
+                if state.dead || (state.subscribers() == 0 && state.interest == 0) {
+                    continue;
+                }
+                if !state.confirmed || state.needs_repair() {
+                    drop(state);
+                    self.repair(&local);
+                } else if state.sequencer.is_some() && now.saturating_duration_since(state.active) >= every.mul_f64(0.5)
+                {
+                    drop(state);
+                    silent.push(local);
+                }
+            }
+            for batch in silent.chunks(CHECK_BATCH) {
+                let names: Vec<Channel> = batch.iter().map(|local| local.name.clone()).collect();
+                let Ok(tops) = self.broker.tops(&names, true).await else { break };
+                for (local, top) in batch.iter().zip(tops) {
+                    let mut state = local.state();
+                    // What was heard while the question was under way has moved the head: ask again next time.
+                    if state.active > now {
+                        continue;
+                    }
+                    if let Some(sequencer) = &mut state.sequencer {
+                        sequencer.check(top);
+                    }
+                    if state.needs_repair() {
+                        drop(state);
+                        self.repair(local);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the node is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Closes every session with 3001, evenly over the window in random order; sessions that come meanwhile at its end.
+    pub async fn drain(&self, window: Duration) {
+        self.draining.store(true, Ordering::SeqCst);
+        let mut handles = self.wheel.handles();
+        handles.shuffle(&mut rand::rng());
+        let began = Instant::now();
+        let count = handles.len();
+        for (closed, handle) in handles.into_iter().enumerate() {
+            let due = window.mul_f64(closed as f64 / count.max(1) as f64);
+            if let Some(wait) = due.checked_sub(began.elapsed()).filter(|wait| *wait >= Duration::from_millis(10)) {
+                tokio::time::sleep(wait).await;
+            }
+            handle.close(DisconnectCode::Shutdown);
+        }
+        for handle in self.wheel.handles() {
+            handle.close(DisconnectCode::Shutdown);
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

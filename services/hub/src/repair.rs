@@ -1,0 +1,132 @@
+//! Making a channel whole: subscribing it, and reading its log until its stream is live.
+//!
+//! One task per channel at most, started where the need is noticed. It goes on until the channel is live or nobody wants
+//! it any more; failures are retried with jittered back-off, so an outage heals by itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanway_broker::{Broker, BrokerError, LogView};
+use fanway_protocol::Channel;
+
+use crate::channel::LocalChannel;
+use crate::hub::Hub;
+
+/// Entries of one read for a repair. More are read in further steps.
+const REPAIR_ENTRIES: usize = 512;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+enum Work {
+    Subscribe,
+    Read(Option<u64>),
+    Done,
+}
+
+impl Hub {
+    /// Starts the channel's repair unless one is at work.
+    pub(crate) fn repair(self: &Arc<Self>, local: &Arc<LocalChannel>) {
+        {
+            let mut state = local.state();
+            let wanted = !state.confirmed || state.needs_repair();
+            if state.repairing || state.dead || !wanted {
+                return;
+            }
+            state.repairing = true;
+        }
+        self.spawn(self.clone().repairing(local.clone()));
+    }
+
+    async fn repairing(self: Arc<Self>, local: Arc<LocalChannel>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let done = match next_work(&local) {
+                Work::Done => return,
+                Work::Subscribe => self.subscribe_feed(&local).await,
+                Work::Read(since) => self.read_log(&local, since).await,
+            };
+            local.changed.notify_waiters();
+            match done {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(error) => {
+                    tracing::debug!(channel = %local.name, %error, "channel not repaired yet");
+                    tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn subscribe_feed(&self, local: &LocalChannel) -> Result<(), BrokerError> {
+        self.broker.subscribe(std::slice::from_ref(&local.name)).await?;
+        let mut state = local.state();
+        if !state.confirmed {
+            state.confirmed = true;
+            if let Some(sequencer) = &mut state.sequencer {
+                sequencer.restored();
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_log(&self, local: &LocalChannel, since: Option<u64>) -> Result<(), BrokerError> {
+        let began = Instant::now();
+        let read = self.view(&local.name, local.shared.namespace.retention(), since, REPAIR_ENTRIES).await;
+        self.metrics.repair_reads_total.inc();
+        let mut state = local.state();
+        let state = &mut *state;
+        let Some(sequencer) = &mut state.sequencer else { return Ok(()) };
+        match read {
+            Ok(view) => {
+                let mut steps = Vec::new();
+                sequencer.read(&view, &mut steps);
+                if sequencer.is_live() {
+                    state.verified = Some(began);
+                    state.active = began;
+                }
+                local.emit(state, steps, Instant::now());
+                Ok(())
+            }
+            Err(error) => {
+                sequencer.unanswered();
+                Err(error)
+            }
+        }
+    }
+
+    /// One view of a log; makes an empty one if there is none.
+    pub(crate) async fn view(
+        &self,
+        channel: &Channel,
+        retention: fanway_broker::Retention,
+        since: Option<u64>,
+        limit: usize,
+    ) -> Result<LogView, BrokerError> {
+        let _permit =
+            self.reads.acquire().await.map_err(|_| BrokerError::Unavailable("the node is stopping".to_owned()))?;
+        if let Some(view) = self.broker.read(channel, since, limit).await? {
+            return Ok(view);
+        }
+        self.broker.create(channel, retention).await?;
+        let view = self.broker.read(channel, since, limit).await?;
+        view.ok_or_else(|| BrokerError::Unavailable("the log vanished as it was made".to_owned()))
+    }
+}
+
+fn next_work(local: &LocalChannel) -> Work {
+    let mut state = local.state();
+    let state = &mut *state;
+    // A channel that nobody wants is left as it is: the next attach repairs it.
+    let wanted = !state.dead && (state.subscribers() > 0 || state.interest > 0);
+    if wanted && !state.confirmed {
+        return Work::Subscribe;
+    }
+    if wanted {
+        if let Some(sequencer) = state.sequencer.as_mut().filter(|sequencer| sequencer.needs_read()) {
+            sequencer.asked();
+            return Work::Read(sequencer.since());
+        }
+    }
+    state.repairing = false;
+    Work::Done
+}

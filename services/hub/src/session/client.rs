@@ -1,0 +1,287 @@
+//! A session that speaks the client protocol (see `fanway_protocol::command`), driven over WebSocket.
+//!
+//! Commands take effect in the order sent. Subscribes begin at once and side by side, but each one's reply, and with it
+//! its publications, waits for its turn; everything else begins in its turn. So a subscribe reply precedes that
+//! subscription's publications, and nothing of a channel follows its unsubscribe reply.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use fanway_protocol::command::decode_frame;
+use fanway_protocol::reply::{CodeReason, Push, PushFrame, Reply};
+use fanway_protocol::{DisconnectCode, ErrorCode, UnsubscribeCode};
+use uuid::Uuid;
+
+use super::core::{Core, Transport};
+use super::ops::Op;
+use super::rate::Bucket;
+use crate::entry::write_json_frame;
+use crate::handle::Handle;
+use crate::hub::{Hub, unix_now};
+use crate::identity::Identity;
+use crate::outbox::Turn;
+
+/// Commands that may wait for their turn before the session stops reading.
+const WAITING_COMMANDS: usize = 256;
+/// An empty reply: the protocol's ping.
+const PING: &[u8] = b"\x81\x02{}";
+
+/// Where the session stands.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Nothing but connect is understood until the deadline.
+    Unauthenticated {
+        /// Ends the session (3502).
+        deadline: Instant,
+        /// A credential that came with the HTTP request.
+        presented: Option<Box<Identity>>,
+    },
+    /// Connect is under way.
+    Connecting,
+    /// Everything is understood.
+    Active(Box<Identity>),
+}
+
+/// A session of the client protocol.
+pub struct ClientSession {
+    pub(super) core: Core,
+    pub(super) phase: Phase,
+    /// The connection's id, told to its client and to others with its publications.
+    pub(super) id: Uuid,
+    /// Commands whose turn has not come, in order.
+    pub(super) ops: VecDeque<Op>,
+    bucket: Bucket,
+    next_ping: Instant,
+    /// A ping is out; without its pong by then the session ends (3012).
+    pong_deadline: Option<Instant>,
+}
+
+impl std::fmt::Debug for ClientSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientSession").field("id", &self.id).field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+impl ClientSession {
+    /// A session that waits for its connect command. `presented`: the credential of the HTTP request, verified, if any.
+    pub fn new(hub: Arc<Hub>, presented: Option<Identity>, now: Instant) -> Self {
+        let deadline = now + hub.limits.connect_timeout;
+        let bucket = Bucket::new(hub.limits.command_burst, now);
+        let mut core = Core::new(hub, Transport::WebSocket, now);
+        core.schedule(deadline);
+        Self {
+            core,
+            phase: Phase::Unauthenticated { deadline, presented: presented.map(Box::new) },
+            id: Uuid::new_v4(),
+            ops: VecDeque::new(),
+            bucket,
+            next_ping: deadline,
+            pong_deadline: None,
+        }
+    }
+
+    /// The hub's end of this session.
+    pub fn handle(&self) -> &Arc<Handle> {
+        &self.core.handle
+    }
+
+    /// Why the session ends, once it does. What is owed is still to be written before the close frame.
+    pub fn closing(&self) -> Option<DisconnectCode> {
+        self.core.closing
+    }
+
+    /// Ends the session.
+    pub fn close(&mut self, code: DisconnectCode) {
+        self.core.close(code);
+    }
+
+    /// Whether more input can be taken now.
+    pub fn wants_input(&self) -> bool {
+        self.core.closing.is_none() && self.ops.len() < WAITING_COMMANDS
+    }
+
+    /// Takes a control frame of the transport into account for the rate of commands.
+    pub fn on_control(&mut self, now: Instant) {
+        let limits = &self.core.hub.limits;
+        if !self.bucket.take(limits.command_rate, limits.command_burst, now) {
+            self.core.close(DisconnectCode::TooManyRequests);
+        }
+    }
+
+    /// Takes a frame of commands.
+    pub fn on_frame(&mut self, frame: &str, now: Instant) {
+        for command in decode_frame(frame) {
+            self.on_control(now);
+            if self.core.closing.is_some() {
+                return;
+            }
+            match command {
+                Ok(command) => self.on_command(command, now),
+                Err(error) => {
+                    tracing::debug!(client = %self.id, %error, "undecodable command");
+                    self.core.close(DisconnectCode::BadRequest);
+                    return;
+                }
+            }
+        }
+        if self.core.outbox.replies() as u64 > self.core.hub.limits.reply_buffer.as_u64() {
+            self.core.close(DisconnectCode::Slow);
+        }
+    }
+
+    /// The answer to a ping of ours.
+    pub(super) fn on_pong(&mut self) {
+        if self.pong_deadline.take().is_none() {
+            self.core.close(DisconnectCode::BadRequest);
+        }
+        self.reschedule();
+    }
+
+    /// Lets the session work: signals, commands whose turn has come, catching up, deadlines.
+    pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.core.handle.register(cx.waker());
+        let taken = self.core.take();
+        if let Some(code) = taken.close {
+            self.core.close(DisconnectCode::from_code(code).unwrap_or(DisconnectCode::ForceReconnect));
+        }
+        if taken.tick {
+            self.on_tick(now);
+        }
+        self.poll_ops(cx, now);
+        self.core.poll_catch_ups(cx, now);
+    }
+
+    /// Gathers a turn of output.
+    pub fn gather(&mut self, turn: &mut Turn) {
+        self.core.gather(turn);
+    }
+
+    /// Whether there is something to gather.
+    pub fn has_output(&self) -> bool {
+        self.core.has_output()
+    }
+
+    /// Tells how many bytes of a turn the socket took. Returns whether it took all.
+    pub fn wrote(&mut self, turn: &Turn, written: usize, now: Instant) -> bool {
+        let whole = self.core.wrote(turn, written, now);
+        if !whole {
+            self.reschedule();
+        }
+        whole
+    }
+
+    /// Tells that the transport holds bytes that the peer does not take (TLS keeps records of its own).
+    pub fn stuck(&mut self, stuck: bool, now: Instant) {
+        if self.core.stuck(stuck, now) {
+            self.reschedule();
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        if self.core.stalled(now) {
+            self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
+            self.core.close(DisconnectCode::Slow);
+        }
+        match &self.phase {
+            Phase::Unauthenticated { deadline, .. } if now >= *deadline => self.core.close(DisconnectCode::Stale),
+            Phase::Active(identity) => {
+                let grace = self.core.hub.limits.expiry_grace.as_secs();
+                if identity.expires_at.is_some_and(|at| unix_now() >= at.saturating_add(grace)) {
+                    self.core.close(DisconnectCode::ConnectionExpired);
+                }
+                if self.pong_deadline.is_some_and(|deadline| now >= deadline) {
+                    self.core.close(DisconnectCode::NoPong);
+                }
+                if self.pong_deadline.is_none() && now >= self.next_ping {
+                    self.core.outbox.buffer().extend_from_slice(PING);
+                    self.pong_deadline = Some(now + self.core.hub.limits.pong_timeout);
+                    self.next_ping = now + self.core.hub.limits.ping_interval;
+                }
+            }
+            _ => {}
+        }
+        self.resubscribe_due(now);
+        self.reschedule();
+    }
+
+    /// Makes the client subscribe anew where it must: its next subscribe carries its position, and is answered with what
+    /// it missed or with the truth that it cannot be had.
+    fn resubscribe_due(&mut self, now: Instant) {
+        for index in 0..self.core.subs.len() {
+            let Some(sub) = &self.core.subs[index] else { continue };
+            if sub.resubscribe_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            if sub.server_side {
+                // SDKs drop an unsubscribed server-side subscription for good; a reconnect brings it back.
+                return self.core.close(DisconnectCode::InsufficientState);
+            }
+            self.unsubscribe_push(index as u32, UnsubscribeCode::InsufficientState);
+            if index >= self.core.subs.len() {
+                break;
+            }
+        }
+    }
+
+    /// Ends a subscription from the server's side.
+    pub(super) fn unsubscribe_push(&mut self, index: u32, code: UnsubscribeCode) {
+        let Some(Some(sub)) = self.core.subs.get(index as usize) else { return };
+        let unsubscribe = Some(CodeReason { code: code.code(), reason: code.reason() });
+        let push = Push { channel: Some(sub.channel().as_str()), unsubscribe, ..Push::default() };
+        write_json_frame(&PushFrame { push }, self.core.outbox.buffer());
+        self.core.remove(index);
+    }
+
+    /// Enters the nearest deadline into the wheel.
+    pub(super) fn reschedule(&mut self) {
+        let now = Instant::now();
+        let mut at = match &self.phase {
+            Phase::Unauthenticated { deadline, .. } => *deadline,
+            Phase::Connecting => now + self.core.hub.limits.command_timeout,
+            Phase::Active(identity) => {
+                let mut at = self.pong_deadline.unwrap_or(self.next_ping);
+                if let Some(expires_at) = identity.expires_at {
+                    let grace = self.core.hub.limits.expiry_grace;
+                    let left = Duration::from_secs(expires_at.saturating_sub(unix_now())) + grace;
+                    at = at.min(now + left);
+                }
+                at
+            }
+        };
+        if let Some(deadline) = self.core.stall_deadline() {
+            at = at.min(deadline);
+        }
+        for sub in self.core.subs.iter().flatten() {
+            if let Some(deadline) = sub.resubscribe_at {
+                at = at.min(deadline);
+            }
+        }
+        self.core.schedule(at);
+    }
+
+    /// The session is connected: pings begin, the first after a random part of the interval.
+    pub(super) fn activate(&mut self, identity: Identity, now: Instant) {
+        let part = 0.5 + 0.5 * rand::random::<f64>();
+        self.next_ping = now + self.core.hub.limits.ping_interval.mul_f64(part);
+        self.phase = Phase::Active(Box::new(identity));
+        self.reschedule();
+    }
+
+    pub(super) fn reply(&mut self, reply: &Reply<'_>) {
+        write_json_frame(reply, self.core.outbox.buffer());
+    }
+
+    pub(super) fn error(&mut self, id: u32, code: ErrorCode) {
+        self.reply(&Reply { id, error: Some(code.into()), ..Reply::default() });
+    }
+
+    /// An index for a subscription under way: neither in use nor reserved by a waiting command.
+    pub(super) fn free_index(&self) -> u32 {
+        let reserved: Vec<u32> = self.ops.iter().filter_map(Op::reserved).flatten().collect();
+        (0..)
+            .find(|index| !reserved.contains(index) && self.core.subs.get(*index as usize).is_none_or(Option::is_none))
+            .unwrap_or(u32::MAX)
+    }
+}

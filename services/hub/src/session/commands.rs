@@ -1,0 +1,285 @@
+//! What each command of the client protocol asks, checked before it waits for its turn.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanway_broker::HistoryQuery;
+use fanway_protocol::command::{
+    Command, ConnectRequest, HistoryRequest, PublishRequest, StreamPosition, SubscribeRequest,
+};
+use fanway_protocol::publication::json_line;
+use fanway_protocol::reply::{RefreshResult, Reply};
+use fanway_protocol::{
+    Channel, ClientInfo, DisconnectCode, Epoch, ErrorCode, GapReason, Position, Publication, Right, UnsubscribeCode,
+};
+use futures_util::FutureExt;
+use futures_util::future::maybe_done;
+
+use super::client::{ClientSession, Phase};
+use super::ops::{Asked, Joining, Op};
+use crate::attach::From;
+use crate::hub::unix_now;
+use crate::identity::{AuthFailure, Identity};
+use crate::namespace::Namespace;
+
+impl ClientSession {
+    pub(super) fn on_command(&mut self, command: Command<'_>, now: Instant) {
+        let Command { id, connect, subscribe, unsubscribe, publish, history, refresh, .. } = &command;
+        if let Some(request) = connect {
+            return self.on_connect(*id, request, now);
+        }
+        let asks_nothing = subscribe.is_none()
+            && unsubscribe.is_none()
+            && publish.is_none()
+            && history.is_none()
+            && refresh.is_none()
+            && command.presence.is_none()
+            && command.presence_stats.is_none()
+            && command.ping.is_none()
+            && command.rpc.is_none()
+            && command.sub_refresh.is_none();
+        if !matches!(self.phase, Phase::Active(_) | Phase::Connecting) {
+            return self.core.close(DisconnectCode::BadRequest);
+        }
+        if *id == 0 {
+            return match (asks_nothing, command.send) {
+                (true, None) => self.on_pong(),
+                // Messages to the back end are not supported, and have no reply to say so in.
+                (true, Some(_)) => {}
+                (false, _) => self.core.close(DisconnectCode::BadRequest),
+            };
+        }
+        let op = if let Some(request) = subscribe {
+            self.subscribe(*id, request)
+        } else if let Some(request) = unsubscribe {
+            Ok(Op::Unsubscribe { id: *id, channel: request.channel.clone().into_owned() })
+        } else if let Some(request) = publish {
+            self.publish(*id, request)
+        } else if command.presence.is_some() || command.presence_stats.is_some() {
+            Err(ErrorCode::NotAvailable)
+        } else if let Some(request) = history {
+            self.history_query(*id, request)
+        } else if command.ping.is_some() {
+            Ok(Op::Ping { id: *id })
+        } else if command.rpc.is_some() {
+            Err(ErrorCode::NotAvailable)
+        } else if let Some(request) = refresh {
+            Ok(Op::Refresh { id: *id, token: request.token.clone().into_owned() })
+        } else if command.sub_refresh.is_some() {
+            Err(ErrorCode::NotAvailable)
+        } else {
+            Err(ErrorCode::MethodNotFound)
+        };
+        self.ops.push_back(op.unwrap_or_else(|code| Op::Error { id: *id, code }));
+    }
+
+    fn on_connect(&mut self, id: u32, request: &ConnectRequest<'_>, now: Instant) {
+        let Phase::Unauthenticated { presented, .. } = &mut self.phase else {
+            return self.core.close(DisconnectCode::BadRequest);
+        };
+        if id == 0 {
+            return self.core.close(DisconnectCode::BadRequest);
+        }
+        let presented = presented.take();
+        let hub = self.core.hub.clone();
+        let verified = match (request.token.is_empty(), presented) {
+            (false, _) => hub.verify(&request.token),
+            (true, Some(identity)) => Ok(*identity),
+            (true, None) if hub.allow_anonymous => Ok(Identity::anonymous()),
+            (true, None) => Err(AuthFailure::Missing),
+        };
+        match verified {
+            Ok(identity) => {
+                tracing::debug!(client = %self.id, sdk = %request.name.escape_debug(), "connecting");
+                self.phase = Phase::Connecting;
+                self.reschedule();
+                match self.server_side(&identity, request, now) {
+                    Ok(joining) => self.ops.push_back(Op::Connect { id, identity: Some(identity), joining }),
+                    Err(code) => self.connect_failed(id, code, now),
+                }
+            }
+            // The client may come back with a new token, so it is told and not cut off; it stays unusable.
+            Err(AuthFailure::Expired) => self.ops.push_back(Op::Error { id, code: ErrorCode::TokenExpired }),
+            Err(AuthFailure::Missing) => self.ops.push_back(Op::Error { id, code: ErrorCode::Unauthorized }),
+            Err(AuthFailure::Invalid(_)) => self.core.close(DisconnectCode::InvalidToken),
+        }
+    }
+
+    /// Subscriptions that the token asks the server to make.
+    fn server_side(
+        &mut self,
+        identity: &Identity,
+        request: &ConnectRequest<'_>,
+        now: Instant,
+    ) -> Result<Vec<Joining>, ErrorCode> {
+        let limits = &self.core.hub.limits;
+        if identity.channels.len() > limits.channel_limit {
+            return Err(ErrorCode::LimitExceeded);
+        }
+        let none = SubscribeRequest::default();
+        let mut joining = Vec::with_capacity(identity.channels.len());
+        for channel in &identity.channels {
+            let namespace = self.core.hub.namespaces.of(channel).ok_or(ErrorCode::UnknownChannel)?.clone();
+            let resume = request.subs.as_ref().and_then(|subs| subs.get(channel.as_str())).unwrap_or(&none);
+            let index = joining.len() as u32;
+            joining.push(self.join(channel.clone(), &namespace, index, resume, now));
+        }
+        Ok(joining)
+    }
+
+    fn join(
+        &self,
+        channel: Channel,
+        namespace: &Namespace,
+        index: u32,
+        request: &SubscribeRequest<'_>,
+        now: Instant,
+    ) -> Joining {
+        let recover = request.recover && namespace.recovery;
+        let from = match (recover, Epoch::parse(&request.epoch)) {
+            (false, _) => From::Head,
+            (true, Some(epoch)) => From::Position(Position { epoch, offset: request.offset }),
+            (true, None) => From::Nonsense(GapReason::BadPosition),
+        };
+        let asked =
+            Asked { recover, offset: request.offset, error_if_unrecovered: request.flag & 2 != 0 && request.recover };
+        let (hub, handle) = (self.core.hub.clone(), self.core.handle.clone());
+        let deadline = now + hub.limits.command_timeout;
+        let name = channel.clone();
+        let attaching = async move { hub.attach(&name, from, &handle, index, Some(deadline)).await };
+        Joining { channel, index, asked, attaching: maybe_done(attaching.boxed()) }
+    }
+
+    fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<Op, ErrorCode> {
+        let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
+        let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
+        // A credential that is presented but not supported is refused, never ignored.
+        if !request.token.is_empty() || !self.allowed(Right::Subscribe, &channel, &namespace) {
+            return Err(ErrorCode::PermissionDenied);
+        }
+        if self.will_be_subscribed(channel.as_str()) {
+            return Err(ErrorCode::AlreadySubscribed);
+        }
+        let waiting = self.ops.iter().filter(|op| matches!(op, Op::Subscribe { .. })).count();
+        let subscribed = self.core.subs.iter().flatten().count();
+        if subscribed + waiting >= self.core.hub.limits.channel_limit {
+            return Err(ErrorCode::LimitExceeded);
+        }
+        let index = self.free_index();
+        Ok(Op::Subscribe { id, joining: self.join(channel, &namespace, index, request, Instant::now()) })
+    }
+
+    fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<Op, ErrorCode> {
+        let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
+        let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
+        if !self.allowed(Right::Publish, &channel, &namespace) {
+            return Err(ErrorCode::PermissionDenied);
+        }
+        let data = request.data.ok_or(ErrorCode::BadRequest)?;
+        let identity = self.waiting_identity();
+        let info = ClientInfo {
+            user: identity.map_or(String::new(), |identity| identity.user.clone()),
+            client: self.id.to_string(),
+            conn_info: identity.and_then(|identity| identity.info.clone()),
+        };
+        let publication = Publication {
+            data: json_line(data.get()),
+            info: Some(Arc::new(info)),
+            time: unix_millis(),
+            ..Publication::default()
+        };
+        Ok(Op::Publish { id, channel, namespace, publication: Arc::new(publication), run: None })
+    }
+
+    fn history_query(&mut self, id: u32, request: &HistoryRequest<'_>) -> Result<Op, ErrorCode> {
+        let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
+        let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
+        if !self.allowed(Right::History, &channel, &namespace) {
+            return Err(ErrorCode::PermissionDenied);
+        }
+        if !namespace.retention().keeps_log() {
+            return Err(ErrorCode::NotAvailable);
+        }
+        let most = self.core.hub.limits.history_limit;
+        let limit = usize::try_from(request.limit).map_or(most, |limit| limit.min(most));
+        let since = request.since.as_ref().map(position).transpose()?;
+        Ok(Op::History { id, channel, query: HistoryQuery { since, limit, reverse: request.reverse }, run: None })
+    }
+
+    pub(super) fn refresh(&mut self, id: u32, token: &str) {
+        let verified = self.core.hub.verify(token);
+        let identity = match verified {
+            Ok(identity) => identity,
+            Err(AuthFailure::Expired) => return self.error(id, ErrorCode::TokenExpired),
+            Err(_) => return self.core.close(DisconnectCode::InvalidToken),
+        };
+        let Phase::Active(current) = &mut self.phase else { return self.core.close(DisconnectCode::BadRequest) };
+        if current.user != identity.user {
+            return self.core.close(DisconnectCode::InvalidToken);
+        }
+        **current = identity;
+        let expires_at = current.expires_at;
+        self.drop_disallowed();
+        self.reschedule();
+        let client = self.id.to_string();
+        let ttl = expires_at.map(|at| at.saturating_sub(unix_now()).max(1) as u32);
+        let result = RefreshResult {
+            client: &client,
+            version: self.core.hub.version,
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or(0),
+        };
+        self.reply(&Reply { id, refresh: Some(result), ..Reply::default() });
+    }
+
+    /// Ends the subscriptions that the current credential does not allow any more.
+    fn drop_disallowed(&mut self) {
+        let Phase::Active(identity) = &self.phase else { return };
+        let disallowed: Vec<u32> = (0..self.core.subs.len() as u32)
+            .filter(|index| {
+                let Some(Some(sub)) = self.core.subs.get(*index as usize) else { return false };
+                let namespace = &sub.attachment.channel.shared.namespace;
+                let by_server = sub.server_side && identity.channels.contains(sub.channel());
+                !by_server && !namespace.allows(Right::Subscribe, sub.channel(), identity, false)
+            })
+            .collect();
+        for index in disallowed {
+            self.unsubscribe_push(index, UnsubscribeCode::Server);
+        }
+    }
+
+    /// The identity by which a command is judged: the connected one, or the one whose connect is still waiting.
+    fn waiting_identity(&self) -> Option<&Identity> {
+        self.identity().or_else(|| {
+            self.ops.iter().find_map(|op| match op {
+                Op::Connect { identity, .. } => identity.as_ref(),
+                _ => None,
+            })
+        })
+    }
+
+    fn allowed(&self, right: Right, channel: &Channel, namespace: &Namespace) -> bool {
+        let subscribed = self.will_be_subscribed(channel.as_str());
+        self.waiting_identity().is_some_and(|identity| namespace.allows(right, channel, identity, subscribed))
+    }
+
+    /// Whether the channel is subscribed once every waiting command has had its turn.
+    fn will_be_subscribed(&self, channel: &str) -> bool {
+        let waiting = self.ops.iter().rev().find_map(|op| op.will_subscribe(channel));
+        waiting.unwrap_or_else(|| self.core.sub(channel).is_some())
+    }
+}
+
+fn position(position: &StreamPosition<'_>) -> Result<Position, ErrorCode> {
+    let epoch = Epoch::parse(&position.epoch).ok_or(ErrorCode::UnrecoverablePosition)?;
+    Ok(Position { epoch, offset: position.offset })
+}
+
+fn unix_millis() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_millis()
+        .try_into()
+        .unwrap_or(u64::MAX)
+}

@@ -1,0 +1,497 @@
+//! What every session has, whatever it speaks: subscriptions, an outbox, a timer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use fanway_protocol::{Channel, DisconnectCode, Epoch, GapReason, Position, Publication};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::attach::{AttachError, Attached, From, Joined};
+use crate::channel::Attachment;
+use crate::entry::{Entry, Form, Kind};
+use crate::handle::{Handle, MARK_BITS, Taken};
+use crate::hub::Hub;
+use crate::outbox::{Outbox, Piece, Turn};
+use crate::wheel::Timer;
+
+/// How a client is connected: the label of its metrics, and what its entries look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// The client protocol over WebSocket.
+    WebSocket,
+    /// Plain server-sent events.
+    Sse,
+    /// Long and short polling.
+    Poll,
+}
+
+impl Transport {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::WebSocket, Self::Sse, Self::Poll];
+
+    /// Metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Sse => "sse",
+            Self::Poll => "poll",
+        }
+    }
+
+    fn form(self) -> Form {
+        match self {
+            Self::WebSocket => Form::JsonFrame,
+            Self::Sse | Self::Poll => Form::SseEvent,
+        }
+    }
+}
+
+/// Bytes one turn gathers at most, give or take one entry.
+const TURN_BYTES: usize = 64 * 1024;
+
+/// A session's hold on one channel.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) attachment: Attachment,
+    /// Sequence number of the next entry to deliver.
+    pub(crate) next: u64,
+    /// Position of the last delivered publication, or the one it joined at.
+    pub(crate) position: Option<Position>,
+    /// For clients that learn the epoch only from a subscribe reply: the epoch of that reply. They are never sent
+    /// anything of another epoch, but made to subscribe anew. `None` for clients that read each entry's own.
+    pub(crate) label: Option<Epoch>,
+    /// When it must be made to subscribe anew; nothing is delivered meanwhile.
+    pub(crate) resubscribe_at: Option<Instant>,
+    /// Missed publications still to be delivered, before anything of the ring.
+    pub(crate) backlog: VecDeque<Arc<Entry>>,
+    /// Made by the server (the token's `channels`), not by the client.
+    pub(crate) server_side: bool,
+    /// It fell behind the ring and is being caught up from the log.
+    pub(crate) catching_up: bool,
+    /// The client can resume here, so its position is kept.
+    pub(crate) positioned: bool,
+}
+
+impl Subscription {
+    pub(crate) fn new(attached: Attached) -> (Self, Joined) {
+        let positioned = attached.attachment.channel.shared.namespace.recovery && attached.head.is_some();
+        let subscription = Self {
+            attachment: attached.attachment,
+            next: attached.next,
+            position: attached.head.filter(|_| positioned),
+            label: None,
+            resubscribe_at: None,
+            backlog: VecDeque::new(),
+            server_side: false,
+            catching_up: false,
+            positioned,
+        };
+        (subscription, attached.joined)
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.attachment.channel.name
+    }
+
+    fn paused(&self) -> bool {
+        self.resubscribe_at.is_some() || self.catching_up
+    }
+}
+
+/// A subscription that fell behind its ring, being caught up from the log.
+type CatchUp = (u32, BoxFuture<'static, Result<Attached, AttachError>>);
+
+/// The common part of a session.
+pub(crate) struct Core {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) transport: Transport,
+    timer: Option<Timer>,
+    /// Dense by subscription index; a gap where one ended.
+    pub(crate) subs: Vec<Option<Box<Subscription>>>,
+    pub(crate) outbox: Outbox,
+    /// Marks taken but not yet gathered.
+    marks: u64,
+    /// Writes the cursor's `id:` line after each event: the subscriptions' indexes in byte order of their channels.
+    pub(crate) id_order: Option<Box<[u32]>>,
+    /// When the connection last took bytes, while some wait.
+    stalled_since: Option<Instant>,
+    /// Why the session ends; nothing is gathered any more.
+    pub(crate) closing: Option<DisconnectCode>,
+    /// When a publication of the current turn was received, for the latency.
+    oldest: Option<Instant>,
+    gathered: u64,
+    /// What of the outbox is in the node's gauge.
+    accounted: usize,
+    catch_ups: Vec<CatchUp>,
+}
+
+impl Core {
+    pub(crate) fn new(hub: Arc<Hub>, transport: Transport, now: Instant) -> Self {
+        let metrics = hub.transport_metrics(transport);
+        metrics.connections.inc();
+        metrics.opened.inc();
+        let handle = Arc::new(Handle::default());
+        // Every session is in the wheel from its first moment: the wheel is also the list of sessions to drain.
+        let timer = Some(hub.wheel.schedule(&handle, None, now + hub.limits.ping_interval));
+        let closing = hub.is_draining().then_some(DisconnectCode::Shutdown);
+        Self {
+            hub,
+            handle,
+            transport,
+            timer,
+            subs: Vec::new(),
+            outbox: Outbox::default(),
+            marks: 0,
+            id_order: None,
+            stalled_since: None,
+            closing,
+            oldest: None,
+            gathered: 0,
+            accounted: 0,
+            catch_ups: Vec::new(),
+        }
+    }
+
+    /// Asks for a tick at a time.
+    pub(crate) fn schedule(&mut self, at: Instant) {
+        self.timer = Some(self.hub.wheel.schedule(&self.handle, self.timer.take(), at));
+    }
+
+    pub(crate) fn close(&mut self, code: DisconnectCode) {
+        self.closing.get_or_insert(code);
+    }
+
+    /// Takes marks and signals. While the connection is blocked its marks stay with the handle.
+    pub(crate) fn take(&mut self) -> Taken {
+        let taken = if self.stalled_since.is_some() { self.handle.take_signals() } else { self.handle.take() };
+        self.marks |= taken.marks;
+        taken
+    }
+
+    pub(crate) fn sub(&self, channel: &str) -> Option<u32> {
+        let at = self.subs.iter().position(|sub| sub.as_ref().is_some_and(|sub| sub.channel().as_str() == channel))?;
+        Some(at as u32)
+    }
+
+    /// Puts a subscription at its reserved index, and looks at its ring in the next turn.
+    pub(crate) fn insert(&mut self, index: u32, subscription: Subscription) {
+        let at = index as usize;
+        if self.subs.len() <= at {
+            self.subs.resize_with(at + 1, || None);
+        }
+        self.subs[at] = Some(Box::new(subscription));
+        self.mark(index);
+    }
+
+    pub(crate) fn mark(&mut self, index: u32) {
+        self.marks |= 1 << (index as usize % MARK_BITS);
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) {
+        if let Some(sub) = self.subs.get_mut(index as usize) {
+            *sub = None;
+        }
+        self.catch_ups.retain(|(catching_up, _)| *catching_up != index);
+        while self.subs.last().is_some_and(Option::is_none) {
+            self.subs.pop();
+        }
+        if self.subs.is_empty() {
+            self.subs = Vec::new();
+        }
+    }
+
+    /// Whether a turn would find something.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.outbox.is_empty() || self.marks != 0
+    }
+
+    /// Gathers one turn: what is owed, then entries of all marked subscriptions, up to a bound.
+    pub(crate) fn gather(&mut self, turn: &mut Turn) {
+        turn.clear();
+        self.gathered = 0;
+        self.oldest = None;
+        self.outbox.owe(turn);
+        if self.closing.is_some() {
+            self.marks = 0;
+            return;
+        }
+        let mut marks = std::mem::take(&mut self.marks);
+        while marks != 0 {
+            let bit = marks.trailing_zeros();
+            for index in (bit..self.subs.len() as u32).step_by(MARK_BITS) {
+                if !self.gather_one(index, turn) {
+                    self.marks |= marks;
+                    return;
+                }
+            }
+            marks &= marks - 1;
+        }
+    }
+
+    /// Gathers one subscription. False if the turn is full before its end.
+    fn gather_one(&mut self, index: u32, turn: &mut Turn) -> bool {
+        let form = self.transport.form();
+        loop {
+            let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return true };
+            if sub.paused() {
+                return true;
+            }
+            if turn.bytes.len() >= TURN_BYTES {
+                return false;
+            }
+            let channel = sub.attachment.channel.clone();
+            let (entry, from_backlog) = match sub.backlog.front() {
+                Some(entry) => (entry.clone(), true),
+                None => {
+                    let ring = channel.ring();
+                    if sub.next < ring.tail() {
+                        let tail = ring.tail();
+                        drop(ring);
+                        self.overrun(index, tail);
+                        continue;
+                    }
+                    match ring.get(sub.next) {
+                        Some(entry) => (entry.clone(), false),
+                        None => return true,
+                    }
+                }
+            };
+            if let Some(label) = sub.label {
+                let foreign = entry.position.is_some_and(|position| position.epoch != label);
+                if foreign || matches!(entry.kind, Kind::Gap(_)) {
+                    let wait = self.hub.limits.resubscribe_spread.mul_f64(rand::random());
+                    sub.resubscribe_at = Some(Instant::now() + wait);
+                    self.handle.tick();
+                    return true;
+                }
+            }
+            let (seq, position) = (sub.next, sub.position);
+            turn.bytes.extend_from_slice(entry.form(form, &channel.name));
+            let shared_end = turn.bytes.len();
+            if sub.positioned && entry.position.is_some() {
+                sub.position = entry.position;
+            }
+            if from_backlog {
+                sub.backlog.pop_front();
+            } else {
+                sub.next += 1;
+            }
+            if self.oldest.is_none_or(|oldest| entry.received < oldest) {
+                self.oldest = Some(entry.received);
+            }
+            self.gathered += 1;
+            if form == Form::SseEvent {
+                self.write_id(&mut turn.bytes);
+            }
+            let backlog = from_backlog.then_some(entry);
+            turn.pieces.push(Piece { sub: index, seq, position, shared_end, end: turn.bytes.len(), backlog });
+        }
+    }
+
+    /// A subscription fell behind its ring. From its position it is caught up from the log; without one the loss is
+    /// told: by a gap where the transport has one, by closing the connection where it has not.
+    fn overrun(&mut self, index: u32, tail: u64) {
+        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
+        let action = match (sub.position, self.transport) {
+            (Some(position), _) => {
+                sub.catching_up = true;
+                let (hub, handle, channel) = (self.hub.clone(), self.handle.clone(), sub.channel().clone());
+                let deadline = Instant::now() + hub.limits.command_timeout;
+                let from = From::Position(position);
+                let catching_up = async move { hub.attach(&channel, from, &handle, index, Some(deadline)).await };
+                self.catch_ups.push((index, catching_up.boxed()));
+                // So that it is polled.
+                self.handle.tick();
+                "catch_up"
+            }
+            (None, Transport::Sse | Transport::Poll) => {
+                sub.next = tail;
+                sub.backlog.push_back(Arc::new(Entry::gap(GapReason::Slow, None, Instant::now())));
+                "gap"
+            }
+            (None, Transport::WebSocket) => {
+                sub.next = tail;
+                self.close(DisconnectCode::Slow);
+                "closed"
+            }
+        };
+        self.hub.metrics.slow_consumers_total.with_label_values(&[action]).inc();
+    }
+
+    /// Lets subscriptions catch up.
+    pub(crate) fn poll_catch_ups(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let mut at = 0;
+        while at < self.catch_ups.len() {
+            let (index, catching_up) = &mut self.catch_ups[at];
+            let index = *index;
+            let Poll::Ready(caught_up) = catching_up.poll_unpin(cx) else {
+                at += 1;
+                continue;
+            };
+            drop(self.catch_ups.swap_remove(at));
+            self.caught_up(index, caught_up, now);
+        }
+        if self.catch_ups.is_empty() {
+            self.catch_ups = Vec::new();
+        }
+    }
+
+    fn caught_up(&mut self, index: u32, caught_up: Result<Attached, AttachError>, now: Instant) {
+        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
+        match caught_up {
+            Ok(attached) => {
+                sub.attachment = attached.attachment;
+                sub.next = attached.next;
+                sub.backlog = match attached.joined {
+                    Joined::Recovered(publications) => backlog(publications, now),
+                    Joined::Gap(reason) => [Arc::new(Entry::gap(reason, attached.head, now))].into(),
+                    Joined::Fresh => VecDeque::new(),
+                };
+                sub.catching_up = false;
+                self.mark(index);
+            }
+            Err(_) => self.close(DisconnectCode::Slow),
+        }
+    }
+
+    /// The connection's own end of a server-sent event: its cursor, and the blank line.
+    pub(crate) fn write_id(&self, out: &mut Vec<u8>) {
+        if let Some(order) = &self.id_order {
+            out.extend_from_slice(b"id: ");
+            out.extend_from_slice(self.cursor(order).as_bytes());
+            out.push(b'\n');
+        }
+        out.push(b'\n');
+    }
+
+    /// The cursor of all subscriptions.
+    pub(crate) fn cursor(&self, order: &[u32]) -> String {
+        let items = order.iter().map(|&index| self.subs.get(index as usize)?.as_ref()?.position);
+        let mut text = String::with_capacity(2 + order.len() * 40);
+        fanway_protocol::Cursor::write(items, &mut text);
+        text
+    }
+
+    /// Tells how much of the turn the socket took; the rest is given back. Returns whether it took all.
+    pub(crate) fn wrote(&mut self, turn: &Turn, written: usize, now: Instant) -> bool {
+        self.outbox.settle(turn, written);
+        let whole = written == turn.bytes.len();
+        let mut delivered = self.gathered;
+        if !whole {
+            // From the end: each piece not begun gives its place back; the one begun is kept as owed.
+            for at in (0..turn.pieces.len()).rev() {
+                let piece = &turn.pieces[at];
+                let start = if at == 0 { turn.owed } else { turn.pieces[at - 1].end };
+                if written >= piece.end {
+                    break;
+                }
+                if written > start {
+                    let shared = match written < piece.shared_end {
+                        true => self.shared_bytes(piece, &turn.bytes[start..piece.shared_end]).slice(written - start..),
+                        false => Bytes::new(),
+                    };
+                    self.outbox.keep(shared, &turn.bytes[written.max(piece.shared_end)..piece.end]);
+                    break;
+                }
+                delivered -= 1;
+                self.give_back(piece);
+            }
+        }
+        self.count(delivered, now);
+        let waiting = self.outbox.len();
+        if waiting != self.accounted {
+            self.hub.metrics.outbox_bytes.add(waiting as i64 - self.accounted as i64);
+            self.accounted = waiting;
+        }
+        if whole {
+            self.stalled_since = None;
+        } else if written > 0 || self.stalled_since.is_none() {
+            self.stalled_since = Some(now);
+        }
+        whole
+    }
+
+    fn count(&self, delivered: u64, now: Instant) {
+        if delivered == 0 {
+            return;
+        }
+        let metrics = self.hub.transport_metrics(self.transport);
+        metrics.deliveries.inc_by(delivered);
+        if let Some(oldest) = self.oldest {
+            metrics.latency.observe(now.saturating_duration_since(oldest).as_secs_f64());
+        }
+    }
+
+    /// The shared bytes of a begun piece: by reference if the ring still has the entry, else a copy.
+    fn shared_bytes(&self, piece: &Piece, copy: &[u8]) -> Bytes {
+        let form = self.transport.form();
+        let shared = self.subs[piece.sub as usize].as_ref().and_then(|sub| {
+            let channel = &sub.attachment.channel;
+            match &piece.backlog {
+                Some(entry) => Some(entry.form(form, &channel.name).clone()),
+                None => channel.ring().get(piece.seq).map(|entry| entry.form(form, &channel.name).clone()),
+            }
+        });
+        shared.unwrap_or_else(|| Bytes::copy_from_slice(copy))
+    }
+
+    fn give_back(&mut self, piece: &Piece) {
+        let Some(sub) = self.subs[piece.sub as usize].as_deref_mut() else { return };
+        sub.position = piece.position;
+        match &piece.backlog {
+            Some(entry) => sub.backlog.push_front(entry.clone()),
+            None => sub.next = piece.seq,
+        }
+        self.marks |= 1 << (piece.sub as usize % MARK_BITS);
+    }
+
+    /// Whether the socket has taken nothing for too long.
+    pub(crate) fn stalled(&self, now: Instant) -> bool {
+        self.stalled_since.is_some_and(|since| now.saturating_duration_since(since) >= self.hub.limits.write_stall)
+    }
+
+    /// When a stall becomes one, if bytes wait.
+    pub(crate) fn stall_deadline(&self) -> Option<Instant> {
+        self.stalled_since.map(|since| since + self.hub.limits.write_stall)
+    }
+
+    /// Tells that the transport holds bytes that the peer does not take. Returns whether that is news.
+    pub(crate) fn stuck(&mut self, stuck: bool, now: Instant) -> bool {
+        match (stuck, self.stalled_since) {
+            (true, None) => {
+                self.stalled_since = Some(now);
+                true
+            }
+            (false, Some(_)) if self.outbox.is_empty() => {
+                self.stalled_since = None;
+                false
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Missed publications become entries to deliver before the ring's.
+pub(crate) fn backlog(publications: Vec<(Position, Arc<Publication>)>, now: Instant) -> VecDeque<Arc<Entry>> {
+    publications
+        .into_iter()
+        .map(|(position, publication)| Arc::new(Entry::publication(publication, Some(position), false, now)))
+        .collect()
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.hub.wheel.cancel(&self.handle, &timer);
+        }
+        self.hub.metrics.outbox_bytes.sub(self.accounted as i64);
+        let reason = self.closing.map_or("client", DisconnectCode::metric_label);
+        self.hub.transport_metrics(self.transport).connections.dec();
+        self.hub.metrics.connections_closed_total.with_label_values(&[self.transport.as_str(), reason]).inc();
+    }
+}

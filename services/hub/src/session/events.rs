@@ -1,0 +1,240 @@
+//! A session of plain server-sent events (WHATWG HTML, section 9.2): no commands, one stream of several channels, whose
+//! `id:` is the cursor.
+//!
+//! The head of the response goes out before the channels are joined, so that `onopen` fires at once; a broker that is
+//! away delays the `open` event, it does not fail the stream (an `EventSource` would stop for good).
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use fanway_protocol::DisconnectCode;
+use fanway_protocol::Position;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use serde::Serialize;
+
+use super::core::{Core, Subscription, Transport, backlog};
+use super::resume_points::ResumePoint;
+use crate::attach::{AttachError, Attached, From, Joined};
+use crate::entry::{gap_body, sse_event};
+use crate::handle::Handle;
+use crate::hub::{Hub, unix_now};
+use crate::identity::Identity;
+use crate::outbox::Turn;
+
+/// Legacy proxies drop a response that is silent for longer.
+const LONGEST_SILENCE: Duration = Duration::from_secs(15);
+/// How long a client waits before it reconnects, unless it is told otherwise on leaving.
+const RETRY: Duration = Duration::from_secs(2);
+
+type Attaching = BoxFuture<'static, Vec<Result<Attached, AttachError>>>;
+
+/// A session of server-sent events.
+pub struct EventSession {
+    core: Core,
+    identity: Identity,
+    /// The channels being joined, until they are.
+    attaching: Option<(Vec<ResumePoint>, Attaching)>,
+    next_heartbeat: Instant,
+    /// The client was told that its credential expires.
+    told_expiry: bool,
+    /// The last words were said.
+    ended: bool,
+}
+
+impl std::fmt::Debug for EventSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventSession").finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct Opened<'a> {
+    cursor: &'a str,
+}
+
+#[derive(Serialize)]
+struct AuthExpiring {
+    /// Seconds since 1970.
+    expires_at: u64,
+}
+
+impl EventSession {
+    /// Starts to join the channels, which the caller has authorised.
+    pub fn new(hub: Arc<Hub>, identity: Identity, points: Vec<ResumePoint>, now: Instant) -> Self {
+        let mut core = Core::new(hub.clone(), Transport::Sse, now);
+        let joins: Vec<_> = points
+            .iter()
+            .enumerate()
+            .map(|(index, point)| {
+                let (hub, handle, point) = (hub.clone(), core.handle.clone(), point.clone());
+                async move { hub.attach(&point.channel, point.from, &handle, index as u32, None).await }
+            })
+            .collect();
+        let retry = jittered(RETRY).as_millis();
+        core.outbox.buffer().extend_from_slice(format!(": fanway\nretry: {retry}\n\n").as_bytes());
+        let mut session = Self {
+            core,
+            identity,
+            attaching: Some((points, join_all(joins).boxed())),
+            next_heartbeat: now,
+            told_expiry: false,
+            ended: false,
+        };
+        session.on_tick(now);
+        session
+    }
+
+    /// The hub's end of this session.
+    pub fn handle(&self) -> &Arc<Handle> {
+        &self.core.handle
+    }
+
+    /// Whether the stream ends once everything owed is written.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Lets the session work: signals, joining, catching up, deadlines.
+    pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.core.handle.register(cx.waker());
+        let taken = self.core.take();
+        if let Some(code) = taken.close {
+            self.core.close(DisconnectCode::from_code(code).unwrap_or(DisconnectCode::ForceReconnect));
+        }
+        if taken.tick {
+            self.on_tick(now);
+        }
+        if let Some((points, attaching)) = &mut self.attaching {
+            if let Poll::Ready(attached) = attaching.poll_unpin(cx) {
+                let points = std::mem::take(points);
+                self.attaching = None;
+                self.joined(&points, attached, now);
+            }
+        }
+        self.core.poll_catch_ups(cx, now);
+        if self.core.closing.is_some() && !self.ended {
+            self.end();
+        }
+    }
+
+    /// All channels are joined: tells where the stream stands, and of each gap, before anything newer.
+    fn joined(&mut self, points: &[ResumePoint], attached: Vec<Result<Attached, AttachError>>, now: Instant) {
+        let mut gaps = Vec::new();
+        for (index, (point, attached)) in points.iter().zip(attached).enumerate() {
+            let attached = match attached {
+                Ok(attached) => attached,
+                Err(error) => {
+                    tracing::debug!(channel = %point.channel, %error, "stream not joined");
+                    return self.core.close(DisconnectCode::Internal);
+                }
+            };
+            let (mut sub, joined) = Subscription::new(attached);
+            match (joined, point.from) {
+                (Joined::Recovered(publications), From::Position(cursor)) => {
+                    sub.position = Some(cursor);
+                    sub.backlog = backlog(publications, now);
+                }
+                (Joined::Gap(reason), _) => gaps.push((index as u32, reason)),
+                _ => {}
+            }
+            self.core.insert(index as u32, sub);
+        }
+        let order: Box<[u32]> = (0..points.len() as u32).collect();
+        let cursor = self.core.cursor(&order);
+        let out = &mut Vec::new();
+        out.extend_from_slice(&sse_event(Some("open"), &Opened { cursor: &cursor }));
+        // Until the last gap is told, a client that leaves must come back with its old cursor and be told again.
+        if gaps.is_empty() {
+            out.extend_from_slice(format!("id: {cursor}\n").as_bytes());
+        }
+        out.push(b'\n');
+        let last = gaps.len();
+        for (told, (index, reason)) in gaps.into_iter().enumerate() {
+            let Some(Some(sub)) = self.core.subs.get(index as usize) else { continue };
+            out.extend_from_slice(&sse_event(Some("gap"), &gap_body(sub.channel(), reason, sub.position)));
+            if told + 1 == last {
+                out.extend_from_slice(format!("id: {cursor}\n").as_bytes());
+            }
+            out.push(b'\n');
+        }
+        self.core.outbox.buffer().append(out);
+        self.core.id_order = Some(order);
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        if self.core.stalled(now) {
+            self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
+            self.core.close(DisconnectCode::Slow);
+        }
+        let heartbeat = self.core.hub.limits.ping_interval.min(LONGEST_SILENCE);
+        if now >= self.next_heartbeat {
+            if self.next_heartbeat + heartbeat <= now && self.core.outbox.is_empty() {
+                self.core.outbox.buffer().extend_from_slice(b":\n\n");
+            }
+            self.next_heartbeat = now + heartbeat.mul_f64(0.5 + 0.5 * rand::random::<f64>());
+        }
+        let mut at = self.next_heartbeat;
+        if let Some(expires_at) = self.identity.expires_at {
+            let left = Duration::from_secs(expires_at.saturating_sub(unix_now()));
+            let grace = self.core.hub.limits.expiry_grace;
+            if left.is_zero() {
+                self.core.close(DisconnectCode::ConnectionExpired);
+            } else if left <= grace && !self.told_expiry {
+                self.told_expiry = true;
+                let mut event = sse_event(Some("auth_expiring"), &AuthExpiring { expires_at }).to_vec();
+                event.push(b'\n');
+                self.core.outbox.buffer().append(&mut event);
+            }
+            at = at.min(now + if self.told_expiry { left } else { left.saturating_sub(grace) });
+        }
+        if let Some(deadline) = self.core.stall_deadline() {
+            at = at.min(deadline);
+        }
+        self.core.schedule(at);
+    }
+
+    /// The last words: when to come back.
+    fn end(&mut self) {
+        self.ended = true;
+        let retry = jittered(RETRY).as_millis();
+        self.core.outbox.buffer().extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
+    }
+
+    /// Whether there is something to gather.
+    pub fn has_output(&self) -> bool {
+        self.core.has_output()
+    }
+
+    /// Gathers a turn of output.
+    pub fn gather(&mut self, turn: &mut Turn) {
+        self.core.gather(turn);
+    }
+
+    /// Tells how many bytes of a turn the socket took. Returns whether it took all.
+    pub fn wrote(&mut self, turn: &Turn, written: usize, now: Instant) -> bool {
+        let whole = self.core.wrote(turn, written, now);
+        if !whole {
+            self.on_tick(now);
+        }
+        whole
+    }
+
+    /// Tells that the transport holds bytes that the peer does not take.
+    pub fn stuck(&mut self, stuck: bool, now: Instant) {
+        if self.core.stuck(stuck, now) {
+            self.on_tick(now);
+        }
+    }
+
+    /// Where the stream stands for the client.
+    pub fn position(&self, index: u32) -> Option<Position> {
+        self.core.subs.get(index as usize)?.as_ref()?.position
+    }
+}
+
+/// Half to one and a half of a duration, so that clients do not come back in step.
+fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(0.5 + rand::random::<f64>())
+}

@@ -1,0 +1,266 @@
+//! Commands waiting for their turn, and what they do when it comes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published};
+use fanway_protocol::reply::{ConnectResult, Empty, HistoryResult, Reply, SubscribeResult, WirePublication};
+use fanway_protocol::{Channel, ErrorCode, Position, Publication};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, MaybeDone};
+
+use super::client::{ClientSession, Phase};
+use super::core::Subscription;
+use crate::attach::{AttachError, Attached, Joined};
+use crate::hub::{Hub, unix_now};
+use crate::identity::Identity;
+use crate::namespace::Namespace;
+
+type Attaching = MaybeDone<BoxFuture<'static, Result<Attached, AttachError>>>;
+
+/// What a subscribe asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    /// Resume from a position.
+    pub(super) recover: bool,
+    /// The offset named, echoed in the reply when recovered.
+    pub(super) offset: u64,
+    /// Wants error 112 instead of a subscription that could not be recovered.
+    pub(super) error_if_unrecovered: bool,
+}
+
+/// A subscription being made.
+pub(super) struct Joining {
+    pub(super) channel: Channel,
+    pub(super) index: u32,
+    pub(super) asked: Asked,
+    pub(super) attaching: Attaching,
+}
+
+/// A waiting command.
+pub(super) enum Op {
+    Connect { id: u32, identity: Option<Identity>, joining: Vec<Joining> },
+    Subscribe { id: u32, joining: Joining },
+    Unsubscribe { id: u32, channel: String },
+    Publish { id: u32, channel: Channel, namespace: Arc<Namespace>, publication: Arc<Publication>, run: Run<Published> },
+    History { id: u32, channel: Channel, query: HistoryQuery, run: Run<History> },
+    Refresh { id: u32, token: String },
+    Ping { id: u32 },
+    Error { id: u32, code: ErrorCode },
+}
+
+/// A broker call that begins when its turn comes.
+pub(super) type Run<T> = Option<BoxFuture<'static, Result<T, BrokerError>>>;
+
+impl fmt::Debug for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Op")
+    }
+}
+
+impl Op {
+    /// Indexes of subscriptions that this command will fill.
+    pub(super) fn reserved(&self) -> Option<Vec<u32>> {
+        match self {
+            Self::Connect { joining, .. } => Some(joining.iter().map(|joining| joining.index).collect()),
+            Self::Subscribe { joining, .. } => Some(vec![joining.index]),
+            _ => None,
+        }
+    }
+
+    /// Whether the channel will be subscribed once this command has had its turn; `None` if it does not touch it.
+    pub(super) fn will_subscribe(&self, channel: &str) -> Option<bool> {
+        match self {
+            Self::Subscribe { joining, .. } if joining.channel.as_str() == channel => Some(true),
+            Self::Unsubscribe { channel: left, .. } if left == channel => Some(false),
+            Self::Connect { joining, .. } => {
+                joining.iter().any(|joining| joining.channel.as_str() == channel).then_some(true)
+            }
+            _ => None,
+        }
+    }
+
+    /// Lets what may run side by side run; true once its turn may come.
+    fn advance(&mut self, cx: &mut Context<'_>) -> bool {
+        let ready = |joining: &mut Joining, cx: &mut Context<'_>| joining.attaching.poll_unpin(cx).is_ready();
+        match self {
+            Self::Connect { joining, .. } => joining.iter_mut().fold(true, |all, one| ready(one, cx) && all),
+            Self::Subscribe { joining, .. } => ready(joining, cx),
+            _ => true,
+        }
+    }
+}
+
+impl ClientSession {
+    /// Gives each waiting command its turn, in order, until one has to wait.
+    pub(super) fn poll_ops(&mut self, cx: &mut Context<'_>, now: Instant) {
+        for op in &mut self.ops {
+            // Whether it is its turn is seen below.
+            let _ = op.advance(cx);
+        }
+        while self.core.closing.is_none() {
+            let Some(mut op) = self.ops.pop_front() else {
+                self.ops.shrink_to_fit();
+                return;
+            };
+            if !op.advance(cx) || !self.run(&mut op, cx, now) {
+                self.ops.push_front(op);
+                return;
+            }
+        }
+        self.ops.clear();
+    }
+
+    /// A command's turn. False if it has to wait.
+    fn run(&mut self, op: &mut Op, cx: &mut Context<'_>, now: Instant) -> bool {
+        match op {
+            Op::Connect { id, identity, joining } => self.connected(*id, identity.take(), std::mem::take(joining), now),
+            Op::Subscribe { id, joining } => self.subscribed(*id, joining),
+            Op::Unsubscribe { id, channel } => {
+                if let Some(index) = self.core.sub(channel) {
+                    self.core.remove(index);
+                }
+                self.reply(&Reply { id: *id, unsubscribe: Some(Empty {}), ..Reply::default() });
+            }
+            Op::Publish { id, channel, namespace, publication, run } => {
+                let call = run.get_or_insert_with(|| {
+                    publish(self.core.hub.clone(), channel.clone(), namespace.clone(), publication.clone()).boxed()
+                });
+                let Poll::Ready(published) = call.poll_unpin(cx) else { return false };
+                match published {
+                    Ok(_) => self.reply(&Reply { id: *id, publish: Some(Empty {}), ..Reply::default() }),
+                    Err(error) => self.broker_failed(*id, &error),
+                }
+            }
+            Op::History { id, channel, query, run } => {
+                let (hub, channel, query) = (self.core.hub.clone(), channel.clone(), *query);
+                let call = run.get_or_insert_with(|| async move { hub.broker.history(&channel, query).await }.boxed());
+                let Poll::Ready(history) = call.poll_unpin(cx) else { return false };
+                match history {
+                    Ok(history) if history.since_valid => self.history(*id, &history),
+                    Ok(_) => self.error(*id, ErrorCode::UnrecoverablePosition),
+                    Err(error) => self.broker_failed(*id, &error),
+                }
+            }
+            Op::Refresh { id, token } => self.refresh(*id, token),
+            Op::Ping { id } => self.reply(&Reply { id: *id, ping: Some(Empty {}), ..Reply::default() }),
+            Op::Error { id, code } => self.error(*id, *code),
+        }
+        true
+    }
+
+    fn connected(&mut self, id: u32, identity: Option<Identity>, joining: Vec<Joining>, now: Instant) {
+        let Some(identity) = identity else { return };
+        let mut subs = BTreeMap::new();
+        for mut joining in joining {
+            let joined = self.joined(&mut joining, true);
+            match joined {
+                Ok(result) => {
+                    subs.insert(joining.channel.as_str().to_owned(), result);
+                }
+                Err(code) => return self.connect_failed(id, code, now),
+            }
+        }
+        let client = self.id.to_string();
+        let ping = self.core.hub.limits.ping_interval.as_secs().max(1) as u32;
+        let ttl = identity.expires_at.map(|at| at.saturating_sub(unix_now()).max(1) as u32);
+        let result = ConnectResult {
+            client: &client,
+            version: self.core.hub.version,
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or(0),
+            subs,
+            ping,
+            pong: true,
+        };
+        self.reply(&Reply { id, connect: Some(result), ..Reply::default() });
+        self.activate(identity, now);
+    }
+
+    /// The client is told, and left unusable: it ends as stale unless it leaves first.
+    pub(super) fn connect_failed(&mut self, id: u32, code: ErrorCode, now: Instant) {
+        self.error(id, code);
+        self.phase = Phase::Unauthenticated { deadline: now + self.core.hub.limits.connect_timeout, presented: None };
+        self.reschedule();
+    }
+
+    fn subscribed(&mut self, id: u32, joining: &mut Joining) {
+        match self.joined(joining, false) {
+            Ok(result) => self.reply(&Reply { id, subscribe: Some(result), ..Reply::default() }),
+            Err(code) => self.error(id, code),
+        }
+    }
+
+    /// Puts a joined subscription in its place and says what to tell the client.
+    fn joined(&mut self, joining: &mut Joining, server_side: bool) -> Result<SubscribeResult, ErrorCode> {
+        let attached = match std::pin::Pin::new(&mut joining.attaching).take_output() {
+            Some(Ok(attached)) => attached,
+            Some(Err(AttachError::UnknownNamespace)) => return Err(ErrorCode::UnknownChannel),
+            Some(Err(error)) => {
+                tracing::debug!(client = %self.id, channel = %joining.channel, %error, "subscribe failed");
+                return Err(ErrorCode::Internal);
+            }
+            None => return Err(ErrorCode::Internal),
+        };
+        let Asked { recover, offset, error_if_unrecovered } = joining.asked;
+        let (mut sub, joined) = Subscription::new(attached);
+        sub.server_side = server_side;
+        let mut result = SubscribeResult { was_recovering: recover, ..SubscribeResult::default() };
+        if let Some(head) = sub.position {
+            sub.label = Some(head.epoch);
+            result.recoverable = true;
+            result.positioned = true;
+            result.epoch = Some(head.epoch);
+            result.offset = head.offset;
+        }
+        match joined {
+            Joined::Recovered(publications) => {
+                result.recovered = true;
+                result.offset = offset;
+                result.publications = wire(&publications);
+            }
+            Joined::Gap(_) if error_if_unrecovered => return Err(ErrorCode::UnrecoverablePosition),
+            Joined::Gap(_) | Joined::Fresh => {}
+        }
+        self.core.insert(joining.index, sub);
+        Ok(result)
+    }
+
+    fn history(&mut self, id: u32, history: &History) {
+        let result = HistoryResult {
+            publications: wire(&history.publications),
+            epoch: history.top.map(|top| top.epoch),
+            offset: history.top.map_or(0, |top| top.offset),
+        };
+        self.reply(&Reply { id, history: Some(result), ..Reply::default() });
+    }
+
+    fn broker_failed(&mut self, id: u32, error: &BrokerError) {
+        tracing::debug!(client = %self.id, %error, "broker call failed");
+        self.error(id, ErrorCode::Internal);
+    }
+
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        match &self.phase {
+            Phase::Active(identity) => Some(identity),
+            _ => None,
+        }
+    }
+}
+
+fn wire(publications: &[(Position, Arc<Publication>)]) -> Vec<WirePublication> {
+    publications.iter().map(|(position, publication)| WirePublication::new(publication, Some(*position))).collect()
+}
+
+async fn publish(
+    hub: Arc<Hub>,
+    channel: Channel,
+    namespace: Arc<Namespace>,
+    publication: Arc<Publication>,
+) -> Result<Published, BrokerError> {
+    let retention = namespace.retention();
+    hub.broker.publish(Publish { channel: &channel, publication, retention, idempotency: None }).await
+}

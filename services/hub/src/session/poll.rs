@@ -1,0 +1,124 @@
+//! Long and short polling: stateless, with a cursor that the client holds.
+//!
+//! Each poll joins the channels at the cursor (live feed first, then what was missed, so nothing falls between), answers
+//! at once if there is anything to tell, and waits otherwise. The same cursor may be sent any number of times to any
+//! node. A channel stays subscribed for a while after a poll, so the next one finds its publications in the ring.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::core::{Core, Subscription, Transport, backlog};
+use super::resume_points::ResumePoint;
+use crate::attach::{AttachError, From, Joined};
+use crate::entry::gap_body;
+use crate::entry::write_json;
+use crate::hub::Hub;
+use crate::outbox::Turn;
+
+/// What a poll found, each publication and gap as one JSON text.
+#[derive(Debug, Default)]
+pub struct PollAnswer {
+    /// `fanway_protocol::reply::Event` texts, in order within each channel.
+    pub publications: Vec<Vec<u8>>,
+    /// `fanway_protocol::reply::Gap` texts; each lies before everything in `publications` of its channel.
+    pub gaps: Vec<Vec<u8>>,
+    /// Where to go on.
+    pub cursor: String,
+    /// The node is on its way out: better ask again a little later.
+    pub draining: bool,
+}
+
+/// Why a poll could not be answered.
+#[derive(Debug, thiserror::Error)]
+#[error("the channels could not be joined: {0}")]
+pub struct PollError(String);
+
+/// The lines of an event: see [`crate::entry::Form::SseEvent`].
+const DATA: &[u8] = b"data: ";
+const GAP: &[u8] = b"event: gap\ndata: ";
+
+/// Answers one poll of channels that the caller has authorised. With a `wait` of zero, or when no cursor was given,
+/// answers at once.
+pub async fn poll(
+    hub: &Arc<Hub>,
+    points: Vec<ResumePoint>,
+    first: bool,
+    wait: Duration,
+) -> Result<PollAnswer, PollError> {
+    let now = Instant::now();
+    let mut core = Core::new(hub.clone(), Transport::Poll, now);
+    let deadline = now + hub.limits.command_timeout;
+    let joins = points.iter().enumerate().map(|(index, point)| {
+        let handle = core.handle.clone();
+        async move { hub.attach(&point.channel, point.from, &handle, index as u32, Some(deadline)).await }
+    });
+    let attached = join_all(joins).await;
+    let mut answer = PollAnswer::default();
+    for (index, (point, attached)) in points.iter().zip(attached).enumerate() {
+        let attached = attached.map_err(|error: AttachError| PollError(error.to_string()))?;
+        let (mut sub, joined) = Subscription::new(attached);
+        match (joined, point.from) {
+            (Joined::Recovered(publications), From::Position(cursor)) => {
+                sub.position = Some(cursor);
+                sub.backlog = backlog(publications, now);
+            }
+            (Joined::Gap(reason), _) => {
+                let mut gap = Vec::new();
+                write_json(&gap_body(&point.channel, reason, sub.position), &mut gap);
+                answer.gaps.push(gap);
+            }
+            _ => {}
+        }
+        core.insert(index as u32, sub);
+    }
+    let until = if first { now } else { now + wait };
+    core.schedule(until);
+    let order: Vec<u32> = (0..points.len() as u32).collect();
+    let mut turn = Turn::default();
+    std::future::poll_fn(|cx| {
+        let now = Instant::now();
+        core.handle.register(cx.waker());
+        let taken = core.take();
+        core.poll_catch_ups(cx, now);
+        core.gather(&mut turn);
+        let taken_bytes = collect(&turn, &mut answer);
+        core.wrote(&turn, taken_bytes, now);
+        answer.draining |= taken.close.is_some();
+        let told = !answer.publications.is_empty() || !answer.gaps.is_empty();
+        if told || answer.draining || core.closing.is_some() || now >= until {
+            return Poll::Ready(());
+        }
+        if taken.tick {
+            core.schedule(until);
+        }
+        Poll::Pending
+    })
+    .await;
+    answer.cursor = core.cursor(&order);
+    Ok(answer)
+}
+
+/// Takes the events of a turn apart again. Returns the bytes taken: a gap that comes after publications of its channel
+/// is left for the next poll, so that a gap in an answer always lies before the publications.
+fn collect(turn: &Turn, answer: &mut PollAnswer) -> usize {
+    let mut start = turn.owed;
+    let mut published = 0u64;
+    for piece in &turn.pieces {
+        let lines = turn.bytes[start..piece.shared_end].trim_ascii_end();
+        let channel = 1u64 << (piece.sub % 64);
+        if let Some(json) = lines.strip_prefix(DATA) {
+            published |= channel;
+            answer.publications.push(json.to_vec());
+        } else if let Some(json) = lines.strip_prefix(GAP) {
+            if published & channel != 0 {
+                return start;
+            }
+            answer.gaps.push(json.to_vec());
+        }
+        start = piece.end;
+    }
+    turn.bytes.len()
+}
