@@ -238,10 +238,8 @@ impl Hub {
                 }
             }
             for channel in waiting.lost {
-                if let Some(local) = self.find(&channel) {
-                    if local.lost(Instant::now()) {
-                        self.repair(&local);
-                    }
+                if let Some(local) = self.find(&channel).filter(|local| local.lost(Instant::now())) {
+                    self.repair(&local);
                 }
             }
         }

@@ -121,11 +121,9 @@ fn next_work(local: &LocalChannel) -> Work {
     if wanted && !state.confirmed {
         return Work::Subscribe;
     }
-    if wanted {
-        if let Some(sequencer) = state.sequencer.as_mut().filter(|sequencer| sequencer.needs_read()) {
-            sequencer.asked();
-            return Work::Read(sequencer.since());
-        }
+    if let Some(sequencer) = state.sequencer.as_mut().filter(|sequencer| wanted && sequencer.needs_read()) {
+        sequencer.asked();
+        return Work::Read(sequencer.since());
     }
     state.repairing = false;
     Work::Done

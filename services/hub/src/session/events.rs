@@ -106,12 +106,12 @@ impl EventSession {
         if taken.tick {
             self.on_tick(now);
         }
-        if let Some((points, attaching)) = &mut self.attaching {
-            if let Poll::Ready(attached) = attaching.poll_unpin(cx) {
-                let points = std::mem::take(points);
-                self.attaching = None;
-                self.joined(&points, attached, now);
-            }
+        if let Some((points, attaching)) = &mut self.attaching
+            && let Poll::Ready(attached) = attaching.poll_unpin(cx)
+        {
+            let points = std::mem::take(points);
+            self.attaching = None;
+            self.joined(&points, attached, now);
         }
         self.core.poll_catch_ups(cx, now);
         if self.core.closing.is_some() && !self.ended {

@@ -87,7 +87,11 @@ impl Op {
     fn advance(&mut self, cx: &mut Context<'_>) -> bool {
         let ready = |joining: &mut Joining, cx: &mut Context<'_>| joining.attaching.poll_unpin(cx).is_ready();
         match self {
-            Self::Connect { joining, .. } => joining.iter_mut().fold(true, |all, one| ready(one, cx) && all),
+            Self::Connect { joining, .. } => {
+                // Each of them is polled, not only the first that waits.
+                let waiting = joining.iter_mut().filter_map(|one| (!ready(one, cx)).then_some(())).count();
+                waiting == 0
+            }
             Self::Subscribe { joining, .. } => ready(joining, cx),
             _ => true,
         }
