@@ -158,6 +158,11 @@ impl ClientSession {
         self.core.gather(turn);
     }
 
+    /// Where the driver appends the transport's own frames, in the order of the session's replies.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        self.core.outbox.buffer()
+    }
+
     /// Whether there is something to gather.
     pub fn has_output(&self) -> bool {
         self.core.has_output()

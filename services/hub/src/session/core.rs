@@ -252,6 +252,12 @@ impl Core {
                     if sub.next < ring.tail() {
                         let tail = ring.tail();
                         drop(ring);
+                        if turn.pieces.last().is_some_and(|piece| piece.sub == index) {
+                            // What this turn gathered may yet be given back, so where it stands is known only in the
+                            // next one.
+                            self.mark(index);
+                            return true;
+                        }
                         self.overrun(index, tail);
                         continue;
                     }

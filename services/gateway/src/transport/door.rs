@@ -1,0 +1,137 @@
+//! The client endpoints.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::any;
+use fanway_hub::Hub;
+use fanway_hub::session::{self, EventSession};
+use http::header::{ACCEPT, HeaderMap};
+use http::request::Parts;
+use http::{Method, Version};
+
+use super::admission::{Admission, Wanted};
+use super::refusal::Refusal;
+use super::websocket::connection::Connection;
+use super::websocket::handshake;
+use super::{poll, sse};
+use crate::api;
+use crate::auth::Caller;
+use crate::server::Takeover;
+
+/// What the client endpoints work with. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientState {
+    /// The node's engine.
+    pub hub: Arc<Hub>,
+    /// Who may come in.
+    pub admission: Arc<Admission>,
+}
+
+/// `/connection/websocket`, `/sse` and `/poll`.
+pub fn router(state: ClientState) -> Router {
+    Router::new()
+        .route("/connection/websocket", any(websocket))
+        .route("/sse", any(events))
+        .route("/poll", any(polled))
+        .with_state(state)
+}
+
+async fn websocket(State(state): State<ClientState>, request: Request) -> Response {
+    let accept = match handshake::check(&request) {
+        Ok(accept) => accept,
+        Err(refusal) => return refusal.response().map(Body::from),
+    };
+    let (parts, _) = request.into_parts();
+    let presented = state
+        .admission
+        .caller(&parts)
+        .and_then(|caller| state.admission.presented(&state.hub, &parts, &caller));
+    let presented = match presented {
+        Ok(presented) => presented,
+        Err(refusal) => return refusal.response(),
+    };
+    let mut response = accept.response().map(|()| Body::empty());
+    let hub = state.hub;
+    response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
+        tracker.spawn(Connection::new(taken, hub, presented));
+    }));
+    response
+}
+
+async fn events(State(state): State<ClientState>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    answer_page(&state, &parts, async |caller: &Caller| {
+        if !accepts_events(&parts.headers) {
+            return Err(Refusal::NotAcceptable);
+        }
+        let identity = state.admission.identity(&state.hub, &parts, caller)?;
+        let points = Wanted::parse(&parts)?.authorise(&state.hub, &identity)?;
+        let hub = state.hub.clone();
+        if parts.version >= Version::HTTP_2 {
+            return Ok(sse::head(sse::EventBody::new(EventSession::new(hub, identity, points, Instant::now()))));
+        }
+        let mut response = sse::head(Body::empty());
+        response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
+            let session = EventSession::new(hub, identity, points, Instant::now());
+            tracker.spawn(sse::EventConnection::new(taken, session));
+        }));
+        Ok(response)
+    })
+    .await
+}
+
+async fn polled(State(state): State<ClientState>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    answer_page(&state, &parts, async |caller: &Caller| {
+        let identity = state.admission.identity(&state.hub, &parts, caller)?;
+        let wanted = Wanted::parse(&parts)?;
+        let wait = poll::wait(wanted.timeout.as_deref())?;
+        let first = wanted.cursor.is_none();
+        let points = wanted.authorise(&state.hub, &identity)?;
+        let answer = session::poll(&state.hub, points, first, wait).await.map_err(|error| {
+            tracing::debug!(%error, "poll failed");
+            Refusal::Unavailable
+        })?;
+        Ok(poll::response(&answer))
+    })
+    .await
+}
+
+/// What a browser's page needs around a GET: preflight, origin, and the headers that let it read the answer.
+async fn answer_page(
+    state: &ClientState,
+    parts: &Parts,
+    answer: impl AsyncFnOnce(&Caller) -> Result<Response, Refusal>,
+) -> Response {
+    let origins = &state.admission.origins;
+    if let Some(response) = origins.preflight(&parts.method, &parts.headers, &parts.uri, state.admission.secure) {
+        return response.map(|()| Body::empty());
+    }
+    if parts.method != Method::GET {
+        let mut response = api::method_not_allowed().await;
+        response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("GET"));
+        return response;
+    }
+    let caller = match state.admission.caller(parts) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal.response(),
+    };
+    let mut response = answer(&caller).await.unwrap_or_else(Refusal::response);
+    origins.mark(&caller, response.headers_mut());
+    response
+}
+
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let accepted = ["text/event-stream", "text/*", "*/*"];
+    let mut values = headers.get_all(ACCEPT).iter().peekable();
+    values.peek().is_none()
+        || values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|range| accepted.contains(&range.split(';').next().unwrap_or_default().trim()))
+}

@@ -1,0 +1,74 @@
+//! Long and short polling: `GET /poll?channel=a&cursor=...&timeout=25`.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use fanway_hub::session::PollAnswer;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::HeaderValue;
+
+use super::refusal::Refusal;
+
+/// How long a poll waits unless it says so.
+const DEFAULT_WAIT: Duration = Duration::from_secs(25);
+/// The longest a poll waits; below the idle timeout of common proxies.
+const LONGEST_WAIT: Duration = Duration::from_secs(55);
+
+/// The `timeout` parameter: seconds, clamped to what is allowed.
+pub(super) fn wait(timeout: Option<&str>) -> Result<Duration, Refusal> {
+    let Some(timeout) = timeout else { return Ok(DEFAULT_WAIT) };
+    let seconds: f64 = timeout.parse().map_err(|_| Refusal::BadRequest("timeout: not a number of seconds"))?;
+    if !seconds.is_finite() || seconds < 0.0 {
+        return Err(Refusal::BadRequest("timeout: not a number of seconds"));
+    }
+    Ok(Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64())))
+}
+
+/// `{"publications":[...],"gaps":[...],"cursor":"...","retry":ms}`; `retry` only from a node on its way out.
+pub(super) fn response(answer: &PollAnswer) -> Response {
+    let mut body = Vec::with_capacity(256);
+    body.extend_from_slice(b"{\"publications\":");
+    list(&answer.publications, &mut body);
+    body.extend_from_slice(b",\"gaps\":");
+    list(&answer.gaps, &mut body);
+    // A cursor needs no escaping: see its grammar.
+    body.extend_from_slice(format!(",\"cursor\":\"{}\"", answer.cursor).as_bytes());
+    if answer.draining {
+        let retry = 500 + u32::from(rand::random::<u16>() % 1500);
+        body.extend_from_slice(format!(",\"retry\":{retry}").as_bytes());
+    }
+    body.push(b'}');
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn list(items: &[Vec<u8>], body: &mut Vec<u8>) {
+    body.push(b'[');
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(item);
+    }
+    body.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_clamped_and_nonsense_refused() {
+        assert_eq!(wait(None), Ok(DEFAULT_WAIT));
+        assert_eq!(wait(Some("0")), Ok(Duration::ZERO));
+        assert_eq!(wait(Some("1.5")), Ok(Duration::from_millis(1500)));
+        assert_eq!(wait(Some("1e9")), Ok(LONGEST_WAIT));
+        for nonsense in ["-1", "NaN", "inf", "", "x", "1s"] {
+            assert!(matches!(wait(Some(nonsense)), Err(Refusal::BadRequest(_))), "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! How the client endpoints say no.
+
+use axum::response::Response;
+use fanway_hub::AuthFailure;
+use fanway_protocol::ErrorCode;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::api::error::json;
+
+/// A request that a client endpoint does not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The page's origin is not allowed.
+    #[error("the origin is not allowed")]
+    Origin,
+    /// The credential is missing or was refused.
+    #[error("{0}")]
+    Credential(AuthFailure),
+    /// A parameter is wrong; the text says which and how.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// The channel's namespace does not exist.
+    #[error("unknown channel")]
+    UnknownChannel,
+    /// The client may not subscribe to one of the channels.
+    #[error("permission denied")]
+    Forbidden,
+    /// More channels than one stream may have.
+    #[error("too many channels")]
+    TooManyChannels,
+    /// The client does not accept what the endpoint answers.
+    #[error("only text/event-stream is served here")]
+    NotAcceptable,
+    /// The channels could not be joined now.
+    #[error("the broker is unavailable")]
+    Unavailable,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: ErrorBody<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: u32,
+    message: &'a str,
+    reason: &'a str,
+}
+
+impl Refusal {
+    fn parts(self) -> (StatusCode, ErrorCode, &'static str) {
+        match self {
+            Self::Origin => (StatusCode::FORBIDDEN, ErrorCode::PermissionDenied, "origin_not_allowed"),
+            Self::Credential(AuthFailure::Missing) => {
+                (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized")
+            }
+            Self::Credential(AuthFailure::Expired) => {
+                (StatusCode::UNAUTHORIZED, ErrorCode::TokenExpired, "token_expired")
+            }
+            Self::Credential(AuthFailure::Invalid(_)) => {
+                (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "invalid_token")
+            }
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest, "bad_request"),
+            Self::UnknownChannel => (StatusCode::NOT_FOUND, ErrorCode::UnknownChannel, "unknown_channel"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, ErrorCode::PermissionDenied, "permission_denied"),
+            Self::TooManyChannels => (StatusCode::BAD_REQUEST, ErrorCode::LimitExceeded, "too_many_channels"),
+            Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, ErrorCode::BadRequest, "not_acceptable"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Internal, "broker_unavailable"),
+        }
+    }
+
+    /// The whole answer. Says which kind of thing is wrong with a credential, not what.
+    pub fn response(self) -> Response {
+        let (status, code, reason) = self.parts();
+        let text = self.to_string();
+        let message = match self {
+            Self::Credential(_) => code.message(),
+            _ => &text,
+        };
+        let mut response = json(status, &Body { error: ErrorBody { code: code.code(), message, reason } });
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            let seconds = 1 + rand::random::<u8>() % 5;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+        }
+        response
+    }
+}

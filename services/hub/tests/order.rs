@@ -1,0 +1,260 @@
+//! Order on one connection: commands racing with publications on many channels, over a socket that takes any number of
+//! bytes at a time. Replies and publications must come in the promised order, nothing stale, no half-written frame
+//! overtaken.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanway_broker::{AnyBroker, Broker, MemoryBroker, Publish};
+use fanway_hub::outbox::Turn;
+use fanway_hub::session::ClientSession;
+use fanway_hub::{Access, Hub, HubMetrics, Identity, Inbox, Limits, Namespace, Namespaces, Parts};
+use fanway_protocol::{Channel, Publication};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const CHANNELS: usize = 50;
+
+fn hub(history: u32, limits: Limits) -> (Arc<Hub>, Arc<AnyBroker>) {
+    let inbox = Inbox::new(2);
+    let broker = Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone())));
+    let namespace = Namespace {
+        history_size: history,
+        history_ttl: Duration::from_secs(300),
+        meta_ttl: Duration::from_secs(3000),
+        recovery: history > 0,
+        subscribe: Access::Anyone,
+        ..Namespace::closed("default")
+    };
+    let parts = Parts {
+        broker: broker.clone(),
+        inbox,
+        namespaces: Arc::new(Namespaces::new(namespace, [])),
+        limits,
+        verify: Box::new(|_, _| Ok(Identity::anonymous())),
+        allow_anonymous: true,
+        metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
+        version: "test",
+    };
+    (Hub::start(parts, TaskTracker::new(), CancellationToken::new()), broker)
+}
+
+fn fast() -> Limits {
+    Limits { command_rate: 1_000_000, command_burst: 1_000_000, ..Limits::default() }
+}
+
+/// A session on a socket that takes as many bytes as it likes.
+struct Socket {
+    session: ClientSession,
+    turn: Turn,
+    taken: Vec<u8>,
+}
+
+impl Socket {
+    fn new(hub: &Arc<Hub>) -> Self {
+        let session = ClientSession::new(hub.clone(), None, Instant::now());
+        let mut socket = Self { session, turn: Turn::default(), taken: Vec::new() };
+        socket.say(r#"{"id":1,"connect":{}}"#);
+        socket
+    }
+
+    fn say(&mut self, frame: &str) {
+        self.session.on_frame(frame, Instant::now());
+    }
+
+    async fn poll(&mut self) {
+        std::future::poll_fn(|cx| {
+            self.session.poll(cx, Instant::now());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+    }
+
+    /// Writes once; the socket takes what `take` makes of the bytes offered.
+    fn write(&mut self, take: impl FnOnce(usize) -> usize) {
+        self.session.gather(&mut self.turn);
+        let offered = self.turn.bytes();
+        let taken = take(offered.len()).min(offered.len());
+        self.taken.extend_from_slice(&offered[..taken]);
+        self.session.wrote(&self.turn, taken, Instant::now());
+    }
+
+    async fn settle(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done(self) {
+            assert!(Instant::now() < deadline, "not settled: {}", String::from_utf8_lossy(&self.taken));
+            self.poll().await;
+            self.write(|all| all);
+        }
+    }
+
+    /// What was written, as values; panics on anything that is not whole frames.
+    fn heard(&self) -> Vec<Value> {
+        let mut rest = &self.taken[..];
+        let mut values = Vec::new();
+        while let [0x81, len, after @ ..] = rest {
+            let (len, after) = match len {
+                126 => (usize::from(u16::from_be_bytes([after[0], after[1]])), &after[2..]),
+                127 => (u64::from_be_bytes(after[..8].try_into().unwrap()) as usize, &after[8..]),
+                len => (usize::from(*len), after),
+            };
+            values.push(serde_json::from_slice(&after[..len]).unwrap());
+            rest = &after[len..];
+        }
+        assert!(rest.is_empty(), "not a frame: {rest:?}");
+        values
+    }
+}
+
+async fn publish(broker: &AnyBroker, hub: &Hub, channel: &str, data: String) {
+    let channel = Channel::new(channel).unwrap();
+    let retention = hub.namespaces().of(&channel).unwrap().retention();
+    let publication = Arc::new(Publication { data: data.into(), ..Publication::default() });
+    broker.publish(Publish { channel: &channel, publication, retention, idempotency: None }).await.unwrap();
+}
+
+/// Checks the promises on everything heard; returns the last offset by channel.
+fn check(heard: &[Value], asked: &HashMap<u64, (String, bool)>) -> HashMap<String, u64> {
+    let mut at: HashMap<String, Option<u64>> = HashMap::new();
+    let mut last = HashMap::new();
+    for value in heard {
+        if let Some(push) = value.get("push") {
+            let channel = push["channel"].as_str().unwrap();
+            let offset = push["pub"]["offset"].as_u64().unwrap();
+            let before = at.get(channel).copied().flatten();
+            let before = before.unwrap_or_else(|| panic!("{channel}: publication {offset} without a subscription"));
+            assert_eq!(offset, before + 1, "{channel}: order");
+            at.insert(channel.to_owned(), Some(offset));
+            last.insert(channel.to_owned(), offset);
+            continue;
+        }
+        let Some((channel, subscribes)) = value["id"].as_u64().and_then(|id| asked.get(&id)) else { continue };
+        assert!(value.get("error").is_none(), "{value}");
+        if *subscribes {
+            let reply = &value["subscribe"];
+            let mut offset = reply["offset"].as_u64().unwrap_or(0);
+            for publication in reply["publications"].as_array().into_iter().flatten() {
+                assert_eq!(publication["offset"].as_u64().unwrap(), offset + 1, "{channel}: recovered order");
+                offset += 1;
+            }
+            at.insert(channel.clone(), Some(offset));
+            last.insert(channel.clone(), offset);
+        } else {
+            at.insert(channel.clone(), None);
+        }
+    }
+    last
+}
+
+async fn race(seed: u64, take: fn(&mut StdRng, usize) -> usize) {
+    let (hub, broker) = hub(10_000, fast());
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut socket = Socket::new(&hub);
+    let mut asked = HashMap::new();
+    let mut subscribed = [false; CHANNELS];
+    let mut published = [0u64; CHANNELS];
+    for id in 2..600u64 {
+        let which = rng.random_range(0..CHANNELS);
+        let channel = format!("c{which}");
+        let on = !subscribed[which];
+        subscribed[which] = on;
+        socket.say(&match on {
+            true => format!(r#"{{"id":{id},"subscribe":{{"channel":"{channel}"}}}}"#),
+            false => format!(r#"{{"id":{id},"unsubscribe":{{"channel":"{channel}"}}}}"#),
+        });
+        asked.insert(id, (channel, on));
+        for _ in 0..rng.random_range(0..6) {
+            let which = rng.random_range(0..CHANNELS);
+            published[which] += 1;
+            let filler = "x".repeat(rng.random_range(0..300));
+            publish(&broker, &hub, &format!("c{which}"), format!(r#"{{"n":{},"f":"{filler}"}}"#, published[which]))
+                .await;
+        }
+        if rng.random_bool(0.7) {
+            socket.poll().await;
+            socket.write(|all| take(&mut rng, all));
+        }
+    }
+    // Everybody hears everything to the end of each channel that is still subscribed.
+    let open: Vec<usize> = (0..CHANNELS).filter(|which| subscribed[*which]).collect();
+    let wanted = published;
+    socket
+        .settle(|socket| {
+            socket.session.closing().is_some()
+                || socket.session.has_output() == false && {
+                    let last = check(&socket.heard(), &asked);
+                    open.iter().all(|which| last.get(&format!("c{which}")).copied() == Some(wanted[*which]))
+                }
+        })
+        .await;
+    assert_eq!(socket.session.closing(), None);
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_everything() {
+    race(1, |_, all| all).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_any_part() {
+    for seed in 2..6 {
+        race(seed, |rng, all| rng.random_range(0..=all)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_single_bytes_and_often_none() {
+    for seed in 6..9 {
+        race(seed, |rng, _| usize::from(rng.random_bool(0.6))).await;
+    }
+}
+
+/// A client that does not read while its channel moves on past the ring catches up from the log, in order.
+#[tokio::test]
+async fn a_slow_reader_catches_up_from_the_log() {
+    let (hub, broker) = hub(10_000, Limits { ring_entries: 8, ..fast() });
+    let mut socket = Socket::new(&hub);
+    socket.say(r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    let asked = HashMap::from([(2, ("a".to_owned(), true))]);
+    socket.settle(|socket| socket.heard().len() == 2).await;
+    for n in 0..300 {
+        publish(&broker, &hub, "a", format!("{n}")).await;
+        socket.poll().await;
+        socket.write(|all| usize::from(all > 0 && n % 7 == 0));
+    }
+    socket.settle(|socket| socket.heard_upto(&asked, "a") == 300).await;
+    assert_eq!(socket.session.closing(), None);
+}
+
+/// Without history a loss cannot be made good, and this transport has no word for it: the connection is closed.
+#[tokio::test]
+async fn a_slow_reader_without_history_is_told_by_a_close() {
+    let (hub, broker) = hub(0, Limits { ring_entries: 8, ..fast() });
+    let mut socket = Socket::new(&hub);
+    socket.say(r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    socket.settle(|socket| socket.heard().len() == 2).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while socket.session.closing().is_none() {
+        assert!(Instant::now() < deadline);
+        publish(&broker, &hub, "a", "1".to_owned()).await;
+        socket.poll().await;
+        socket.write(|_| 0);
+        // A blocked connection is not gathered for; each write asks anew.
+    }
+    assert_eq!(socket.session.closing().unwrap().code(), 3008);
+}
+
+impl Socket {
+    fn heard_upto(&self, asked: &HashMap<u64, (String, bool)>, channel: &str) -> u64 {
+        if self.session.has_output() {
+            return 0;
+        }
+        check(&self.heard(), asked).get(channel).copied().unwrap_or(0)
+    }
+}
