@@ -1,0 +1,53 @@
+# Everything a developer or CI runs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Optimised enough for real tests, quick to compile: see Cargo.toml.
+PROFILE ?= ci
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: ## Install what the tests need, where it is missing
+	@deploy/scripts/setup.sh
+
+.PHONY: test
+test: setup lint test-rust test-sdk test-browser ## Lint, then every test
+
+.PHONY: lint
+lint: ## rustfmt, clippy with denied warnings, cargo-deny
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets --locked -- -D warnings
+	$(CARGO) deny --log-level error --config .deny.toml check --hide-inclusion-graph bans licenses sources
+
+.PHONY: test-rust
+test-rust: ## Tests of the Rust crates, against a real redis-server
+	$(CARGO) test --profile $(PROFILE) --workspace --locked
+
+.PHONY: build
+build: ## The binary that the SDK and browser tests run
+	$(CARGO) build --profile $(PROFILE) --locked -p fanway-gateway
+
+.PHONY: test-sdk
+test-sdk: build ## The official JavaScript SDK against real nodes
+	cd deploy/e2e && npm ci --no-audit --no-fund --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test sdk/*.test.mjs
+
+.PHONY: test-browser
+test-browser: build ## EventSource and the console page in headless Chromium
+	cd deploy/e2e && npm ci --no-audit --no-fund --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test browser/*.test.mjs
+
+.PHONY: autobahn
+autobahn: ## The Autobahn suite against the WebSocket codec (needs python2.7)
+	deploy/scripts/autobahn.sh
+
+.PHONY: advisories
+advisories: ## Known vulnerabilities of dependencies (needs the network)
+	$(CARGO) deny --config .deny.toml check advisories
+
+.PHONY: release
+release: ## The optimised binary
+	$(CARGO) build --release --locked -p fanway-gateway

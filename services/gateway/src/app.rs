@@ -1,0 +1,251 @@
+//! A node: its rooms put together, run, and taken down again.
+//!
+//! Start: settings, metrics, broker, hub, endpoints. Stop (SIGTERM or SIGINT): not ready, wait until the load balancers
+//! have heard it, stop accepting, close the sessions evenly over the window, cut what is left.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use axum::Router;
+use fanway_broker::{AnyBroker, BrokerMetrics, MemoryBroker, RedisBroker};
+use fanway_hub::{Hub, HubMetrics, Inbox, Parts};
+use prometheus::Registry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, ApiMetrics, ApiState, NodeInfo};
+use crate::auth::{ApiKeys, install_crypto};
+use crate::cli::{Mode, welcome};
+use crate::config::{DrainSettings, Engine, Settings, Validated};
+use crate::health::{self, HealthState};
+use crate::server::{self, Endpoint, ServerMetrics, tls};
+use crate::transport::admission::Admission;
+use crate::transport::{self, ClientState};
+use crate::{console, telemetry};
+
+/// Runs a node until it is told to stop.
+pub async fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
+    install_crypto();
+    let mut signals = Signals::new()?;
+    let node = Node::start(settings).await?;
+    tracing::info!(listen = %node.address, "serving");
+    if mode == Mode::Dev {
+        println!("{}", welcome(&node.settings, node.address));
+    }
+    signals.next().await;
+    node.stop(&mut signals).await;
+    Ok(())
+}
+
+/// A running node.
+struct Node {
+    settings: Settings,
+    /// Where clients connect to.
+    address: SocketAddr,
+    hub: Arc<Hub>,
+    /// Set first of all when the node stops: it is not ready any more.
+    draining: Arc<AtomicBool>,
+    /// Everything that serves connections.
+    connections: TaskTracker,
+    /// Everything else.
+    background: TaskTracker,
+    stop_accepting: CancellationToken,
+    close_now: CancellationToken,
+    stop_background: CancellationToken,
+}
+
+impl Node {
+    async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let Validated { authenticator, origins, credentials, api_keys, namespaces } =
+            settings.validate().map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let registry = telemetry::metrics::registry()?;
+        let (connections, background) = (TaskTracker::new(), TaskTracker::new());
+        let (stop_accepting, close_now) = (CancellationToken::new(), CancellationToken::new());
+        let stop_background = CancellationToken::new();
+        let draining = Arc::new(AtomicBool::new(false));
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let inbox = Inbox::new(workers);
+        let broker = Arc::new(broker(&settings, &inbox, &registry, &background, &stop_background).await?);
+        let namespaces = Arc::new(namespaces);
+        let parts = Parts {
+            broker: broker.clone(),
+            inbox,
+            namespaces: namespaces.clone(),
+            limits: settings.client.clone(),
+            allow_anonymous: settings.auth.allow_anonymous,
+            verify: Box::new(move |token, now| authenticator.verify(token, now)),
+            metrics: HubMetrics::register(&registry)?,
+            version: telemetry::metrics::VERSION,
+        };
+        let hub = Hub::start(parts, background.clone(), stop_background.clone());
+        let tls = settings.server.tls.as_ref().map(tls::load).transpose()?;
+
+        let client = ClientState {
+            hub: hub.clone(),
+            admission: Arc::new(Admission { origins, credentials, secure: tls.is_some() }),
+        };
+        let health = HealthState {
+            broker: broker.clone(),
+            draining: draining.clone(),
+            settings: settings.health.clone(),
+        };
+        let api = ApiState {
+            broker,
+            namespaces,
+            authorize: authorize(api_keys),
+            info: info(hub.clone()),
+            metrics: ApiMetrics::register(&registry)?,
+            settings: Arc::new(settings.api.clone()),
+        };
+        let metrics = ServerMetrics::register(&registry)?;
+        let operations = api::router(api).merge(health::router(health)).merge(scrape(registry));
+        let mut public = transport::router(client);
+        if settings.console.enabled {
+            public = public.merge(console::router(&settings));
+        }
+        let endpoint = |name, listener, router: Router, tls| Endpoint {
+            name,
+            listener,
+            router: router.fallback(api::not_found),
+            settings: Arc::new(settings.server.clone()),
+            tls,
+            metrics: metrics.clone(),
+            tracker: connections.clone(),
+            stop_accepting: stop_accepting.clone(),
+            close_now: close_now.clone(),
+        };
+        match settings.server.internal_listen {
+            // The internal listener speaks plain HTTP: it is for the cluster's own network.
+            Some(internal) => {
+                let listener = bind("server.internal_listen", internal, &settings)?;
+                background.spawn(server::serve(endpoint("internal", listener, operations, None)));
+            }
+            None => public = public.merge(operations),
+        }
+        let listener = bind("server.listen", settings.server.listen, &settings)?;
+        let address = listener.local_addr()?;
+        background.spawn(server::serve(endpoint("public", listener, public, tls)));
+        Ok(Self {
+            address,
+            hub,
+            draining,
+            connections,
+            background,
+            stop_accepting,
+            close_now,
+            stop_background,
+            settings,
+        })
+    }
+
+    /// Takes the node down. A second signal skips what is left of the waiting.
+    async fn stop(self, signals: &mut Signals) {
+        let drain = self.settings.drain.clone();
+        tracing::info!(connections = self.hub.connections(), window = ?drain.window, "draining");
+        self.draining.store(true, Ordering::SeqCst);
+        tokio::select! {
+            () = self.glide(&drain) => {}
+            () = signals.next() => tracing::warn!("second signal, stopping at once"),
+        }
+        self.stop_accepting.cancel();
+        self.close_now.cancel();
+        self.stop_background.cancel();
+        self.connections.close();
+        self.background.close();
+        if tokio::time::timeout(Duration::from_secs(1), self.background.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+        tracing::info!("stopped");
+    }
+
+    async fn glide(&self, drain: &DrainSettings) {
+        tokio::time::sleep(drain.propagation_delay).await;
+        self.stop_accepting.cancel();
+        self.hub.drain(drain.window).await;
+        self.connections.close();
+        let left = tokio::time::timeout(drain.close_timeout, self.connections.wait()).await;
+        if left.is_err() {
+            tracing::warn!(connections = self.connections.len(), "connections cut at the end of the drain");
+        }
+    }
+}
+
+/// The engine that the settings name.
+async fn broker(
+    settings: &Settings,
+    inbox: &Arc<Inbox>,
+    registry: &Registry,
+    tracker: &TaskTracker,
+    cancel: &CancellationToken,
+) -> anyhow::Result<AnyBroker> {
+    let metrics = BrokerMetrics::register(registry)?;
+    Ok(match settings.broker.engine {
+        Engine::Memory => AnyBroker::Memory(MemoryBroker::new(inbox.clone())),
+        Engine::Redis => {
+            let redis =
+                RedisBroker::connect(settings.redis.clone(), inbox.clone(), metrics, tracker.clone(), cancel.clone())
+                    .await
+                    .context("the broker cannot be used")?;
+            AnyBroker::Redis(redis)
+        }
+    })
+}
+
+fn bind(setting: &str, address: SocketAddr, settings: &Settings) -> anyhow::Result<tokio::net::TcpListener> {
+    server::bind(address, &settings.server)
+        .with_context(|| format!("{setting}: cannot listen on {address}; choose another address or free this one"))
+}
+
+fn authorize(keys: ApiKeys) -> api::Authorize {
+    Arc::new(move |headers, uri| {
+        keys.verify(headers, uri, std::time::SystemTime::now()).map(|_| ()).map_err(Into::into)
+    })
+}
+
+fn info(hub: Arc<Hub>) -> Arc<dyn Fn() -> NodeInfo + Send + Sync> {
+    let started = Instant::now();
+    let uid = format!("{:032x}", rand::random::<u128>());
+    let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "fanway".to_owned());
+    Arc::new(move || NodeInfo {
+        uid: uid.clone(),
+        name: name.clone(),
+        version: telemetry::metrics::VERSION.to_owned(),
+        num_clients: hub.connections() as u64,
+        num_users: None,
+        num_channels: hub.channels() as u64,
+        num_subs: hub.subscriptions(),
+        uptime: started.elapsed().as_secs(),
+    })
+}
+
+/// `/metrics`.
+fn scrape(registry: Registry) -> Router {
+    let handler = move || {
+        let (content_type, text) = telemetry::metrics::encode(&registry);
+        std::future::ready(([(http::header::CONTENT_TYPE, content_type)], text))
+    };
+    Router::new().route("/metrics", axum::routing::get(handler))
+}
+
+/// What makes a node stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
