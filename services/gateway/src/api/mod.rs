@@ -1,1 +1,83 @@
-//! The server API for back ends.
+//! The server API: what back ends say to the gateway over HTTP.
+//!
+//! One file per endpoint, each a `handle` (what axum calls) around an `answer` (what it does). A request goes through
+//! the same gates everywhere, cheapest first: method and path, API key, content type and coding, declared length, body,
+//! JSON. The shape is the one existing server libraries speak: `POST`, a JSON object in, `{"result":..}` or
+//! `{"error":..}` out; [`error`] says which failures are HTTP statuses and which are not.
+//!
+//! A request's future may be dropped at any await when its client goes away. Nothing is spawned and nothing is held over
+//! from it; whether a publish that was under way happened is then unknown to that client, as with a lost answer, and an
+//! idempotency key makes it safe to ask again.
+
+mod body;
+mod broadcast;
+mod content;
+pub mod error;
+mod history;
+mod idempotency;
+mod info;
+mod metrics;
+mod openapi;
+mod publish;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{any, get, post};
+use fanway_broker::AnyBroker;
+use fanway_hub::Namespaces;
+use http::HeaderMap;
+
+pub use error::{ApiAuthError, ApiError};
+pub use info::NodeInfo;
+pub use metrics::ApiMetrics;
+pub use openapi::document as openapi_document;
+pub use settings::{ApiSettings, ErrorMode};
+
+/// Decides from a request's headers whether its API key may do this.
+pub type Authorize = Arc<dyn Fn(&HeaderMap) -> Result<(), ApiAuthError> + Send + Sync>;
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Where publications go.
+    pub broker: Arc<AnyBroker>,
+    /// What each channel keeps; a channel of no known namespace is refused.
+    pub namespaces: Arc<Namespaces>,
+    /// The check of the API key.
+    pub authorize: Authorize,
+    /// The present figures of this node.
+    pub info: Arc<dyn Fn() -> NodeInfo + Send + Sync>,
+    /// What is counted.
+    pub metrics: ApiMetrics,
+    /// Limits and the error mode.
+    pub settings: Arc<ApiSettings>,
+}
+
+/// The routes below `/api`, among them the answers to unknown paths and wrong methods there.
+pub fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/api/publish", post(publish::handle))
+        .route("/api/broadcast", post(broadcast::handle))
+        .route("/api/history", post(history::handle))
+        .route("/api/info", post(info::handle))
+        .route("/api/openapi.json", get(openapi::handle))
+        .route("/api", any(not_found))
+        .route("/api/", any(not_found))
+        .route("/api/{*method}", any(not_found))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(state)
+}
+
+/// The answer to a path that nobody serves; also fit as the whole server's fallback.
+pub async fn not_found() -> axum::response::Response {
+    ApiError::UnknownEndpoint.into_response(ErrorMode::Transport)
+}
+
+/// The answer to a method that a path does not have; axum adds `Allow`.
+pub async fn method_not_allowed() -> axum::response::Response {
+    ApiError::MethodNotAllowed.into_response(ErrorMode::Transport)
+}

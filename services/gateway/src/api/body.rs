@@ -1,0 +1,158 @@
+//! Reading a request: its gates in order, then its body as JSON.
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, Serialize};
+
+use super::ApiState;
+use super::error::{ApiError, json};
+use super::metrics::Observed;
+use super::settings::ErrorMode;
+
+/// Levels of arrays and objects that a body may nest, as many as common JSON parsers take.
+const MAX_DEPTH: usize = 128;
+
+/// Longest text of a parser's complaint that is given back; it may quote the body.
+const MAX_COMPLAINT: usize = 200;
+
+/// One request under way: how its errors are told and what is counted when it ends.
+pub(super) struct Call {
+    mode: ErrorMode,
+    /// HTTP/1 says by a header that the rest of a refused body will not be read.
+    http1: bool,
+    observed: Observed,
+}
+
+impl Call {
+    pub(super) fn begin(state: &ApiState, endpoint: &'static str, request: &Request) -> Self {
+        let asked = request.headers().get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport");
+        Self {
+            mode: if asked { ErrorMode::Transport } else { state.settings.error_mode },
+            http1: request.version() < Version::HTTP_2,
+            observed: Observed::begin(&state.metrics, endpoint),
+        }
+    }
+
+    pub(super) fn end<T: Serialize>(self, answer: Result<T, ApiError>) -> Response {
+        let error = match answer {
+            Ok(result) => {
+                self.observed.end("ok");
+                return json(StatusCode::OK, &Answer { result });
+            }
+            Err(error) => error,
+        };
+        self.observed.end(error.reason());
+        let unread = matches!(error, ApiError::TooLarge { .. } | ApiError::BodyTimeout | ApiError::BodyBroken);
+        let mut response = error.into_response(self.mode);
+        if unread && self.http1 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// The body of every success.
+#[derive(Serialize)]
+struct Answer<T> {
+    result: T,
+}
+
+/// Lets an authorised JSON request in and reads its body. Nothing of the body is read when it will not be used.
+pub(super) async fn read(state: &ApiState, request: Request, limit: u64) -> Result<Bytes, ApiError> {
+    let (head, body) = request.into_parts();
+    (state.authorize)(&head.headers)?;
+    check_encoding(&head.headers)?;
+    check_type(&head.headers)?;
+    check_length(&head.headers, limit)?;
+    collect(state, body, limit).await
+}
+
+/// As [`read`], for a request that needs no body: an empty one needs no content type.
+pub(super) async fn read_optional(state: &ApiState, request: Request, limit: u64) -> Result<Bytes, ApiError> {
+    let (head, body) = request.into_parts();
+    (state.authorize)(&head.headers)?;
+    check_encoding(&head.headers)?;
+    check_length(&head.headers, limit)?;
+    let body = collect(state, body, limit).await?;
+    if !body.is_empty() {
+        check_type(&head.headers)?;
+    }
+    Ok(body)
+}
+
+async fn collect(state: &ApiState, body: Body, limit: u64) -> Result<Bytes, ApiError> {
+    let body = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX));
+    match tokio::time::timeout(state.settings.body_timeout, body.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge { limit }),
+        Ok(Err(_)) => Err(ApiError::BodyBroken),
+        Err(_) => Err(ApiError::BodyTimeout),
+    }
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let plain = headers.get_all(header::CONTENT_ENCODING).iter().all(|value| value == "identity");
+    if plain { Ok(()) } else { Err(ApiError::UnsupportedEncoding) }
+}
+
+/// `application/json`, alone or with the only charset JSON has.
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(ApiError::UnsupportedType) };
+    let mut parts = value.to_str().map_err(|_| ApiError::UnsupportedType)?.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    let utf8 = parts.all(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+    });
+    if json && utf8 { Ok(()) } else { Err(ApiError::UnsupportedType) }
+}
+
+fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), ApiError> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|declared| declared > limit) { Err(ApiError::TooLarge { limit }) } else { Ok(()) }
+}
+
+/// Takes a body as one JSON object, borrowing from it.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    let text = simdutf8::basic::from_utf8(body).map_err(|_| ApiError::BadJson("the body is not UTF-8".to_owned()))?;
+    // Without this check an array would do as well: its items would be taken as the members in their order.
+    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return Err(ApiError::BadJson("the body must be a JSON object".to_owned()));
+    }
+    check_depth(text)?;
+    serde_json::from_str(text).map_err(|error| {
+        let mut complaint = error.to_string();
+        complaint.truncate(complaint.floor_char_boundary(MAX_COMPLAINT));
+        ApiError::BadJson(complaint)
+    })
+}
+
+/// Refuses JSON that nests deeper than its readers' parsers go: embedded values are not otherwise looked into.
+pub(super) fn check_depth(text: &str) -> Result<(), ApiError> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        if in_string {
+            (in_string, escaped) = match byte {
+                _ if escaped => (true, false),
+                b'\\' => (true, true),
+                b'"' => (false, false),
+                _ => (true, false),
+            };
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(ApiError::BadJson(format!("the body nests deeper than {MAX_DEPTH} levels")));
+        }
+    }
+    Ok(())
+}

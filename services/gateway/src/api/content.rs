@@ -1,0 +1,139 @@
+//! What a publish or broadcast request carries, checked: data, tags and where they came from.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fanway_protocol::Publication;
+use fanway_protocol::publication::{Tags, json_line};
+use http::HeaderMap;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::body::check_depth;
+use super::error::ApiError;
+use super::idempotency;
+
+/// The most tags of a publication.
+const MAX_TAGS: usize = 32;
+/// The longest name of a tag, in bytes.
+const MAX_TAG_NAME: usize = 64;
+/// The longest value of a tag, in bytes.
+const MAX_TAG_VALUE: usize = 256;
+
+/// The members that publish and broadcast share, as they came.
+pub(super) struct Parts<'a> {
+    pub(super) data: Option<&'a RawValue>,
+    pub(super) b64data: Option<&'a str>,
+    pub(super) tags: Option<TagMap>,
+    pub(super) version: Option<u64>,
+}
+
+/// A checked publication, not yet on any channel.
+pub(super) struct Content {
+    pub(super) publication: Arc<Publication>,
+    /// See [`idempotency::fingerprint`].
+    pub(super) fingerprint: [u8; 16],
+}
+
+impl Content {
+    pub(super) fn new(parts: Parts<'_>, headers: &HeaderMap) -> Result<Self, ApiError> {
+        if parts.version.is_some_and(|version| version > 0) {
+            return Err(ApiError::NotAvailable("publications with a version are not supported"));
+        }
+        let data = json_line(&data(parts.data, parts.b64data)?);
+        let tags = tags(parts.tags)?;
+        let fingerprint = idempotency::fingerprint(&data, tags.as_ref());
+        let publication = Publication { data, tags, info: None, time: now(), trace: trace(headers) };
+        Ok(Self { publication: Arc::new(publication), fingerprint })
+    }
+}
+
+fn data<'a>(data: Option<&'a RawValue>, b64data: Option<&str>) -> Result<Cow<'a, str>, ApiError> {
+    let b64data = b64data.filter(|text| !text.is_empty());
+    match (data, b64data) {
+        (Some(data), None) => Ok(Cow::Borrowed(data.get())),
+        (None, Some(text)) => decode(text).map(Cow::Owned),
+        (Some(_), Some(_)) => Err(ApiError::bad_request("bad_data", "give either data or b64data, not both")),
+        (None, None) => Err(ApiError::bad_request("bad_data", "data is missing or null")),
+    }
+}
+
+fn decode(text: &str) -> Result<String, ApiError> {
+    let refused = |message| ApiError::bad_request("bad_data", message);
+    let bytes = STANDARD.decode(text).map_err(|_| refused("b64data is not standard base64"))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| refused("b64data must hold JSON text; other content is refused"))?;
+    let json: Option<&RawValue> =
+        serde_json::from_str(&text).map_err(|_| refused("b64data must hold JSON text; other content is refused"))?;
+    let Some(json) = json else { return Err(refused("data is missing or null")) };
+    check_depth(json.get())?;
+    Ok(json.get().to_owned())
+}
+
+fn tags(tags: Option<TagMap>) -> Result<Option<Tags>, ApiError> {
+    let Some(TagMap(tags)) = tags.filter(|tags| !tags.0.is_empty()) else { return Ok(None) };
+    let refused = |message| Err(ApiError::bad_request("invalid_tags", message));
+    if tags.len() > MAX_TAGS {
+        return refused("a publication has at most 32 tags");
+    }
+    if !tags.keys().all(|name| (1..=MAX_TAG_NAME).contains(&name.len())) {
+        return refused("a tag's name is 1 to 64 bytes long");
+    }
+    if !tags.values().all(|value| value.len() <= MAX_TAG_VALUE) {
+        return refused("a tag's value is at most 256 bytes long");
+    }
+    Ok(Some(Arc::new(tags)))
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
+
+/// The request's W3C `traceparent` if it is well-formed and sampled.
+fn trace(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = text.split('-');
+    let mut hex = |len: usize| {
+        let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        parts.next().filter(|part| part.len() == len && part.bytes().all(lower_hex))
+    };
+    let (version, trace, span, flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
+    let named = [trace, span].iter().all(|id| id.bytes().any(|b| b != b'0'));
+    let sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
+    (version == "00" && parts.next().is_none() && named && sampled).then(|| Arc::from(text))
+}
+
+/// Tags in byte order of their names; a name given twice makes the body malformed.
+#[derive(Debug, Default)]
+pub(super) struct TagMap(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for TagMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = TagMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TagMap, A::Error> {
+                let mut tags = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    if tags.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a tag is given twice"));
+                    }
+                }
+                Ok(TagMap(tags))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}

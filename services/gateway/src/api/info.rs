@@ -1,0 +1,73 @@
+//! `POST /api/info`: what this node is and how busy.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ApiState;
+use super::body::{Call, parse, read_optional};
+use super::error::ApiError;
+use super::openapi::Failures;
+
+/// No members.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct InfoRequest {}
+
+/// What info answers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InfoAnswer {
+    result: InfoResult,
+}
+
+/// The nodes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InfoResult {
+    /// The node that answers.
+    nodes: Vec<NodeInfo>,
+}
+
+/// One node's figures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct NodeInfo {
+    /// Different for every start of every node.
+    pub uid: String,
+    /// The node's name from the settings.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+    /// Open client sessions.
+    pub num_clients: u64,
+    /// Distinct users among them; absent where nobody counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_users: Option<u64>,
+    /// Channels with at least one subscriber.
+    pub num_channels: u64,
+    /// Subscriptions of all sessions.
+    pub num_subs: u64,
+    /// Seconds since the node started.
+    pub uptime: u64,
+}
+
+/// Tells the figures of the node that answers.
+#[utoipa::path(
+    post,
+    path = "/api/info",
+    operation_id = "info",
+    tag = "server",
+    request_body(content = InfoRequest, description = "`{}` or nothing."),
+    responses((status = 200, description = "The figures.", body = InfoAnswer), Failures),
+    security(("api_key" = []), ("authorization" = [])),
+)]
+pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> Response {
+    let call = Call::begin(&state, "info", &request);
+    call.end(answer(&state, request).await)
+}
+
+async fn answer(state: &ApiState, request: Request) -> Result<InfoResult, ApiError> {
+    let body = read_optional(state, request, state.settings.publish_body_limit.as_u64()).await?;
+    if !body.is_empty() {
+        let InfoRequest {} = parse(&body)?;
+    }
+    Ok(InfoResult { nodes: vec![(state.info)()] })
+}

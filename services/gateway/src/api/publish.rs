@@ -1,0 +1,126 @@
+//! `POST /api/publish`: one publication to one channel.
+
+use std::borrow::Cow;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use fanway_broker::{Broker, Idempotency, Publish, Retention};
+use fanway_protocol::{Channel, Epoch};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::ApiState;
+use super::body::{Call, parse, read};
+use super::content::{Content, Parts, TagMap};
+use super::error::ApiError;
+use super::idempotency;
+use super::openapi::Failures;
+
+/// One publication for one channel.
+#[derive(Deserialize, ToSchema)]
+#[serde(bound(deserialize = "'de: 'a"))]
+pub(super) struct PublishRequest<'a> {
+    /// The channel's name: 1 to 255 bytes of printable ASCII without space, `{`, `}` and `*`.
+    #[schema(value_type = String)]
+    channel: Option<Cow<'a, str>>,
+    /// What to publish: any JSON value but `null`. Delivered as written.
+    #[serde(borrow)]
+    #[schema(value_type = serde_json::Value)]
+    data: Option<&'a RawValue>,
+    /// Instead of `data`: a JSON value's text in standard base64. Content that is not JSON is refused.
+    b64data: Option<Cow<'a, str>>,
+    /// At most 32 labels: names of 1 to 64 bytes, values of at most 256.
+    #[schema(value_type = Option<std::collections::BTreeMap<String, String>>, nullable)]
+    tags: Option<TagMap>,
+    /// Deliver to present subscribers only: nothing is kept, and the answer has no position.
+    skip_history: Option<bool>,
+    /// 1 to 255 printable ASCII characters. For five minutes, the same key on the same channel with the same data and
+    /// tags is answered with the first result and published once. The header `Idempotency-Key` does the same.
+    idempotency_key: Option<Cow<'a, str>>,
+    /// Not supported: anything but 0 is refused.
+    #[schema(ignore)]
+    version: Option<u64>,
+}
+
+/// What a publish answers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PublishAnswer {
+    result: PublishResult,
+}
+
+/// Where a publication lies in its channel's log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PublishResult {
+    /// Its offset; absent when the channel keeps no history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    /// The line that the offset is on; absent when the channel keeps no history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    epoch: Option<Epoch>,
+}
+
+/// Publishes to one channel.
+///
+/// Subscribers on every node receive it over whatever transport they use.
+#[utoipa::path(
+    post,
+    path = "/api/publish",
+    operation_id = "publish",
+    tag = "server",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "The same as `idempotency_key` in the body."),
+        ("X-Centrifugo-Error-Mode" = Option<String>, Header, description = "`transport`: application errors as HTTP statuses."),
+    ),
+    request_body = PublishRequest<'_>,
+    responses((status = 200, description = "Published, or an application error.", body = inline(super::openapi::Either<PublishAnswer>)), Failures),
+    security(("api_key" = []), ("authorization" = [])),
+)]
+pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> Response {
+    let call = Call::begin(&state, "publish", &request);
+    call.end(answer(&state, request).await)
+}
+
+async fn answer(state: &ApiState, request: Request) -> Result<PublishResult, ApiError> {
+    let headers = request.headers().clone();
+    let body = read(state, request, state.settings.publish_body_limit.as_u64()).await?;
+    let request: PublishRequest<'_> = parse(&body)?;
+    let header_key = idempotency::from_headers(&headers)?;
+    let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
+    let parts =
+        Parts { data: request.data, b64data: request.b64data.as_deref(), tags: request.tags, version: request.version };
+    let content = Content::new(parts, &headers)?;
+    let channel = request.channel.unwrap_or_default();
+    publish_one(state, &channel, &content, key, request.skip_history.unwrap_or(false)).await
+}
+
+/// Publishes checked content to one channel by its unchecked name.
+pub(super) async fn publish_one(
+    state: &ApiState,
+    channel: &str,
+    content: &Content,
+    key: Option<&str>,
+    skip_history: bool,
+) -> Result<PublishResult, ApiError> {
+    let channel = Channel::new(channel)?;
+    let namespace = state.namespaces.of(&channel).ok_or(ApiError::UnknownChannel)?;
+    let request = Publish {
+        channel: &channel,
+        publication: content.publication.clone(),
+        retention: if skip_history { Retention::NONE } else { namespace.retention() },
+        idempotency: key.map(|key| Idempotency {
+            key,
+            fingerprint: content.fingerprint,
+            ttl: state.settings.idempotency_ttl,
+        }),
+    };
+    let published = state.broker.publish(request).await.map_err(ApiError::of_write)?;
+    if !published.duplicate {
+        state.metrics.api_publications_total.inc();
+    }
+    Ok(PublishResult {
+        offset: published.position.map(|position| position.offset),
+        epoch: published.position.map(|position| position.epoch),
+    })
+}
