@@ -1,1 +1,84 @@
-//! Accepting connections.
+//! From a listening socket to a request, and back to a bare socket.
+//!
+//! The road of a connection: `accept -> (TLS) -> door -> hyper -> router`, and for a transport that wants the socket for
+//! itself `-> takeover`. [`accept`] counts and admits, [`door`] collects the whole first head without keeping a buffer
+//! while the client is silent or slow, [`http1`] and [`http2`] hand the connection to hyper with the router behind it.
+//! A handler of an HTTP/1.1 request may put a [`Takeover`] into its response: then the server writes the response's head
+//! itself, drops everything of hyper, and gives the handler the bare socket ([`Taken`]). What remains of the road for an
+//! idle WebSocket or event stream is one [`Io`] and one [`ConnectionGuard`].
+//!
+//! What is guaranteed:
+//! * Every wait has a deadline: TLS handshake, head, body, an idle connection, a client that does not read.
+//! * Nothing above the socket sees a request whose framing two readers could understand differently: [`head`] (first
+//!   request of a connection) and [`rules`] (every request) refuse it with 400 and close.
+//! * Beyond the connection limit a client is told to come back later, at a bounded cost.
+//! * Every task runs on the caller's tracker. `stop_accepting` closes the listener and, after their current request, the
+//!   HTTP connections; `close_now` ends them where they are. Sockets that were taken over belong to their takers.
+//!
+//! This folder knows nothing of sessions and channels.
+
+mod accept;
+mod answer;
+mod connection;
+mod door;
+mod exchange;
+mod guard;
+mod head;
+mod http1;
+mod http2;
+mod io;
+mod metrics;
+mod rules;
+mod scratch;
+mod service;
+mod settings;
+mod takeover;
+pub mod tls;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use accept::{bind, serve};
+pub use guard::ConnectionGuard;
+pub use io::Io;
+pub use metrics::ServerMetrics;
+pub use settings::{Http2Settings, Settings, SettingsError, TlsSettings};
+pub use takeover::{Taken, Takeover};
+
+/// Who is at the other end of the connection: the client, or the proxy in front. In every request's extensions (as is
+/// axum's `ConnectInfo<SocketAddr>`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// One listening socket and what is served on it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Label in metrics and logs: `public` or `internal`.
+    pub name: &'static str,
+    /// Where connections come from: see [`bind`].
+    pub listener: TcpListener,
+    /// What answers requests.
+    pub router: Router,
+    /// Limits and deadlines. The connection limit holds for this endpoint alone.
+    pub settings: Arc<Settings>,
+    /// Speak TLS with this configuration: see [`tls::load`].
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Where to count.
+    pub metrics: ServerMetrics,
+    /// Owns every task.
+    pub tracker: TaskTracker,
+    /// Ends the accept loop, and each HTTP connection after the request it is working on.
+    pub stop_accepting: CancellationToken,
+    /// Ends what is left of the HTTP connections at once.
+    pub close_now: CancellationToken,
+}

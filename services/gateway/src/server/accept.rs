@@ -1,0 +1,111 @@
+//! The listening socket: who is let in.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::connection::{self, Admission, Shared};
+use super::guard::Limit;
+use super::settings::bytes;
+use super::{Endpoint, Settings, http1, http2};
+
+/// How long to wait after a failure that will not pass by itself, as when no more files can be opened.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// How often such failures are logged while they last.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Opens a listening socket.
+pub fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Restarting must not wait for the last process's connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts and serves until `stop_accepting`. Connections go on after that; the tracker knows when they are done.
+///
+/// Nothing that a client does ends it, and no failure to accept.
+pub async fn serve(endpoint: Endpoint) {
+    let Endpoint { name, listener, router, settings, tls, metrics, tracker, stop_accepting, close_now } = endpoint;
+    if let Err(error) = set_options(&listener, &settings) {
+        tracing::warn!(listener = name, %error, "socket options not set; slow clients may hold more kernel memory");
+    }
+    let most = i64::try_from(settings.max_connections).unwrap_or(i64::MAX);
+    metrics.sockets_limit.with_label_values(&[name]).set(most);
+    let limit = Limit::new(settings.max_connections, metrics.sockets_open.with_label_values(&[name]));
+    let refusals = Arc::new(Semaphore::new(settings.max_refusals.min(Semaphore::MAX_PERMITS)));
+    let accepted = metrics.sockets_accepted_total.with_label_values(&[name]);
+    let errors = metrics.accept_errors_total.with_label_values(&[name]);
+    let shared = Arc::new(Shared {
+        name,
+        router,
+        http1: http1::builder(&settings),
+        http2: http2::builder(&settings, &tracker),
+        settings,
+        tls,
+        tracker: tracker.clone(),
+        stop_accepting,
+        close_now,
+        taken_over: metrics.sockets_taken_over_total.with_label_values(&[name]),
+        handshake: metrics.handshake_seconds.with_label_values(&[name]),
+        rejections: metrics.sockets_rejected_total,
+    });
+
+    let mut logged: Option<Instant> = None;
+    while let Some(outcome) = shared.stop_accepting.run_until_cancelled(listener.accept()).await {
+        let (tcp, peer) = match outcome {
+            Ok(connection) => connection,
+            // The client gave up while it was queueing.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+                continue;
+            }
+            Err(error) => {
+                errors.inc();
+                if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+                    logged = Some(Instant::now());
+                    tracing::error!(listener = name, %error, "cannot accept connections");
+                }
+                let _ = shared.stop_accepting.run_until_cancelled(tokio::time::sleep(BACK_OFF)).await;
+                continue;
+            }
+        };
+        accepted.inc();
+        let admission = match limit.acquire() {
+            Some(guard) => Admission::Served(guard),
+            None => {
+                shared.rejected("limit");
+                match Arc::clone(&refusals).try_acquire_owned() {
+                    Ok(permit) => Admission::Refused(permit),
+                    Err(_too_many) => continue,
+                }
+            }
+        };
+        // Small writes leave at once; whoever writes gathers by himself.
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "client gone right after accept");
+            continue;
+        }
+        tracker.spawn(connection::run(Arc::clone(&shared), tcp, peer, admission));
+    }
+}
+
+/// Options that accepted sockets inherit, so that accepting needs no calls for them.
+fn set_options(listener: &TcpListener, settings: &Settings) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    if let Some(size) = settings.send_buffer {
+        socket.set_send_buffer_size(bytes(size))?;
+    }
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(super::settings::bytes32(settings.unsent_limit))?;
+    Ok(())
+}

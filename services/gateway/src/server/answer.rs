@@ -1,0 +1,176 @@
+//! Answers that the server gives by itself, and the parting from a client that may still be sending.
+
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use axum::body::Body;
+use bytes::Bytes;
+use fanway_protocol::codes::ErrorCode;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+
+use super::{Io, scratch};
+
+/// How long a parting client may take to receive its answer.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// What a parting client may still send into the void.
+const PARTING_BYTES: usize = 256 * 1024;
+
+/// A request that is refused before anybody looks at what it wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It is not HTTP, or not unambiguous.
+    Malformed(&'static str),
+    /// The request line alone is larger than a head may be.
+    UriTooLong,
+    /// The head is too large, or has too many lines.
+    HeadTooLarge,
+    /// The head did not arrive in time.
+    HeadTimeout,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// A handler asked for a takeover that cannot be.
+    Internal,
+    /// The connection limit is reached.
+    Full {
+        /// When to try again.
+        retry: Duration,
+    },
+    /// The same for an `EventSource`, which on anything but 200 would never try again.
+    FullEventStream {
+        /// When to try again.
+        retry: Duration,
+        /// The page's origin: without leave to read the answer, the `EventSource` would not see the 200 either.
+        origin: Option<HeaderValue>,
+    },
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::FullEventStream { .. } => StatusCode::OK,
+        }
+    }
+
+    fn code_and_message(&self) -> (ErrorCode, &'static str) {
+        match self {
+            Self::Malformed(what) => (ErrorCode::BadRequest, what),
+            Self::UriTooLong => (ErrorCode::BadRequest, "the request target is too long"),
+            Self::HeadTooLarge => (ErrorCode::BadRequest, "the request head is too large"),
+            Self::HeadTimeout => (ErrorCode::BadRequest, "the request head did not arrive in time"),
+            Self::BodyTimeout => (ErrorCode::BadRequest, "the request body did not arrive in time"),
+            Self::Internal => (ErrorCode::Internal, ErrorCode::Internal.message()),
+            Self::Full { .. } | Self::FullEventStream { .. } => (ErrorCode::TooManyRequests, "too many connections"),
+        }
+    }
+
+    /// As a response without the headers that belong to the connection.
+    pub(super) fn response(&self) -> Response<Body> {
+        let (head, body) = self.to_parts();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status();
+        *response.headers_mut() = head;
+        response
+    }
+
+    /// As bytes for a connection that ends with them.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let (mut headers, body) = self.to_parts();
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
+        let mut bytes = encode_head(self.status(), &headers);
+        bytes.extend_from_slice(body.as_bytes());
+        bytes
+    }
+
+    fn to_parts(&self) -> (HeaderMap, String) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut content_type = HeaderValue::from_static("application/json");
+        let (code, message) = self.code_and_message();
+        let mut body = format!(r#"{{"error":{{"code":{},"message":"{message}"}}}}"#, code.code());
+        match self {
+            Self::Full { retry } => {
+                headers.insert(header::RETRY_AFTER, retry.as_secs().into());
+            }
+            Self::FullEventStream { retry, origin } => {
+                content_type = HeaderValue::from_static("text/event-stream");
+                body = format!("retry: {}\n\n", retry.as_millis());
+                if let Some(origin) = origin {
+                    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+                    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+                    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+                }
+            }
+            _ => (),
+        }
+        headers.insert(header::CONTENT_TYPE, content_type);
+        (headers, body)
+    }
+}
+
+/// Status line and headers of an answer after which the socket is no longer HTTP's, so that it says `connection: close`
+/// unless the answer speaks of the connection itself.
+pub(super) fn encode_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+    put(&[b"HTTP/1.1 ", status.as_str().as_bytes(), b" "]);
+    put(&[status.canonical_reason().unwrap_or_default().as_bytes(), b"\r\n"]);
+    for (name, value) in headers {
+        put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    }
+    if !headers.contains_key(header::DATE) {
+        put(&[b"date: ", httpdate::fmt_http_date(SystemTime::now()).as_bytes(), b"\r\n"]);
+    }
+    if !headers.contains_key(header::CONNECTION) {
+        put(&[b"connection: close\r\n"]);
+    }
+    put(&[b"\r\n"]);
+    out
+}
+
+/// Sends a last answer and closes.
+pub(super) async fn refuse(mut io: Io, refusal: &Refusal) {
+    let bytes = Bytes::from(refusal.bytes());
+    let _ = tokio::time::timeout(PARTING, async {
+        if io.write_all(&bytes).await.is_ok() {
+            drain(&mut io).await;
+        }
+    })
+    .await;
+}
+
+/// Closes a connection whose last answer was sent.
+pub(super) async fn part(mut io: Io) {
+    let _ = tokio::time::timeout(PARTING, drain(&mut io)).await;
+}
+
+/// Ends our side and swallows what the client still sends: closing with unread bytes resets the connection, and the
+/// client might lose the answer.
+async fn drain(io: &mut Io) {
+    if io.shutdown().await.is_err() {
+        return;
+    }
+    let mut left = PARTING_BYTES;
+    std::future::poll_fn(|cx| {
+        scratch::with(16 * 1024, |buffer| {
+            loop {
+                let mut read = ReadBuf::new(buffer);
+                let outcome = ready!(Pin::new(&mut *io).poll_read(cx, &mut read));
+                left = left.saturating_sub(read.filled().len());
+                if outcome.is_err() || read.filled().is_empty() || left == 0 {
+                    return Poll::Ready(());
+                }
+            }
+        })
+    })
+    .await;
+}

@@ -1,0 +1,173 @@
+//! The road of one connection, and the deadlines on it.
+
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::Router;
+use bytes::Bytes;
+use http::HeaderValue;
+use hyper::server::conn::{http1, http2};
+use prometheus::{Histogram, IntCounter, IntCounterVec};
+use rand::RngExt;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::answer::{self, Refusal};
+use super::door::{self, Shut};
+use super::exchange::{Exchange, Phase};
+use super::http2::Tracked;
+use super::{ConnectionGuard, Io, Settings, head, tls};
+
+/// What all connections of an endpoint share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: &'static str,
+    pub(super) router: Router,
+    pub(super) settings: Arc<Settings>,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) http1: http1::Builder,
+    pub(super) http2: http2::Builder<Tracked>,
+    pub(super) tracker: TaskTracker,
+    pub(super) stop_accepting: CancellationToken,
+    pub(super) close_now: CancellationToken,
+    pub(super) taken_over: IntCounter,
+    pub(super) handshake: Histogram,
+    pub(super) rejections: IntCounterVec,
+}
+
+impl Shared {
+    /// Counts a connection that the server refuses or cuts off.
+    pub(super) fn rejected(&self, reason: &str) {
+        self.rejections.with_label_values(&[self.name, reason]).inc();
+    }
+}
+
+/// What a connection may expect.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// To be served.
+    Served(ConnectionGuard),
+    /// To be told that there is no room. The permit bounds how many are told at once.
+    Refused(OwnedSemaphorePermit),
+}
+
+/// Serves one connection until it ends or is taken over.
+pub(super) async fn run(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission: Admission) {
+    // `None`: closed from outside, everything is dropped where it is.
+    let _ = shared.close_now.run_until_cancelled(enter(&shared, tcp, peer, admission)).await;
+}
+
+async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission: Admission) {
+    let accepted = Instant::now();
+    let mut io = match &shared.tls {
+        None => Io::Tcp(tcp),
+        // Boxed like the steps below: the task of a silent connection should be small.
+        Some(config) => match Box::pin(tls::handshake(config, tcp, shared.settings.tls_handshake_timeout)).await {
+            Some(io) => io,
+            None => return shared.rejected("tls"),
+        },
+    };
+    let first = match door::open(&mut io, &shared.settings).await {
+        Ok(first) => first,
+        Err(Shut::Gone) => return,
+        Err(Shut::Silent) => return shared.rejected("header_timeout"),
+        Err(Shut::Refused(refusal)) => {
+            shared.rejected(if refusal == Refusal::HeadTimeout { "header_timeout" } else { "bad_head" });
+            return Box::pin(answer::refuse(io, &refusal)).await;
+        }
+    };
+    shared.handshake.observe(accepted.elapsed().as_secs_f64());
+    match admission {
+        Admission::Refused(_permit) => Box::pin(turn_away(io, &first)).await,
+        Admission::Served(guard) if head::is_http2(&first) => {
+            Box::pin(super::http2::serve(Arc::clone(shared), io, first, peer, guard)).await;
+        }
+        Admission::Served(guard) => {
+            Box::pin(super::http1::serve(Arc::clone(shared), io, first, peer, guard)).await;
+        }
+    }
+}
+
+/// Tells a client that there is no room and when to come back: at random within ten seconds, so that those who were
+/// turned away together do not return together.
+async fn turn_away(io: Io, first: &Bytes) {
+    if head::is_http2(first) {
+        return;
+    }
+    let refusal = if head::wants_event_stream(first) {
+        let origin = head::header(first, "origin").and_then(|origin| HeaderValue::from_bytes(origin).ok());
+        Refusal::FullEventStream { retry: Duration::from_millis(rand::rng().random_range(1000..=10_000)), origin }
+    } else {
+        Refusal::Full { retry: Duration::from_secs(rand::rng().random_range(1..=10)) }
+    };
+    answer::refuse(io, &refusal).await;
+}
+
+/// A connection in hyper's hands.
+pub(super) trait HttpConnection: Future<Output = hyper::Result<()>> + Unpin {
+    /// Takes no more requests, and ends once those it has are answered.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+/// How a connection in hyper's hands ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// hyper is done with it.
+    Over(hyper::Result<()>),
+    /// A deadline passed.
+    Overdue(Phase),
+}
+
+/// Drives a connection, and holds it to its deadlines.
+pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Exchange, shared: &Shared) -> End {
+    let settings = &shared.settings;
+    let limit = |phase| match phase {
+        Phase::Head => settings.header_timeout,
+        Phase::Stalled => settings.write_timeout,
+        // A request may take as long as it likes; the timer just looks again.
+        Phase::Busy | Phase::Idle => settings.idle_timeout,
+    };
+    let mut pulse = exchange.pulse();
+    let mut timer = pin!(tokio::time::sleep(limit(pulse.phase)));
+    let mut stop = pin!(shared.stop_accepting.cancelled());
+    let mut stopping = false;
+
+    std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(outcome) = Pin::new(&mut *connection).poll(cx) {
+                return Poll::Ready(End::Over(outcome));
+            }
+            if !stopping && stop.as_mut().poll(cx).is_ready() {
+                stopping = true;
+                Pin::new(&mut *connection).graceful_shutdown();
+                continue;
+            }
+            let now = exchange.pulse();
+            if now != pulse {
+                pulse = now;
+                timer.as_mut().reset(Instant::now() + limit(pulse.phase));
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match pulse.phase {
+                Phase::Busy => (),
+                // Politely, once: the client learns that the connection ends. It has as long again to answer.
+                Phase::Idle if !stopping => {
+                    stopping = true;
+                    Pin::new(&mut *connection).graceful_shutdown();
+                }
+                phase => return Poll::Ready(End::Overdue(phase)),
+            }
+            timer.as_mut().reset(Instant::now() + limit(pulse.phase));
+        }
+    })
+    .await
+}

@@ -1,0 +1,63 @@
+//! HTTP/2 by hyper. No takeovers: there is no socket of one's own to take.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_util::task::TaskTracker;
+
+use super::connection::{End, HttpConnection, Shared, drive};
+use super::exchange::{Exchange, Phase, Wire};
+use super::service::Service;
+use super::settings::{bytes, bytes32};
+use super::{ConnectionGuard, Io, Settings};
+
+/// Spawns the tasks of requests on the server's tracker.
+#[derive(Clone, Debug)]
+pub(super) struct Tracked(TaskTracker);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tracked {
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+impl HttpConnection for http2::Connection<TokioIo<Wire>, Service, Tracked> {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// hyper as this server needs it.
+pub(super) fn builder(settings: &Settings, tracker: &TaskTracker) -> http2::Builder<Tracked> {
+    let mut builder = http2::Builder::new(Tracked(tracker.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.http2.max_streams)
+        .initial_stream_window_size(bytes32(settings.http2.stream_window))
+        .initial_connection_window_size(bytes32(settings.http2.connection_window))
+        .max_send_buf_size(bytes(settings.http2.send_buffer))
+        .max_header_list_size(bytes32(settings.max_head))
+        .keep_alive_interval(settings.http2.ping_interval)
+        .keep_alive_timeout(settings.http2.ping_timeout);
+    builder
+}
+
+/// Serves a connection whose preface the door has collected.
+pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: SocketAddr, _guard: ConnectionGuard) {
+    let exchange = Exchange::new(true);
+    let service = Service::new(Arc::clone(&shared), peer, Arc::clone(&exchange));
+    let wire = TokioIo::new(Wire::new(io, first, Arc::clone(&exchange)));
+    let mut connection = shared.http2.serve_connection(wire, service);
+
+    match drive(&mut connection, &exchange, &shared).await {
+        End::Overdue(Phase::Stalled) => shared.rejected("write_timeout"),
+        End::Overdue(Phase::Head) => shared.rejected("header_timeout"),
+        End::Overdue(_) | End::Over(Ok(())) => (),
+        End::Over(Err(error)) => tracing::debug!(%peer, %error, "HTTP/2 connection failed"),
+    }
+}

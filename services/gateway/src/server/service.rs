@@ -1,0 +1,101 @@
+//! What hyper calls with each request: the rules for every request, the router, and the way out for a takeover.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use tower::ServiceExt;
+
+use super::answer::{Refusal, encode_head};
+use super::connection::Shared;
+use super::exchange::{Answer, Exchange, OpenRequest};
+use super::takeover::{TakenOver, Takeover};
+use super::upload::Upload;
+use super::{PeerAddr, rules};
+
+/// A takeover that was granted: what to write to the socket first, and who gets it then.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) head: Vec<u8>,
+    pub(super) takeover: Takeover,
+}
+
+/// The service of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    exchange: Arc<Exchange>,
+    granted: Arc<Mutex<Option<Granted>>>,
+}
+
+impl Service {
+    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, exchange: Arc<Exchange>) -> Self {
+        Self { shared, peer, exchange, granted: Arc::default() }
+    }
+
+    /// The takeover for which hyper was stopped, if that is why it stopped.
+    pub(super) fn granted(&self) -> Option<Granted> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    async fn serve(self, request: Request<Incoming>, open: OpenRequest) -> Result<Response<Answer>, TakenOver> {
+        let (mut parts, body) = request.into_parts();
+        if let Err(refusal) = rules::check(&parts, self.shared.settings.max_headers) {
+            self.shared.rejected("bad_head");
+            return Ok(self.refuse(open, &refusal));
+        }
+        parts.extensions.insert(ConnectInfo(self.peer));
+        parts.extensions.insert(PeerAddr(self.peer));
+        let head_only = parts.method == Method::HEAD;
+        let (upload, fate) = Upload::new(body, self.shared.settings.body_timeout);
+        let request = Request::from_parts(parts, Body::new(upload));
+
+        let Ok(mut response) = self.shared.router.clone().oneshot(request).await;
+        if fate.is_late() {
+            self.shared.rejected("body_timeout");
+            return Ok(self.refuse(open, &Refusal::BodyTimeout));
+        }
+        match response.extensions_mut().remove::<Takeover>() {
+            Some(takeover) if !head_only => {
+                if self.exchange.is_http2() || !fate.is_read() {
+                    let reason = if self.exchange.is_http2() { "HTTP/2" } else { "the request body was not read" };
+                    tracing::error!(reason, "a takeover was asked for where there can be none");
+                    return Ok(self.refuse(open, &Refusal::Internal));
+                }
+                self.exchange.all_sent().await;
+                response.headers_mut().remove(header::CONTENT_LENGTH);
+                let head = encode_head(response.status(), response.headers());
+                *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Granted { head, takeover });
+                Err(TakenOver)
+            }
+            _ => Ok(response.map(|body| open.answer(body))),
+        }
+    }
+
+    /// Ends the request, and on HTTP/1.1 the connection: what follows on it could be anything.
+    fn refuse(&self, open: OpenRequest, refusal: &Refusal) -> Response<Answer> {
+        let mut response = refusal.response();
+        if !self.exchange.is_http2() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(|body| open.answer(body))
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Answer>;
+    type Error = TakenOver;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, TakenOver>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // Begun here, not at the first poll: from here on the connection is not idle.
+        let open = self.exchange.begin();
+        Box::pin(self.clone().serve(request, open))
+    }
+}

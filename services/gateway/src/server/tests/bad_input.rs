@@ -1,0 +1,122 @@
+//! What is not plain HTTP is refused, and the connection closed.
+
+use super::*;
+
+fn with_headers(number: usize) -> String {
+    (0..number).fold("GET / HTTP/1.1\r\nHost: a\r\n".to_owned(), |head, n| head + &format!("X-{n}: y\r\n")) + "\r\n"
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_and_the_connection_closed() {
+    let server = Server::start(patient());
+    let long = "x".repeat(20_000);
+    let cases: &[(&str, &[u8], &[u16])] = &[
+        ("no Host", b"GET / HTTP/1.1\r\n\r\n", &[400]),
+        ("two Hosts", b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", &[400]),
+        ("empty Host", b"GET / HTTP/1.1\r\nHost:\r\n\r\n", &[400]),
+        ("Host with a user", b"GET / HTTP/1.1\r\nHost: user@a\r\n\r\n", &[400]),
+        ("Host with a space", b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", &[400]),
+        ("another Host", b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", &[400]),
+        (
+            "length and coding",
+            b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            &[400],
+        ),
+        (
+            "coding and length",
+            b"POST /echo HTTP/1.1\r\nHost: a\r\nTRANSFER-ENCODING: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n",
+            &[400],
+        ),
+        (
+            "two lengths",
+            b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+            &[400],
+        ),
+        ("negative length", b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", &[400]),
+        ("signed length", b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: +2\r\n\r\nab", &[400]),
+        ("unknown coding", b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", &[400]),
+        ("two codings", b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", &[400]),
+        ("coding on 1.0", b"POST /echo HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[400]),
+        (
+            "bad chunk",
+            b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n",
+            &[400],
+        ),
+        ("bare line feeds", b"GET / HTTP/1.1\nHost: a\n\n", &[400]),
+        ("one bare line feed", b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", &[400]),
+        ("bare carriage return", b"GET / HTTP/1.1\r\nHost: a\r\nX: y\rz\r\n\r\n", &[400]),
+        ("NUL in a value", b"GET / HTTP/1.1\r\nHost: a\r\nX: y\0z\r\n\r\n", &[400]),
+        ("NUL in the target", b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", &[400]),
+        ("folded header", b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n", &[400]),
+        ("space before the colon", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", &[400]),
+        ("no colon", b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", &[400]),
+        ("too many headers", with_headers(64).leak().as_bytes(), &[431]),
+        ("far too many headers", with_headers(200).leak().as_bytes(), &[431]),
+        ("large head", format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n").leak().as_bytes(), &[431]),
+        ("long target", format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n").leak().as_bytes(), &[414]),
+        ("TLS on a plain port", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", &[400]),
+        ("odd method", b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n", &[400]),
+        ("HTTP/3", b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", &[400, 505]),
+        ("HTTP/0.9", b"GET /\r\n\r\n", &[400, 505]),
+        ("nonsense", b"hello there, server\r\n\r\n", &[400]),
+        ("binary", b"\x00\x01\x02\x03\x04", &[400]),
+    ];
+    for (name, bytes, expected) in cases {
+        let answer = server.say(bytes).await;
+        let status = answer.strip_prefix("HTTP/1.1 ").or(answer.strip_prefix("HTTP/1.0 ")).map(|rest| &rest[..3]);
+        let status = status.and_then(|status| status.parse().ok());
+        assert!(status.is_some_and(|status| expected.contains(&status)), "{name}: {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{name}: answered once: {answer:?}");
+    }
+    eventually("nothing is open", || server.open() == 0).await;
+    // All but the bad chunk, which is the handler's, are counted.
+    assert_eq!(server.rejected("bad_head"), cases.len() as u64 - 1);
+}
+
+#[tokio::test]
+async fn the_rules_hold_for_later_requests_too() {
+    let server = Server::start(patient());
+    for bad in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let answers =
+            server.say(format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{bad}GET / HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let statuses: Vec<_> = answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+        assert_eq!(statuses, ["200", "400"], "{bad:?}: {answers}");
+    }
+    let smuggled = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let answers =
+        server.say(format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{smuggled}GET / HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "nothing after it is read as a request: {answers}");
+    assert!(answers.contains("connection: close"), "{answers}");
+}
+
+#[tokio::test]
+async fn what_is_unusual_but_right_is_served() {
+    let server = Server::start(patient());
+    let cases = [
+        ("empty lines first", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned()),
+        ("HTTP/1.0 without Host", "GET / HTTP/1.0\r\n\r\n".to_owned()),
+        ("absolute target", "GET http://a/ HTTP/1.1\r\nHost: A\r\nConnection: close\r\n\r\n".to_owned()),
+        ("63 headers", with_headers(62).replacen("Host: a", "Host: a\r\nConnection: close", 1)),
+        (
+            "12 KB header",
+            format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {}\r\n\r\n", "x".repeat(12_000)),
+        ),
+    ];
+    for (name, bytes) in cases {
+        let answer = server.say(bytes).await;
+        assert!(answer.contains(" 200 OK\r\n") && answer.ends_with("hello"), "{name}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
+    let server = Server::start(patient());
+    // 100 KB more than the server reads of a head: closing at once would reset the connection under the answer.
+    let answer = server.say("GET /".to_owned() + &"x".repeat(120_000)).await;
+    assert!(answer.starts_with("HTTP/1.1 414 "), "{answer:?}");
+    assert!(answer.ends_with(r#"{"error":{"code":107,"message":"the request target is too long"}}"#), "{answer:?}");
+}

@@ -1,0 +1,105 @@
+//! HTTP/2, with knowledge beforehand and by ALPN (see `encrypted`).
+
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::AsyncWrite;
+
+use super::*;
+
+/// A client's half of a connection.
+pub(super) async fn client(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> SendRequest<Body> {
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(io)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+pub(super) async fn ask(client: &SendRequest<Body>, method: &str, path: &str, body: Body) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(format!("http://a{path}")).body(body).unwrap();
+    let response = tokio::time::timeout(PATIENCE, client.clone().send_request(request)).await.unwrap().unwrap();
+    let (parts, body) = response.into_parts();
+    (parts.status, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn many_requests_at_once() {
+    let server = Server::start(patient());
+    let socket = server.connect().await;
+    let own = socket.local_addr().unwrap();
+    let client = client(socket).await;
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { ask(&client, "GET", "/gated", Body::empty()).await }
+    });
+    assert_eq!(ask(&client, "GET", "/", Body::empty()).await, (StatusCode::OK, "hello".into()));
+    assert_eq!(ask(&client, "POST", "/echo", Full::from("abc").into_body()).await, (StatusCode::OK, "abc".into()));
+    assert_eq!(ask(&client, "GET", "/peer", Body::empty()).await, (StatusCode::OK, own.to_string()));
+    let (status, body) = ask(&client, "GET", "/large", Body::empty()).await;
+    assert_eq!((status, body.len()), (StatusCode::OK, LARGE));
+    server.gate.add_permits(1);
+    assert_eq!(waiting.await.unwrap(), (StatusCode::OK, "through".into()));
+    assert_eq!(server.open(), 1);
+}
+
+trait IntoBody {
+    fn into_body(self) -> Body;
+}
+
+impl IntoBody for Full<Bytes> {
+    fn into_body(self) -> Body {
+        Body::new(self)
+    }
+}
+
+#[tokio::test]
+async fn no_takeover_and_the_connection_goes_on() {
+    let server = Server::start(patient());
+    let client = client(server.connect().await).await;
+    let (status, body) = ask(&client, "GET", "/stream", Body::empty()).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(body, r#"{"error":{"code":100,"message":"internal server error"}}"#);
+    assert_eq!(ask(&client, "GET", "/", Body::empty()).await.1, "hello");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_answered_with_408() {
+    let server = Server::start(Settings { body_timeout: Duration::from_millis(200), ..patient() });
+    let client = client(server.connect().await).await;
+    let never = Body::new(StreamBody::new(futures_util::stream::pending::<Result<_, std::io::Error>>()));
+    assert_eq!(ask(&client, "POST", "/echo", never).await.0, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(ask(&client, "GET", "/", Body::empty()).await.1, "hello");
+}
+
+#[tokio::test]
+async fn idle_and_silent_connections_are_closed() {
+    let short = Duration::from_millis(200);
+    let server = Server::start(Settings { idle_timeout: short, ..patient() });
+    let sender = client(server.connect().await).await;
+    ask(&sender, "GET", "/", Body::empty()).await;
+    eventually("the idle connection is closed", || server.open() == 0).await;
+    eventually("the client knows", || sender.is_closed()).await;
+
+    let server = Server::start(Settings { header_timeout: short, ..patient() });
+    let mut silent = server.connect().await;
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    until_closed(&mut silent).await;
+    eventually("the silent connection is closed", || server.open() == 0).await;
+    assert_eq!(server.rejected("header_timeout"), 1);
+}
+
+#[tokio::test]
+async fn stopping_lets_requests_finish() {
+    let server = Server::start(patient());
+    let client = client(server.connect().await).await;
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { ask(&client, "GET", "/gated", Body::empty()).await }
+    });
+    server.waiting.acquire().await.unwrap().forget();
+    server.stop_accepting.cancel();
+    server.tracker.close();
+    server.gate.add_permits(1);
+    assert_eq!(waiting.await.unwrap().1, "through");
+    tokio::time::timeout(PATIENCE, server.tracker.wait()).await.expect("no task stays");
+}

@@ -1,0 +1,222 @@
+//! The server over real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod deadlines;
+mod encrypted;
+mod http2;
+mod limits;
+mod shutdown;
+mod takeover;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use prometheus::Registry;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::*;
+
+/// Longer than anything takes that is going to happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Size of the answer of `/large`: more than the kernel takes for a client that does not read.
+const LARGE: usize = 16 * 1024 * 1024;
+
+/// Limits that no test meets unless it means to.
+fn patient() -> Settings {
+    Settings {
+        header_timeout: PATIENCE * 2,
+        body_timeout: PATIENCE * 2,
+        idle_timeout: PATIENCE * 2,
+        write_timeout: PATIENCE * 2,
+        tls_handshake_timeout: PATIENCE * 2,
+        ..Settings::default()
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    metrics: ServerMetrics,
+    tracker: TaskTracker,
+    stop_accepting: CancellationToken,
+    close_now: CancellationToken,
+    /// Each permit lets one request to `/gated` be answered.
+    gate: Arc<Semaphore>,
+    /// Requests that wait there.
+    waiting: Arc<Semaphore>,
+}
+
+impl Server {
+    fn start(settings: Settings) -> Self {
+        Self::start_with(settings, None)
+    }
+
+    fn start_with(settings: Settings, tls: Option<Arc<ServerConfig>>) -> Self {
+        settings.validate().unwrap();
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), &settings).unwrap();
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            metrics: ServerMetrics::register(&Registry::new()).unwrap(),
+            tracker: TaskTracker::new(),
+            stop_accepting: CancellationToken::new(),
+            close_now: CancellationToken::new(),
+            gate: Arc::new(Semaphore::new(0)),
+            waiting: Arc::new(Semaphore::new(0)),
+        };
+        server.tracker.spawn(serve(Endpoint {
+            name: "public",
+            listener,
+            router: router(Arc::clone(&server.gate), Arc::clone(&server.waiting)),
+            settings: Arc::new(settings),
+            tls,
+            metrics: server.metrics.clone(),
+            tracker: server.tracker.clone(),
+            stop_accepting: server.stop_accepting.clone(),
+            close_now: server.close_now.clone(),
+        }));
+        server
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// What the server says to these bytes until it closes.
+    async fn say(&self, bytes: impl AsRef<[u8]>) -> String {
+        let mut client = self.connect().await;
+        // The server may refuse and close before all is sent.
+        let _ = client.write_all(bytes.as_ref()).await;
+        until_closed(&mut client).await
+    }
+
+    fn rejected(&self, reason: &str) -> u64 {
+        self.metrics.sockets_rejected_total.with_label_values(&["public", reason]).get()
+    }
+
+    fn open(&self) -> i64 {
+        self.metrics.sockets_open.with_label_values(&["public"]).get()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop_accepting.cancel();
+        self.close_now.cancel();
+    }
+}
+
+fn router(gate: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Router {
+    Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/peer", get(|axum::Extension(peer): axum::Extension<PeerAddr>| async move { peer.0.to_string() }))
+        .route("/echo", post(|body: Bytes| async { body }))
+        .route("/large", any(|| async { Body::from(vec![b'x'; LARGE]) }))
+        .route("/socket", any(echo_socket))
+        .route("/read-then-socket", post(|_body: Bytes| echo_socket()))
+        .route("/stream", get(stream))
+        .route(
+            "/gated",
+            get(move || async move {
+                waiting.add_permits(1);
+                gate.acquire().await.unwrap().forget();
+                "through"
+            }),
+        )
+}
+
+/// Takes the socket over and sends back what comes.
+async fn echo_socket() -> Response {
+    let takeover = Takeover::new(|mut taken, tracker| {
+        tracker.spawn(async move {
+            let early = std::mem::take(&mut taken.early);
+            taken.io.write_all(&early).await?;
+            let (mut read, mut write) = tokio::io::split(taken.io);
+            let copied = tokio::io::copy(&mut read, &mut write).await;
+            write.shutdown().await?;
+            drop(taken.guard);
+            copied
+        });
+    });
+    let response = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "echo");
+    response.extension(takeover).body(Body::empty()).unwrap()
+}
+
+/// Takes the socket over and writes an event with what it is like.
+async fn stream() -> Response {
+    let takeover = Takeover::new(|mut taken, tracker| {
+        tracker.spawn(async move {
+            let socket = socket2::SockRef::from(taken.io.tcp());
+            let (unsent, nodelay) = (socket.tcp_notsent_lowat().unwrap(), socket.tcp_nodelay().unwrap());
+            let event = format!("data: unsent={unsent} nodelay={nodelay}\n\n");
+            taken.io.write_all(event.as_bytes()).await?;
+            taken.io.shutdown().await
+        });
+    });
+    let response = Response::builder().header("content-type", "text/event-stream").extension(takeover);
+    response.body(Body::empty()).unwrap()
+}
+
+/// Everything the server still says until it closes. A reset after that counts as closing.
+async fn until_closed(client: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, client.read_to_end(&mut bytes)).await;
+    let _ = read.expect("the server closes the connection");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Reads until `end` has come, and returns everything so far.
+async fn until(client: &mut (impl AsyncRead + Unpin), end: &str) -> String {
+    let mut bytes = Vec::new();
+    let read = async {
+        while !bytes.ends_with(end.as_bytes()) {
+            bytes.push(client.read_u8().await.unwrap());
+        }
+    };
+    let outcome = tokio::time::timeout(PATIENCE, read).await;
+    assert!(outcome.is_ok(), "{end:?} has not come after {:?}", String::from_utf8_lossy(&bytes));
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Waits until something is so.
+async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "not so after all: {what}");
+}
+
+#[tokio::test]
+async fn requests_are_answered_one_after_the_other_on_one_connection() {
+    let server = Server::start(patient());
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let answer = until(&mut client, "hello").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    client
+        .write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        .await
+        .unwrap();
+    until(&mut client, "abc").await;
+    let own = client.local_addr().unwrap();
+    client.write_all(b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let answer = until_closed(&mut client).await;
+    assert!(answer.ends_with(&own.to_string()), "{answer}");
+    eventually("nothing is open", || server.open() == 0).await;
+    assert_eq!(server.metrics.sockets_accepted_total.with_label_values(&["public"]).get(), 1);
+    assert_eq!(server.metrics.handshake_seconds.with_label_values(&["public"]).get_sample_count(), 1);
+}

@@ -1,0 +1,105 @@
+//! A handler gets the bare socket.
+
+use super::*;
+
+const UPGRADE: &str = "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+
+#[tokio::test]
+async fn the_socket_is_handed_over_with_what_was_read_ahead() {
+    let server = Server::start(patient());
+    let mut client = server.connect().await;
+    client.write_all((UPGRADE.to_owned() + "early").as_bytes()).await.unwrap();
+    let answer = until(&mut client, "early").await;
+    let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+    assert!(head.contains("upgrade: echo") && head.contains("connection: upgrade"), "{head}");
+    assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+    assert_eq!(rest, "early");
+    client.write_all(b"late").await.unwrap();
+    until(&mut client, "late").await;
+    assert_eq!(server.metrics.sockets_taken_over_total.with_label_values(&["public"]).get(), 1);
+    client.shutdown().await.unwrap();
+    assert_eq!(until_closed(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn more_than_a_buffer_full_of_early_bytes_arrives_in_order() {
+    let server = Server::start(patient());
+    let (mut read, mut write) = server.connect().await.into_split();
+    let early: String = (0..20_000).map(|n| format!("{n} ")).collect();
+    let bytes = UPGRADE.to_owned() + &early;
+    let writing = tokio::spawn(async move {
+        write.write_all(bytes.as_bytes()).await.unwrap();
+        write.shutdown().await.unwrap();
+    });
+    let answer = until_closed(&mut read).await;
+    let (_, rest) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(rest == early, "{} of {} bytes", rest.len(), early.len());
+    writing.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_stream_needs_no_framing_and_has_the_socket_options() {
+    let server = Server::start(patient());
+    let answer = server.say("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (head, events) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    for expected in ["content-type: text/event-stream", "connection: close", "date: "] {
+        assert!(head.contains(expected), "{expected} in {head}");
+    }
+    assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+    assert_eq!(events, "data: unsent=16384 nodelay=true\n\n");
+}
+
+/// One write: requests whose answers take long to send, then the upgrade. The answers come first, and completely.
+#[tokio::test]
+async fn answers_before_the_takeover_come_first_and_completely() {
+    let server = Server::start(patient());
+    for earlier in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /large HTTP/1.1\r\nHost: a\r\n\r\n",
+        // Answered without reading the body: hyper goes on to the next request before it has sent the answer.
+        "POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345",
+    ] {
+        let mut client = server.connect().await;
+        client.write_all(format!("{earlier}{UPGRADE}early").as_bytes()).await.unwrap();
+        let head = until(&mut client, "\r\n\r\n").await;
+        let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        tokio::time::timeout(PATIENCE, client.read_exact(&mut body)).await.expect("the whole answer comes").unwrap();
+        assert!(body == b"hello" || body.iter().all(|byte| *byte == b'x'), "{earlier:?}");
+        let rest = until(&mut client, "early").await;
+        assert!(rest.starts_with("HTTP/1.1 101 "), "{earlier:?}: {rest:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_other_requests_and_with_a_body_that_was_read() {
+    let server = Server::start(patient());
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        client.write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await.unwrap();
+        until(&mut client, "abc").await;
+    }
+    client.write_all(b"POST /read-then-socket HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcearly").await.unwrap();
+    let answer = until(&mut client, "early").await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nearly"), "the body is not taken for early bytes: {answer}");
+}
+
+#[tokio::test]
+async fn not_with_an_unread_body_and_not_for_head() {
+    let server = Server::start(patient());
+    let answer = server.say("POST /socket HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+
+    let answer = server.say("HEAD /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(server.metrics.sockets_taken_over_total.with_label_values(&["public"]).get(), 0);
+}
+
+#[test]
+fn an_idle_socket_is_small() {
+    assert!(size_of::<Io>() <= 32, "{}", size_of::<Io>());
+    assert!(size_of::<ConnectionGuard>() <= 8, "{}", size_of::<ConnectionGuard>());
+}
