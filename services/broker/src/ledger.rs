@@ -68,3 +68,83 @@ impl Ledger {
         self.end_of(position.epoch, top).is_some_and(|end| position.offset <= end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn epoch(n: u64) -> Epoch {
+        Epoch::parse(&format!("{n:020}")).unwrap()
+    }
+
+    fn at(e: u64, offset: u64) -> Position {
+        Position { epoch: epoch(e), offset }
+    }
+
+    /// Epoch 0 from the start, 1 from offset 4, 2 from offset 5.
+    fn ledger() -> Ledger {
+        Ledger::from_entries(vec![(epoch(0), 1), (epoch(1), 4), (epoch(2), 5)]).unwrap()
+    }
+
+    #[test]
+    fn an_offset_belongs_to_the_last_epoch_that_begins_at_or_before_it() {
+        let ledger = ledger();
+        let owners: Vec<_> = (0..=6).map(|offset| ledger.epoch_of(offset)).collect();
+        assert_eq!(owners, [0, 0, 0, 0, 1, 2, 2].map(epoch));
+    }
+
+    #[test]
+    fn before_the_oldest_epoch_known_the_oldest_stands_for_all() {
+        let trimmed = Ledger::from_entries(vec![(epoch(1), 4), (epoch(2), 5)]).unwrap();
+        assert_eq!(trimmed.epoch_of(2), epoch(1));
+        assert_eq!(trimmed.end_of(epoch(0), 9), None);
+    }
+
+    #[test]
+    fn an_epoch_ends_where_the_next_begins() {
+        let ledger = ledger();
+        assert_eq!([0, 1, 2, 9].map(|e| ledger.end_of(epoch(e), 7)), [Some(3), Some(4), Some(7), None]);
+        assert_eq!(ledger.current(), epoch(2));
+    }
+
+    #[test]
+    fn a_position_is_held_up_to_the_end_of_its_epoch_and_without_a_lower_bound() {
+        let ledger = ledger();
+        for (position, held) in [
+            (at(0, 0), true),
+            (at(0, 3), true),
+            (at(0, 4), false),
+            (at(1, 4), true),
+            (at(1, 5), false),
+            (at(1, 0), true),
+            (at(2, 2), true),
+            (at(2, 7), true),
+            (at(2, 8), false),
+            (at(9, 0), false),
+        ] {
+            assert_eq!(ledger.holds(position, 7), held, "{position:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_log_holds_its_beginning_alone() {
+        let ledger = Ledger::new(epoch(3));
+        assert!(ledger.holds(at(3, 0), 0));
+        assert!(!ledger.holds(at(3, 1), 0));
+        assert_eq!((ledger.epoch_of(0), ledger.end_of(epoch(3), 0)), (epoch(3), Some(0)));
+    }
+
+    #[test]
+    fn reads_the_stored_text_and_refuses_others() {
+        let text = format!("{}:1,{}:4,{}:5", epoch(0), epoch(1), epoch(2));
+        assert_eq!(Ledger::parse(&text), Some(ledger()));
+        let short = "abc:1".to_owned();
+        for text in [String::new(), short, format!("{}", epoch(0)), format!("{}:", epoch(0)), format!("{}:x", epoch(0))] {
+            assert_eq!(Ledger::parse(&text), None, "{text:?}");
+        }
+        assert_eq!(Ledger::parse(&format!("{}:4,{}:1", epoch(0), epoch(1))), None, "first offsets fall");
+        assert_eq!(Ledger::from_entries(Vec::new()), None);
+    }
+}

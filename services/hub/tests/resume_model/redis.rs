@@ -1,0 +1,128 @@
+//! The log as Redis keeps it: two servers with asynchronous replication, and the rules of the publish and read scripts.
+
+use fanway_broker::{Ledger, LogView, Place};
+use fanway_hub::Incoming;
+use fanway_protocol::{Epoch, Position};
+
+use crate::setup::{Rule, Setup};
+
+/// A publication, known by its id and its predecessor's: the truth that no code under test sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Publication {
+    pub id: u8,
+    pub after: u8,
+}
+
+/// One channel's log on one server. What retention drops stays in `line`, so that the truth is whole.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Log {
+    /// The id of "before anything"; each new log has its own.
+    root: u8,
+    /// Ids by offset.
+    line: Vec<u8>,
+    ledger: Ledger,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    pub master: bool,
+    /// Stands for `master_replid`.
+    pub reign: u8,
+    pub log: Option<Log>,
+}
+
+/// Where fresh ids come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fresh {
+    pub id: u8,
+    pub epoch: u8,
+    pub reign: u8,
+}
+
+pub fn take(counter: &mut u8) -> u8 {
+    *counter += 1;
+    *counter - 1
+}
+
+impl Fresh {
+    /// As the script makes it: random characters, then the reign.
+    fn epoch(&mut self, reign: u8, setup: &Setup) -> Epoch {
+        let random = if setup.keeps(Rule::RandomEpoch) { take(&mut self.epoch) } else { 0 };
+        epoch(random, reign)
+    }
+}
+
+pub fn epoch(random: u8, reign: u8) -> Epoch {
+    let mut text = *b"00000000000000000000";
+    text[6] += random / 10;
+    text[7] += random % 10;
+    text[18] += reign / 10;
+    text[19] += reign % 10;
+    Epoch::from_bytes(&text).unwrap()
+}
+
+impl Log {
+    pub fn new(root: u8, epoch: Epoch) -> Self {
+        Self { root, line: Vec::new(), ledger: Ledger::new(epoch) }
+    }
+
+    pub fn top(&self) -> Position {
+        Position { epoch: self.ledger.current(), offset: self.line.len() as u64 }
+    }
+
+    /// The id of the publication at an offset.
+    pub fn id(&self, offset: u64) -> u8 {
+        if offset == 0 { self.root } else { self.line[offset as usize - 1] }
+    }
+
+    pub fn top_id(&self) -> u8 {
+        self.id(self.top().offset)
+    }
+
+    /// Whether the log has this publication and still all its successors.
+    pub fn can_continue(&self, id: u8, setup: &Setup) -> bool {
+        let top = self.top().offset;
+        (top.saturating_sub(setup.retention)..=top).any(|offset| self.id(offset) == id)
+    }
+
+    /// The read script.
+    pub fn view(&self, since: Option<u64>, limit: usize, setup: &Setup) -> LogView<Publication> {
+        let top = self.top();
+        let first = since.map_or(top.offset, |since| since.max(top.offset.saturating_sub(setup.retention))) + 1;
+        let entry = |offset| (offset, Publication { id: self.id(offset), after: self.id(offset - 1) });
+        LogView { top, ledger: self.ledger.clone(), entries: (first..=top.offset).map(entry).take(limit).collect() }
+    }
+
+    /// Opens an epoch at the next offset and forgets the epochs that end before the oldest publication kept.
+    fn open(&mut self, epoch: Epoch, setup: &Setup) {
+        let next = self.line.len() as u64 + 1;
+        let first_kept = (next + 1).saturating_sub(setup.retention);
+        let mut entries = self.ledger.entries().to_vec();
+        entries.push((epoch, next));
+        while entries.len() > 1 && entries[1].1 < first_kept {
+            entries.remove(0);
+        }
+        self.ledger = Ledger::from_entries(entries).unwrap();
+    }
+}
+
+impl Server {
+    /// Creates an empty log if there is none.
+    pub fn create(&mut self, fresh: &mut Fresh, setup: &Setup) -> &mut Log {
+        let reign = self.reign;
+        self.log.get_or_insert_with(|| Log::new(take(&mut fresh.id), fresh.epoch(reign, setup)))
+    }
+
+    /// The publish script.
+    pub fn publish(&mut self, fresh: &mut Fresh, setup: &Setup) -> Incoming<Publication> {
+        let reign = self.reign;
+        let log = self.create(fresh, setup);
+        let Position { epoch: previous_epoch, offset } = log.top();
+        if previous_epoch.as_str()[8..] != epoch(0, reign).as_str()[8..] && setup.keeps(Rule::Reign) {
+            log.open(fresh.epoch(reign, setup), setup);
+        }
+        let publication = Publication { id: take(&mut fresh.id), after: log.id(offset) };
+        log.line.push(publication.id);
+        Incoming { place: Place { position: log.top(), previous_epoch }, publication }
+    }
+}
