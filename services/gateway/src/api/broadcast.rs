@@ -39,7 +39,7 @@ pub(super) struct BroadcastRequest<'a> {
     channels: Option<Vec<Cow<'a, str>>>,
     /// What to publish: any JSON value but `null`. Delivered as written.
     #[serde(borrow)]
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = serde_json::Value, required = false)]
     data: Option<&'a RawValue>,
     /// Instead of `data`: a JSON value's text in standard base64. Content that is not JSON is refused.
     b64data: Option<Cow<'a, str>>,

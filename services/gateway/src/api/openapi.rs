@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
@@ -13,8 +14,8 @@ use super::error::ErrorBody;
 use super::{broadcast, history, info, publish};
 
 /// An answer with status 200: done, or an application error.
-#[derive(ToSchema)]
-#[schema(no_recursion)]
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
 #[allow(dead_code, reason = "only described, never made")]
 pub(super) enum Either<T> {
     /// Done.
