@@ -45,6 +45,8 @@ pub struct Published {
     pub attempted: u64,
     /// Of those, the ones the server did not confirm: whether they were published is unknown.
     pub doubtful: BTreeSet<u64>,
+    /// From the moment the first was due to the last's confirmation: tells whether the rate was held.
+    pub span: Duration,
     /// What went wrong, by kind.
     pub faults: Faults,
     /// From the moment a publication was due to its confirmation.
@@ -61,6 +63,7 @@ pub fn run(plan: &Plan, schedule: Schedule, stop: &AtomicBool) -> Published {
     let headers = format!("X-API-Key: {}\r\n", plan.api_key);
     let mut published = Published {
         attempted: 0,
+        span: Duration::ZERO,
         doubtful: BTreeSet::new(),
         faults: Faults::default(),
         confirmed: Latencies::new(),
@@ -82,7 +85,9 @@ pub fn run(plan: &Plan, schedule: Schedule, stop: &AtomicBool) -> Published {
             format!(r#"{{"channel":"{}","data":{}}}"#, plan.channel, data(plan.run, sequence, plan.payload_bytes));
         published.lag.note(schedule.due(sequence).elapsed());
         published.attempted = sequence + 1;
-        match publish(&mut client, &headers, body.as_bytes()) {
+        let outcome = publish(&mut client, &headers, body.as_bytes());
+        published.span = schedule.start().elapsed();
+        match outcome {
             Ok(()) => {
                 published.confirmed.note(schedule.due(sequence).elapsed());
                 failures_in_a_row = 0;

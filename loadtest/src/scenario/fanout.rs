@@ -9,6 +9,7 @@ use crate::options::Fanout;
 use crate::publisher::{self, Published};
 use crate::report::{Table, bytes, grouped};
 use crate::schedule::Schedule;
+use crate::server::Gauge;
 
 /// From the decision to publish to the first publication, so that its schedule is known everywhere.
 const LEAD: Duration = Duration::from_millis(50);
@@ -35,6 +36,8 @@ pub(super) fn run(options: &Fanout, mut environment: Environment<'_>) -> anyhow:
     let subscribers = fleet.counts().held();
     let expected = publications * subscribers as u64;
 
+    let mut own = Gauge::Process(std::process::id());
+    let own_before = own.read()?.cpu;
     environment.say(&format!("publishing {} at {}/s", grouped(publications), options.rate));
     let schedule = Schedule::new(Instant::now() + LEAD, options.rate);
     fleet.expect(schedule);
@@ -55,6 +58,7 @@ pub(super) fn run(options: &Fanout, mut environment: Environment<'_>) -> anyhow:
         std::thread::sleep(Duration::from_millis(5));
     }
     let after = environment.gauge.read()?;
+    let own_cpu = own.read()?.cpu - own_before;
     // One that comes twice or out of nowhere would come late: give it a moment before the verdict.
     environment.hold(Duration::from_millis(200).min(options.settle));
 
@@ -68,6 +72,7 @@ pub(super) fn run(options: &Fanout, mut environment: Environment<'_>) -> anyhow:
     let cpu_per_delivery = cpu * 1e6 / verdict.delivered.max(1) as f64;
     let memory = per_connection(idle.rss, before.rss, subscribers);
     let confirmed = published.attempted - published.doubtful.len() as u64;
+    let published_rate = if published.span.is_zero() { 0.0 } else { confirmed as f64 / published.span.as_secs_f64() };
     let latencies = findings.latencies.summary();
 
     let mut table = Table::new(format!(
@@ -79,7 +84,10 @@ pub(super) fn run(options: &Fanout, mut environment: Environment<'_>) -> anyhow:
         options.rate
     ));
     connections.rows(&mut table);
-    table.row("published", format!("{} confirmed of {}", grouped(confirmed), grouped(publications)));
+    table.row(
+        "published",
+        format!("{} confirmed of {}, at {published_rate:.1}/s", grouped(confirmed), grouped(publications)),
+    );
     let integrity = if verdict.is_clean() { "every client, every publication, once, in order" } else { "FAILED" };
     table.row("integrity", integrity);
     table.row("delivered", format!("{} of {}", grouped(verdict.delivered), grouped(expected)));
@@ -94,6 +102,7 @@ pub(super) fn run(options: &Fanout, mut environment: Environment<'_>) -> anyhow:
     table.row("due to confirmed", published.confirmed.summary());
     table.row("due to sent", published.lag.summary());
     table.row("CPU per delivery", format!("{cpu_per_delivery:.2} us ({cpu:.2} s in all, publishing included)"));
+    table.row("load generator", format!("{own_cpu:.2} s of CPU"));
     table.row("memory per connection", format!("{} while idle", bytes(memory)));
     table.row("server memory", format!("{} before, {} at the end", bytes(idle.rss as f64), bytes(after.rss as f64)));
     table.row("measured by", environment.gauge.source());
@@ -128,6 +137,8 @@ pub(super) fn run(options: &Fanout, mut environment: Environment<'_>) -> anyhow:
         "received": latencies,
         "confirmations": published.confirmed.summary(),
         "send_lag": published.lag.summary(),
+        "published_per_second": published_rate,
+        "load_generator_cpu_seconds": own_cpu,
         "cpu_seconds": cpu,
         "cpu_us_per_delivery": cpu_per_delivery,
         "rss_idle": idle.rss,

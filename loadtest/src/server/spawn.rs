@@ -1,14 +1,14 @@
 //! Starting the server for a run, so that one command shows the figures.
 
-use std::fs::File;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
 
 use crate::http::Client;
 use crate::target::Target;
@@ -25,7 +25,7 @@ pub struct Server {
     child: Child,
     /// Where it listens.
     pub target: Target,
-    log: PathBuf,
+    log: NamedTempFile,
 }
 
 impl Server {
@@ -33,8 +33,8 @@ impl Server {
     pub fn start(binary: &Path, secret: &str, api_key: &str, interrupted: &AtomicBool) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let listen = format!("127.0.0.1:{port}");
-        let log = std::env::temp_dir().join(format!("fanway-loadtest-{}.log", std::process::id()));
-        let file = File::create(&log).with_context(|| format!("{}", log.display()))?;
+        let log = NamedTempFile::new().context("cannot make a file for the server's log")?;
+        let file = log.reopen()?;
         let child = Command::new(binary)
             .args(["dev", "--listen", &listen, "--secret", secret, "--api-key", api_key])
             .stdin(Stdio::null())
@@ -73,7 +73,7 @@ impl Server {
     }
 
     fn log_tail(&self) -> String {
-        let log = std::fs::read(&self.log).unwrap_or_default();
+        let log = std::fs::read(self.log.path()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
@@ -92,6 +92,5 @@ impl Drop for Server {
         // Fails when the server has ended already, as it should have.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.log);
     }
 }
