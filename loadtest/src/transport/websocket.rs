@@ -1,0 +1,212 @@
+//! The client protocol over WebSocket, in its JSON form.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::frame::{self, Decoder, Received};
+use super::{Data, Fault, Memo, Opening, Signal, head, header_has};
+
+/// Ids of the two commands that open a connection.
+const CONNECT: u32 = 1;
+const SUBSCRIBE: u32 = 2;
+
+/// One connection's state.
+pub struct Wire {
+    stage: Stage,
+    decoder: Decoder,
+}
+
+enum Stage {
+    /// The response to the handshake is still to come. Holds the commands to send then.
+    Handshake(Box<[u8]>),
+    Open,
+}
+
+impl Wire {
+    pub(super) fn open(opening: &Opening<'_>, out: &mut Vec<u8>) -> Self {
+        let Opening { target, token, channel } = opening;
+        // The key only has to be 16 bytes; that the answer matches it is the business of protocol tests.
+        out.extend_from_slice(
+            format!(
+                "GET {}/connection/websocket HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                target.base, target.host
+            )
+            .as_bytes(),
+        );
+        let connect = match *token {
+            "" => serde_json::json!({"id": CONNECT, "connect": {}}),
+            token => serde_json::json!({"id": CONNECT, "connect": {"token": token}}),
+        };
+        let subscribe = serde_json::json!({"id": SUBSCRIBE, "subscribe": {"channel": channel}});
+        let mut commands = Vec::new();
+        frame::text(format!("{connect}\n{subscribe}").as_bytes(), &mut commands);
+        Self { stage: Stage::Handshake(commands.into()), decoder: Decoder::default() }
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        bytes: &[u8],
+        memo: &mut Memo,
+        out: &mut Vec<u8>,
+        take: &mut dyn FnMut(Signal),
+    ) -> Result<usize, Fault> {
+        let mut used = 0;
+        if let Stage::Handshake(commands) = &self.stage {
+            let upgraded = head(bytes, |response, length| match response.code {
+                Some(101) if header_has(response, "upgrade", "websocket") => Ok(length),
+                code => Err(Fault::Status(code.unwrap_or(0))),
+            })?;
+            let Some(length) = upgraded else { return Ok(0) };
+            used = length;
+            out.extend_from_slice(commands);
+            self.stage = Stage::Open;
+        }
+        let frames = self.decoder.decode(&bytes[used..], |received| {
+            match received {
+                Received::Text(text) => {
+                    let text = text.strip_suffix(b"\n").unwrap_or(text);
+                    for message in text.split(|byte| *byte == b'\n') {
+                        let signal = memo.signal(message, parse)?;
+                        if signal == Signal::Ping {
+                            frame::text(b"{}", out);
+                        }
+                        take(signal);
+                    }
+                }
+                Received::Ping(payload) => frame::pong(payload, out),
+                Received::Close(code) => return Err(Fault::Closed(code)),
+            }
+            Ok(())
+        })?;
+        Ok(used + frames)
+    }
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(default)]
+    id: u32,
+    error: Option<Code>,
+    #[serde(borrow)]
+    push: Option<Push<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Code {
+    code: u32,
+}
+
+#[derive(Deserialize)]
+struct Push<'a> {
+    #[serde(borrow, rename = "pub")]
+    publication: Option<Publication<'a>>,
+    unsubscribe: Option<Code>,
+    disconnect: Option<Code>,
+}
+
+#[derive(Deserialize)]
+struct Publication<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+fn parse(message: &[u8]) -> Result<Signal, Fault> {
+    if message == b"{}" {
+        return Ok(Signal::Ping);
+    }
+    let message: Message<'_> =
+        serde_json::from_slice(message).map_err(|_| Fault::Protocol("a message that is none of the protocol"))?;
+    if let Some(error) = message.error {
+        return Err(Fault::Refused(error.code));
+    }
+    Ok(match message.push {
+        Some(Push { publication: Some(publication), .. }) => Data::signal(publication.data),
+        // Insufficient state: publications were lost, and a proper client would subscribe anew.
+        Some(Push { unsubscribe: Some(end), .. }) => return Err(Fault::Unsubscribed(end.code)),
+        Some(Push { disconnect: Some(end), .. }) => return Err(Fault::Closed(end.code.try_into().unwrap_or(0))),
+        Some(_) => Signal::Other,
+        None if message.id == SUBSCRIBE => Signal::Ready,
+        None => Signal::Other,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use fanway_protocol::Channel;
+
+    use super::*;
+    use crate::target::Target;
+
+    const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+
+    fn wire(out: &mut Vec<u8>) -> Wire {
+        let target = Target::parse("http://127.0.0.1:1/base", false).unwrap();
+        let channel = Channel::new("news").unwrap();
+        Wire::open(&Opening { target: &target, token: "t", channel: &channel }, out)
+    }
+
+    fn said(text: &str) -> Vec<u8> {
+        let mut frame = vec![0x81, 126];
+        frame.extend_from_slice(&(text.len() as u16).to_be_bytes());
+        frame.extend_from_slice(text.as_bytes());
+        frame
+    }
+
+    fn receive(wire: &mut Wire, bytes: &[u8]) -> (Result<usize, Fault>, Vec<Signal>, Vec<u8>) {
+        let (mut signals, mut out) = (Vec::new(), Vec::new());
+        let used = wire.receive(bytes, &mut Memo::default(), &mut out, &mut |signal| signals.push(signal));
+        (used, signals, out)
+    }
+
+    #[test]
+    fn connects_subscribes_receives_and_answers_pings() {
+        let mut opening = Vec::new();
+        let mut wire = wire(&mut opening);
+        assert!(opening.starts_with(b"GET /base/connection/websocket HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"));
+        assert_eq!(receive(&mut wire, &HEAD[..20]).0, Ok(0));
+        let (used, signals, out) = receive(&mut wire, HEAD);
+        assert_eq!((used, signals), (Ok(HEAD.len()), vec![]));
+        assert_eq!(usize::from(out[1]), 0x80 | (out.len() - 6));
+        let key = &out[2..6];
+        let commands: Vec<u8> = out[6..].iter().enumerate().map(|(i, byte)| byte ^ key[i % 4]).collect();
+        let commands: Vec<serde_json::Value> =
+            commands.split(|byte| *byte == b'\n').map(|command| serde_json::from_slice(command).unwrap()).collect();
+        assert_eq!(commands[0]["connect"]["token"], "t");
+        assert_eq!(commands[1]["subscribe"]["channel"], "news");
+
+        let bytes = [
+            said("{\"id\":1,\"connect\":{\"client\":\"c\",\"version\":\"1\",\"ping\":25,\"pong\":true}}"),
+            said("{\"id\":2,\"subscribe\":{}}\n{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":{\"run\":5,\"n\":0,\"pad\":\"x\"},\"offset\":8}}}\n"),
+            said("{}"),
+            said("{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":[1]}}}"),
+        ]
+        .concat();
+        let (used, signals, out) = receive(&mut wire, &bytes);
+        assert_eq!(used, Ok(bytes.len()));
+        let publication = Signal::Publication { run: 5, sequence: 0 };
+        assert_eq!(signals, [Signal::Other, Signal::Ready, publication, Signal::Ping, Signal::Foreign]);
+        assert_eq!((out.len(), out[0]), (8, 0x81));
+    }
+
+    #[test]
+    fn every_way_to_be_refused_is_told_apart() {
+        let mut wire = wire(&mut Vec::new());
+        let refused = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(receive(&mut wire, refused).0, Err(Fault::Status(503)));
+        wire.stage = Stage::Open;
+        for (text, fault) in [
+            ("{\"id\":2,\"error\":{\"code\":103,\"message\":\"permission denied\"}}", Fault::Refused(103)),
+            (
+                "{\"push\":{\"channel\":\"a\",\"unsubscribe\":{\"code\":2500,\"reason\":\"\"}}}",
+                Fault::Unsubscribed(2500),
+            ),
+            ("{\"push\":{\"disconnect\":{\"code\":3001,\"reason\":\"\"}}}", Fault::Closed(3001)),
+            ("nonsense", Fault::Protocol("a message that is none of the protocol")),
+        ] {
+            assert_eq!(receive(&mut wire, &said(text)).0, Err(fault), "{text}");
+        }
+        assert_eq!(receive(&mut wire, &[0x88, 2, 0x0d, 0xac]).0, Err(Fault::Closed(3500)));
+        assert_eq!(Fault::Closed(3500).to_string(), "closed with code 3500 (invalid token)");
+    }
+}
