@@ -17,8 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiMetrics, ApiState, NodeInfo};
-use crate::auth::{ApiKeys, install_crypto};
+use crate::api::{self, ApiAuthError, ApiMetrics, ApiState, NodeInfo};
+use crate::auth::{ApiKeys, Signer, TokenRequest, install_crypto, unix_now};
 use crate::cli::{Mode, welcome};
 use crate::config::{DrainSettings, Engine, Settings, Validated};
 use crate::health::{self, HealthState};
@@ -27,11 +27,14 @@ use crate::transport::admission::Admission;
 use crate::transport::{self, ClientState};
 use crate::{console, telemetry};
 
+/// How long the token of a development console is good for.
+const DEV_TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+
 /// Runs a node until it is told to stop.
 pub async fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
     install_crypto();
     let mut signals = Signals::new()?;
-    let node = Node::start(settings).await?;
+    let node = Node::start(settings, mode).await?;
     tracing::info!(listen = %node.address, "serving");
     if mode == Mode::Dev {
         println!("{}", welcome(&node.settings, node.address));
@@ -59,7 +62,7 @@ struct Node {
 }
 
 impl Node {
-    async fn start(settings: Settings) -> anyhow::Result<Self> {
+    async fn start(settings: Settings, mode: Mode) -> anyhow::Result<Self> {
         let Validated { authenticator, origins, credentials, api_keys, namespaces } =
             settings.validate().map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let registry = telemetry::metrics::registry()?;
@@ -69,7 +72,7 @@ impl Node {
         let draining = Arc::new(AtomicBool::new(false));
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let inbox = Inbox::new(workers);
-        let broker = Arc::new(broker(&settings, &inbox, &registry, &background, &stop_background).await?);
+        let broker = Arc::new(broker(&settings, &inbox, &registry, &background, &stop_background)?);
         let namespaces = Arc::new(namespaces);
         let parts = Parts {
             broker: broker.clone(),
@@ -105,7 +108,7 @@ impl Node {
         let operations = api::router(api).merge(health::router(health)).merge(scrape(registry));
         let mut public = transport::router(client);
         if settings.console.enabled {
-            public = public.merge(console::router(&settings));
+            public = public.merge(console::router(&console_defaults(&settings, mode)));
         }
         let endpoint = |name, listener, router: Router, tls| Endpoint {
             name,
@@ -175,7 +178,7 @@ impl Node {
 }
 
 /// The engine that the settings name.
-async fn broker(
+fn broker(
     settings: &Settings,
     inbox: &Arc<Inbox>,
     registry: &Registry,
@@ -187,9 +190,7 @@ async fn broker(
         Engine::Memory => AnyBroker::Memory(MemoryBroker::new(inbox.clone())),
         Engine::Redis => {
             let redis =
-                RedisBroker::connect(settings.redis.clone(), inbox.clone(), metrics, tracker.clone(), cancel.clone())
-                    .await
-                    .context("the broker cannot be used")?;
+                RedisBroker::connect(settings.redis.clone(), inbox.clone(), metrics, tracker, cancel.clone())?;
             AnyBroker::Redis(redis)
         }
     })
@@ -201,8 +202,10 @@ fn bind(setting: &str, address: SocketAddr, settings: &Settings) -> anyhow::Resu
 }
 
 fn authorize(keys: ApiKeys) -> api::Authorize {
-    Arc::new(move |headers, uri| {
-        keys.verify(headers, uri, std::time::SystemTime::now()).map(|_| ()).map_err(Into::into)
+    Arc::new(move |parts, scope| match keys.verify(&parts.headers, &parts.uri, std::time::SystemTime::now()) {
+        Ok(key) if key.allows(scope) => Ok(()),
+        Ok(_) => Err(ApiAuthError::Forbidden),
+        Err(_) => Err(ApiAuthError::Unauthorized),
     })
 }
 
@@ -220,6 +223,18 @@ fn info(hub: Arc<Hub>) -> Arc<dyn Fn() -> NodeInfo + Send + Sync> {
         num_subs: hub.subscriptions(),
         uptime: started.elapsed().as_secs(),
     })
+}
+
+/// What the console's fields hold at first: in development the secrets that make it work at once.
+fn console_defaults(settings: &Settings, mode: Mode) -> console::Defaults {
+    let token_parameter = settings.auth.query_parameter.clone();
+    if mode != Mode::Dev {
+        return console::Defaults { token_parameter, ..console::Defaults::default() };
+    }
+    let request = TokenRequest { user: "dev".to_owned(), ttl: DEV_TOKEN_TTL, ..TokenRequest::default() };
+    let token = Signer::new(&settings.auth).ok().and_then(|signer| signer.mint(&request, unix_now()).ok());
+    let api_key = settings.api.keys.first().and_then(|key| key.key.as_ref()).map(|key| key.expose().to_owned());
+    console::Defaults { token, api_key, channels: vec!["news".to_owned()], token_parameter }
 }
 
 /// `/metrics`.

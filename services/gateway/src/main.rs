@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use fanway_gateway::cli::{self, Action, Mode, PublishRequest};
 use fanway_gateway::config::Settings;
-use fanway_gateway::{auth, telemetry};
+use fanway_gateway::{app, auth, telemetry};
 
 /// Long-lived connections of very different sizes would fragment the system's allocator. Its options are set at build
 /// time, in `.cargo/config.toml`: memory that is free for a second goes back to the system, by a thread of its own.
@@ -44,8 +44,8 @@ fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
     telemetry::logging::init(&settings.telemetry);
     tracing::info!(version = telemetry::metrics::VERSION, ?mode, listen = %settings.server.listen, "starting");
     // As many workers as the container may use: the standard library reads the cgroup's quota.
-    let _runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    anyhow::bail!("this build has no node in it")
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(app::run(settings, mode))
 }
 
 fn publish(request: PublishRequest) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use super::ApiState;
 use super::error::{ApiError, json};
 use super::metrics::Observed;
 use super::settings::ErrorMode;
+use crate::auth::Scope;
 
 /// Levels of arrays and objects that a body may nest, as many as common JSON parsers take.
 const MAX_DEPTH: usize = 128;
@@ -61,9 +62,9 @@ struct Answer<T> {
 }
 
 /// Lets an authorised JSON request in and reads its body. Nothing of the body is read when it will not be used.
-pub(super) async fn read(state: &ApiState, request: Request, limit: u64) -> Result<Bytes, ApiError> {
+pub(super) async fn read(state: &ApiState, request: Request, limit: u64, scope: Scope) -> Result<Bytes, ApiError> {
     let (head, body) = request.into_parts();
-    (state.authorize)(&head.headers)?;
+    (state.authorize)(&head, scope)?;
     check_encoding(&head.headers)?;
     check_type(&head.headers)?;
     check_length(&head.headers, limit)?;
@@ -71,9 +72,9 @@ pub(super) async fn read(state: &ApiState, request: Request, limit: u64) -> Resu
 }
 
 /// As [`read`], for a request that needs no body: an empty one needs no content type.
-pub(super) async fn read_optional(state: &ApiState, request: Request, limit: u64) -> Result<Bytes, ApiError> {
+pub(super) async fn read_optional(state: &ApiState, request: Request, limit: u64, scope: Scope) -> Result<Bytes, ApiError> {
     let (head, body) = request.into_parts();
-    (state.authorize)(&head.headers)?;
+    (state.authorize)(&head, scope)?;
     check_encoding(&head.headers)?;
     check_length(&head.headers, limit)?;
     let body = collect(state, body, limit).await?;

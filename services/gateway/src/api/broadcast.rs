@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{Call, parse, read};
+use crate::auth::Scope;
 use super::content::{Content, Parts, TagMap};
 use super::error::{ApiError, BrokerFailure, ErrorBody};
 use super::idempotency;
@@ -104,7 +105,7 @@ pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> R
 
 async fn answer(state: &ApiState, request: Request) -> Result<BroadcastResult, ApiError> {
     let headers = request.headers().clone();
-    let body = read(state, request, state.settings.broadcast_body_limit.as_u64()).await?;
+    let body = read(state, request, state.settings.broadcast_body_limit.as_u64(), Scope::Publish).await?;
     let request: BroadcastRequest<'_> = parse(&body)?;
     let channels = request.channels.unwrap_or_default();
     if channels.len() > MAX_CHANNELS {

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{Call, parse, read};
+use crate::auth::Scope;
 use super::error::ApiError;
 use super::openapi::Failures;
 
@@ -121,7 +122,7 @@ pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> R
 }
 
 async fn answer(state: &ApiState, request: Request) -> Result<HistoryResult, ApiError> {
-    let body = read(state, request, state.settings.publish_body_limit.as_u64()).await?;
+    let body = read(state, request, state.settings.publish_body_limit.as_u64(), Scope::Read).await?;
     let request: HistoryRequest<'_> = parse(&body)?;
     let channel = Channel::new(&request.channel.unwrap_or_default())?;
     let retention = state.namespaces.of(&channel).ok_or(ApiError::UnknownChannel)?.retention();

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{Call, parse, read_optional};
+use crate::auth::Scope;
 use super::error::ApiError;
 use super::openapi::Failures;
 
@@ -65,7 +66,7 @@ pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> R
 }
 
 async fn answer(state: &ApiState, request: Request) -> Result<InfoResult, ApiError> {
-    let body = read_optional(state, request, state.settings.publish_body_limit.as_u64()).await?;
+    let body = read_optional(state, request, state.settings.publish_body_limit.as_u64(), Scope::Read).await?;
     if !body.is_empty() {
         let InfoRequest {} = parse(&body)?;
     }

@@ -29,7 +29,9 @@ use axum::Router;
 use axum::routing::{any, get, post};
 use fanway_broker::AnyBroker;
 use fanway_hub::Namespaces;
-use http::HeaderMap;
+use http::request::Parts;
+
+use crate::auth::Scope;
 
 pub use error::{ApiAuthError, ApiError};
 pub use info::NodeInfo;
@@ -37,8 +39,8 @@ pub use metrics::ApiMetrics;
 pub use openapi::document as openapi_document;
 pub use settings::{ApiSettings, ErrorMode};
 
-/// Decides from a request's headers whether its API key may do this.
-pub type Authorize = Arc<dyn Fn(&HeaderMap) -> Result<(), ApiAuthError> + Send + Sync>;
+/// Decides whether a request's API key may be used for a part of the API.
+pub type Authorize = Arc<dyn Fn(&Parts, Scope) -> Result<(), ApiAuthError> + Send + Sync>;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]

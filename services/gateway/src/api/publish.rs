@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{Call, parse, read};
+use crate::auth::Scope;
 use super::content::{Content, Parts, TagMap};
 use super::error::ApiError;
 use super::idempotency;
@@ -84,7 +85,7 @@ pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> R
 
 async fn answer(state: &ApiState, request: Request) -> Result<PublishResult, ApiError> {
     let headers = request.headers().clone();
-    let body = read(state, request, state.settings.publish_body_limit.as_u64()).await?;
+    let body = read(state, request, state.settings.publish_body_limit.as_u64(), Scope::Publish).await?;
     let request: PublishRequest<'_> = parse(&body)?;
     let header_key = idempotency::from_headers(&headers)?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;

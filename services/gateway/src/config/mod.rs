@@ -15,25 +15,28 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use fanway_broker::redis::RedisSettings;
 use fanway_hub::{Limits, Namespaces};
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::auth::{self, ApiKeys, Authenticator, Credentials, Origins};
-use crate::telemetry;
+use crate::api::ApiSettings;
+use crate::health::HealthSettings;
+use crate::{server, telemetry};
 
 pub use dev::DevOptions;
 pub use load::{LoadError, Sources};
 pub use namespaces::NamespaceSettings;
 pub use problem::{Problem, Problems};
-pub use sections::{ApiSettings, BrokerSettings, ConsoleSettings, DrainSettings, Engine, RedisSettings, ServerSettings};
+pub use sections::{BrokerSettings, ConsoleSettings, DrainSettings, Engine};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where and how connections are accepted.
-    pub server: ServerSettings,
+    pub server: server::Settings,
     /// What carries publications between nodes.
     pub broker: BrokerSettings,
     /// The Redis of the engine `redis`.
@@ -52,6 +55,8 @@ pub struct Settings {
     pub drain: DrainSettings,
     /// Logs.
     pub telemetry: telemetry::Settings,
+    /// What counts as unready.
+    pub health: HealthSettings,
     /// The page for trying things out.
     pub console: ConsoleSettings,
 }
@@ -79,6 +84,12 @@ impl Settings {
         let credentials = problems.absorb(Credentials::new(&self.auth));
         let api_keys = problems.absorb(ApiKeys::new(&self.api.keys));
         let namespaces = problems.absorb(namespaces::build(&self.default_namespace, &self.namespaces));
+        if let Err(error) = self.server.validate() {
+            problems.add(format!("server.{}", error.setting), format!("must be {}", error.rule));
+        }
+        if let Err(error) = self.redis.check() {
+            problems.add(format!("redis.{}", error.setting), error.problem);
+        }
         problems.absorb(client::check(&self.client));
         problems.absorb(self.drain.check());
         problems.absorb(self.telemetry.check());

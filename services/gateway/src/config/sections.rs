@@ -1,26 +1,10 @@
 //! Small sections that have no room of their own.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problems;
-use crate::auth::api_key::ApiKeySettings;
-
-/// The `[server]` section.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerSettings {
-    /// Address for clients and back ends.
-    pub listen: SocketAddr,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8000)) }
-    }
-}
 
 /// The `[broker]` section.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -40,28 +24,6 @@ pub enum Engine {
     Memory,
     /// Redis, for any number of nodes.
     Redis,
-}
-
-/// The `[redis]` section.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RedisSettings {
-    /// Where it is: `redis://[user:password@]host:port`, `rediss://` for TLS.
-    pub url: String,
-}
-
-impl Default for RedisSettings {
-    fn default() -> Self {
-        Self { url: "redis://127.0.0.1:6379".to_owned() }
-    }
-}
-
-/// The `[api]` section.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ApiSettings {
-    /// Keys of back ends; without any, nobody can use the API.
-    pub keys: Vec<ApiKeySettings>,
 }
 
 /// The `[drain]` section: what happens between SIGTERM and exit. Kubernetes' `terminationGracePeriodSeconds` must be longer

@@ -75,7 +75,7 @@ impl App {
         let router = router(ApiState {
             broker: broker.clone(),
             namespaces: Arc::new(Namespaces::new(namespace("default", 10), [namespace("plain", 0)])),
-            authorize: Arc::new(|headers| match headers.get("x-api-key").map(|key| key.as_bytes()) {
+            authorize: Arc::new(|parts, _| match parts.headers.get("x-api-key").map(|key| key.as_bytes()) {
                 Some(b"key") => Ok(()),
                 Some(b"weak") => Err(ApiAuthError::Forbidden),
                 _ => Err(ApiAuthError::Unauthorized),

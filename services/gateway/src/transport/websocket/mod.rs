@@ -12,6 +12,7 @@ pub mod close;
 pub mod decoder;
 mod fault;
 pub mod frame;
+pub(crate) mod connection;
 pub mod handshake;
 mod head;
 mod message;
