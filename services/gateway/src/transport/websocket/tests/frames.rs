@@ -300,6 +300,12 @@ fn nothing_is_held_between_messages() {
     assert_eq!(feed(&mut decoder, &[second, &frame(TEXT, b"half")].concat()).0.len(), 1);
     assert!(decoder.in_progress());
     assert!(decoder.held_bytes() < 300, "{} bytes held", decoder.held_bytes());
+    // A ping in two reads inside a message is let go, too.
+    let held = decoder.held_bytes();
+    let ping = frame(FIN | PING, &[b'p'; 100]);
+    feed(&mut decoder, &ping[..50]);
+    assert_eq!(feed(&mut decoder, &ping[50..]).0.len(), 1);
+    assert_eq!(decoder.held_bytes(), held);
     feed(&mut decoder, &frame(FIN | CLOSE, b""));
     assert_eq!(decoder.held_bytes(), 0, "after the close frame");
 }
