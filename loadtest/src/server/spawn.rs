@@ -36,7 +36,10 @@ impl Server {
         let log = NamedTempFile::new().context("cannot make a file for the server's log")?;
         let file = log.reopen()?;
         let child = Command::new(binary)
-            .args(["dev", "--listen", &listen, "--secret", secret, "--api-key", api_key])
+            .args(["dev", "--listen", &listen])
+            // Not as flags: those are for all of the machine to read.
+            .env("FANWAY_SECRET", secret)
+            .env("FANWAY_API_KEY", api_key)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
