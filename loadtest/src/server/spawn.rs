@@ -15,8 +15,8 @@ use crate::target::Target;
 
 /// How long the server may take to become ready.
 const STARTUP: Duration = Duration::from_secs(30);
-/// How long it may take to end before it is killed.
-const SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long it may take to end before it is killed: it keeps nothing, and nobody is connected any more.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 /// Lines of log shown when the server does not start.
 const LOG_LINES: usize = 20;
 
