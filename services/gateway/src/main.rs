@@ -1,2 +1,55 @@
-//! The `fanway` binary.
-fn main() {}
+//! The `fanway` binary: cryptography, command line, logging, runtime, node - in this order.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use fanway_gateway::cli::{self, Action, Mode, PublishRequest};
+use fanway_gateway::config::Settings;
+use fanway_gateway::{auth, telemetry};
+
+/// Long-lived connections of very different sizes would fragment the system's allocator. Its options are set at build
+/// time, in `.cargo/config.toml`: memory that is free for a second goes back to the system, by a thread of its own.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    auth::install_crypto();
+    let outcome = match cli::parse(std::env::args_os()) {
+        Ok(Action::Run(settings, mode)) => run(*settings, mode),
+        Ok(Action::Publish(request)) => publish(request),
+        Ok(Action::Print(text)) => {
+            println!("{text}");
+            Ok(())
+        }
+        Err(refusal) if refusal.exit_code == 0 => {
+            println!("{}", refusal.text.trim_end());
+            Ok(())
+        }
+        Err(refusal) => {
+            eprintln!("{}", refusal.text.trim_end());
+            return ExitCode::from(refusal.exit_code);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fanway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a node until it is told to stop.
+fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
+    telemetry::logging::init(&settings.telemetry);
+    tracing::info!(version = telemetry::metrics::VERSION, ?mode, listen = %settings.server.listen, "starting");
+    // As many workers as the container may use: the standard library reads the cgroup's quota.
+    let _runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    anyhow::bail!("this build has no node in it")
+}
+
+fn publish(request: PublishRequest) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    println!("{}", runtime.block_on(request.send())?);
+    Ok(())
+}

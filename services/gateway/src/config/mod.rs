@@ -1,1 +1,106 @@
-//! Settings.
+//! Settings: one struct of sub-structs, each owned by the room it configures.
+//!
+//! Precedence, lowest first: defaults, TOML file, environment (`FANWAY__SECTION__KEY`), flags. A key that nobody knows is
+//! refused wherever it stands. [`Settings::load`] returns only settings that [`Settings::validate`] accepts, so the rest
+//! of the program does not check them again.
+
+mod client;
+mod dev;
+mod load;
+mod namespaces;
+mod problem;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use fanway_hub::{Limits, Namespaces};
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::auth::{self, ApiKeys, Authenticator, Credentials, Origins};
+use crate::telemetry;
+
+pub use dev::DevOptions;
+pub use load::{LoadError, Sources};
+pub use namespaces::NamespaceSettings;
+pub use problem::{Problem, Problems};
+pub use sections::{ApiSettings, BrokerSettings, ConsoleSettings, DrainSettings, Engine, RedisSettings, ServerSettings};
+
+/// All settings of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where and how connections are accepted.
+    pub server: ServerSettings,
+    /// What carries publications between nodes.
+    pub broker: BrokerSettings,
+    /// The Redis of the engine `redis`.
+    pub redis: RedisSettings,
+    /// Who may connect.
+    pub auth: auth::Settings,
+    /// The server API for back ends.
+    pub api: ApiSettings,
+    /// Bounds and clocks of client connections.
+    pub client: Limits,
+    /// Options of channels without a namespace.
+    pub default_namespace: NamespaceSettings,
+    /// Options of channels by the part of their name before the first `:`.
+    pub namespaces: BTreeMap<String, NamespaceSettings>,
+    /// How a stopping node gives its connections away.
+    pub drain: DrainSettings,
+    /// Logs.
+    pub telemetry: telemetry::Settings,
+    /// The page for trying things out.
+    pub console: ConsoleSettings,
+}
+
+/// What settings become once they are checked: the parts that cannot be built from wrong ones.
+pub struct Validated {
+    /// Verifies tokens.
+    pub authenticator: Authenticator,
+    /// Judges pages.
+    pub origins: Origins,
+    /// Finds the presented token.
+    pub credentials: Credentials,
+    /// Verifies API keys.
+    pub api_keys: ApiKeys,
+    /// Options of channels.
+    pub namespaces: Namespaces,
+}
+
+impl Settings {
+    /// Checks everything and reads the key files. All that is wrong is reported, not only the first.
+    pub fn validate(&self) -> Result<Validated, Problems> {
+        let mut problems = Problems::default();
+        let authenticator = problems.absorb(Authenticator::new(&self.auth));
+        let origins = problems.absorb(Origins::new(&self.auth));
+        let credentials = problems.absorb(Credentials::new(&self.auth));
+        let api_keys = problems.absorb(ApiKeys::new(&self.api.keys));
+        let namespaces = problems.absorb(namespaces::build(&self.default_namespace, &self.namespaces));
+        problems.absorb(client::check(&self.client));
+        problems.absorb(self.drain.check());
+        problems.absorb(self.telemetry.check());
+        match (authenticator, origins, credentials, api_keys, namespaces) {
+            (Some(authenticator), Some(origins), Some(credentials), Some(api_keys), Some(namespaces)) => {
+                problems.into_result(Validated { authenticator, origins, credentials, api_keys, namespaces })
+            }
+            _ => Err(problems),
+        }
+    }
+
+    /// A commented TOML file with every setting at its default.
+    pub fn default_toml() -> &'static str {
+        include_str!("defaults.toml")
+    }
+}
+
+/// Reads an enum from its word. Unlike the `config` crate's own way, a wrong word is answered with the right ones.
+pub(crate) fn word<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(String::deserialize(deserializer)?.into_deserializer())
+}

@@ -1,0 +1,222 @@
+//! API keys: how back ends prove themselves.
+//!
+//! The settings keep the SHA-256 of a key, never the key (keys are long and random, so a fast hash is enough). A
+//! presented key is hashed and compared with every configured key in constant time and without an early end, so that
+//! neither time nor answer tells a known id from an unknown one. Several keys may be active, for rotation.
+//!
+//! The recommended form is `fw_<id>_<secret>`: leak scanners can find it and people can tell keys apart. Any other text
+//! whose SHA-256 is configured works as well.
+
+use std::time::SystemTime;
+
+use http::Uri;
+use http::header::{self, HeaderMap};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use super::secret::Secret;
+use crate::config::Problems;
+
+/// Shorter keys can be guessed; also what a plain `key` of the settings must have.
+const MIN_KEY_BYTES: usize = 16;
+/// Longer ones are refused unread.
+const MAX_KEY_BYTES: usize = 512;
+/// Query parameters that people put keys in; refused, because URLs end up in logs.
+const USUAL_PARAMETERS: [&str; 3] = ["api_key", "apikey", "key"];
+
+/// One key of the settings: `hash`, or `key` where plain text is good enough (development).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeySettings {
+    /// Names the key in logs and metrics; not secret.
+    pub id: String,
+    /// SHA-256 of the whole key in hexadecimal: `printf %s "$KEY" | sha256sum`.
+    #[serde(default)]
+    pub hash: Option<String>,
+    /// The key itself.
+    #[serde(default)]
+    pub key: Option<Secret>,
+    /// What it may be used for; empty for everything.
+    #[serde(default)]
+    pub scopes: Vec<Scope>,
+    /// When it stops working, as `2030-01-31T00:00:00Z`; unset for never.
+    #[serde(default, with = "humantime_serde")]
+    pub expires: Option<SystemTime>,
+}
+
+/// A part of the server API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase", try_from = "String")]
+pub enum Scope {
+    /// Publish and broadcast.
+    Publish,
+    /// Look: history, presence, channels, connections, info.
+    Read,
+    /// Act on clients and logs: subscribe, unsubscribe, disconnect, refresh, remove history.
+    Manage,
+}
+
+impl TryFrom<String> for Scope {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "publish" => Ok(Self::Publish),
+            "read" => Ok(Self::Read),
+            "manage" => Ok(Self::Manage),
+            _ => Err(format!("unknown scope `{word}`, expected one of `publish`, `read`, `manage`")),
+        }
+    }
+}
+
+/// A key that was presented and is good.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    id: String,
+    hash: [u8; 32],
+    scopes: Vec<Scope>,
+    expires: Option<SystemTime>,
+}
+
+impl ApiKey {
+    /// Names the key in logs.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it may be used for a part of the API; if not, the answer is 403.
+    pub fn allows(&self, scope: Scope) -> bool {
+        self.scopes.is_empty() || self.scopes.contains(&scope)
+    }
+}
+
+/// Why a request is not let in: always 401.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiKeyFailure {
+    /// Nothing was presented.
+    #[error("no API key; send it in X-API-Key, or in Authorization with the scheme apikey")]
+    Missing,
+    /// No such key, or not in force.
+    #[error("the API key is not valid")]
+    Invalid,
+    /// It stood in the URL.
+    #[error("an API key must not be part of the URL; send it in X-API-Key")]
+    InUrl,
+}
+
+impl ApiKeyFailure {
+    /// Bounded label for metrics.
+    pub fn metric_label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+            Self::InUrl => "in_url",
+        }
+    }
+}
+
+/// All keys. Immutable; share it.
+#[derive(Clone, Debug)]
+pub struct ApiKeys(Vec<ApiKey>);
+
+impl ApiKeys {
+    /// Checks the settings.
+    pub fn new(settings: &[ApiKeySettings]) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut keys: Vec<ApiKey> = Vec::with_capacity(settings.len());
+        for (index, key) in settings.iter().enumerate() {
+            let path = format!("api.keys[{index}]");
+            problems.require(!key.id.is_empty(), &format!("{path}.id"), "empty; name the key, for logs");
+            problems.require(keys.iter().all(|other| other.id != key.id), &format!("{path}.id"), "used twice");
+            if let Some(hash) = problems.absorb(read_hash(key, &path)) {
+                keys.push(ApiKey { id: key.id.clone(), hash, scopes: key.scopes.clone(), expires: key.expires });
+            }
+        }
+        problems.into_result(Self(keys))
+    }
+
+    /// Whether no key is configured, so that nobody can use the API.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Finds the key that a request presents.
+    pub fn verify(&self, headers: &HeaderMap, uri: &Uri, now: SystemTime) -> Result<&ApiKey, ApiKeyFailure> {
+        let in_url = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+            .any(|(name, _)| USUAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()));
+        if in_url {
+            return Err(ApiKeyFailure::InUrl);
+        }
+        let presented = presented(headers)?;
+        let key = self.find(presented).ok_or(ApiKeyFailure::Invalid)?;
+        match key.expires {
+            Some(expires) if expires <= now => Err(ApiKeyFailure::Invalid),
+            _ => Ok(key),
+        }
+    }
+
+    fn find(&self, presented: &[u8]) -> Option<&ApiKey> {
+        let hash: [u8; 32] = Sha256::digest(presented).into();
+        let mut found = u32::MAX;
+        for (index, key) in (0u32..).zip(&self.0) {
+            let equal: Choice = key.hash.ct_eq(&hash);
+            found.conditional_assign(&index, equal);
+        }
+        self.0.get(usize::try_from(found).ok()?)
+    }
+}
+
+fn presented(headers: &HeaderMap) -> Result<&[u8], ApiKeyFailure> {
+    let mut keys = Vec::with_capacity(1);
+    for value in headers.get_all("x-api-key") {
+        keys.push(value.as_bytes());
+    }
+    for value in headers.get_all(header::AUTHORIZATION) {
+        match value.as_bytes().split_at_checked(7) {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"apikey ") => keys.push(key),
+            _ => return Err(ApiKeyFailure::Invalid),
+        }
+    }
+    match keys.as_slice() {
+        [] => Err(ApiKeyFailure::Missing),
+        [key] if !key.is_empty() && key.len() <= MAX_KEY_BYTES => Ok(key),
+        _ => Err(ApiKeyFailure::Invalid),
+    }
+}
+
+fn read_hash(settings: &ApiKeySettings, path: &str) -> Result<[u8; 32], Problems> {
+    let mut problems = Problems::default();
+    let hash = match (&settings.hash, &settings.key) {
+        (Some(hash), None) => {
+            let hash = from_hex(hash);
+            problems.require(
+                hash.is_some(),
+                &format!("{path}.hash"),
+                "not a SHA-256 in hexadecimal, 64 digits (printf %s \"$KEY\" | sha256sum)",
+            );
+            hash
+        }
+        (None, Some(key)) => {
+            let length = key.expose().len();
+            let fault = format!("{length} bytes; {MIN_KEY_BYTES} to {MAX_KEY_BYTES} are needed (openssl rand -hex 32)");
+            problems.require((MIN_KEY_BYTES..=MAX_KEY_BYTES).contains(&length), &format!("{path}.key"), &fault);
+            Some(Sha256::digest(key.expose().as_bytes()).into())
+        }
+        (Some(_), Some(_)) => {
+            problems.add(format!("{path}.key"), "hash is set as well; keep one of them");
+            None
+        }
+        (None, None) => {
+            problems.add(format!("{path}.hash"), "missing; give hash, or key");
+            None
+        }
+    };
+    problems.into_result(hash.unwrap_or_default())
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+}

@@ -1,0 +1,235 @@
+//! The two JSON documents of a token, read strictly.
+//!
+//! Members are read into typed structs, so a member that appears twice is refused, and each claim is checked by itself,
+//! so that a refusal can name the claim. A claim that is present is never ignored because it has the wrong type.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use fanway_hub::AuthFailure;
+use fanway_protocol::grants::MAX_PATTERNS;
+use fanway_protocol::publication::json_line;
+use fanway_protocol::{Channel, Grants, Right, Rule};
+use serde::de::{Deserializer, IgnoredAny};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Audiences of one token.
+const MAX_AUDIENCES: usize = 16;
+/// Channels that one token subscribes to.
+const MAX_CHANNELS: usize = 64;
+/// Bytes of `info`; every publication of the client carries it.
+const MAX_INFO_BYTES: usize = 4096;
+/// Bytes of `sub` and of `jti`.
+const MAX_NAME_BYTES: usize = 255;
+/// The last second of the year 9999. Later times are milliseconds taken for seconds.
+const MAX_TIME: u64 = 253_402_300_799;
+
+/// What of the header is looked at. Members that point to keys (`jku`, `jwk`, `x5u`, `x5c`) are not even read.
+#[derive(Deserialize)]
+pub(super) struct Header<'a> {
+    #[serde(borrow)]
+    pub(super) alg: Cow<'a, str>,
+    #[serde(default, borrow)]
+    pub(super) kid: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "is_present")]
+    crit: bool,
+    #[serde(default, deserialize_with = "is_present")]
+    b64: bool,
+    #[serde(default, deserialize_with = "is_present")]
+    zip: bool,
+    #[serde(default, deserialize_with = "is_present")]
+    enc: bool,
+}
+
+impl<'a> Header<'a> {
+    /// Reads a header and refuses extensions, all of which change what the signature covers or what the payload is.
+    pub(super) fn parse(json: &'a [u8]) -> Result<Self, AuthFailure> {
+        let header: Self = object(json, "header")?;
+        if header.crit || header.b64 || header.zip || header.enc {
+            return Err(AuthFailure::Invalid("header"));
+        }
+        Ok(header)
+    }
+}
+
+#[derive(Deserialize)]
+struct RawClaims<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    exp: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    nbf: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    iat: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    sub: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    iss: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    aud: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    jti: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    info: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    channels: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    caps: Option<&'a RawValue>,
+    /// Only tokens for one subscription have it; such a token must not open a connection.
+    #[serde(default, deserialize_with = "is_present")]
+    channel: bool,
+}
+
+/// The claims of a connection token, well-formed but not yet weighed.
+pub(super) struct Claims {
+    pub(super) exp: u64,
+    pub(super) nbf: Option<u64>,
+    pub(super) iat: Option<u64>,
+    pub(super) sub: String,
+    pub(super) iss: Option<String>,
+    pub(super) aud: Vec<String>,
+    pub(super) jti: Option<String>,
+    pub(super) info: Option<Bytes>,
+    pub(super) channels: Vec<Channel>,
+    pub(super) grants: Grants,
+}
+
+impl Claims {
+    /// Reads the claims of a payload whose signature has been verified.
+    pub(super) fn parse(json: &[u8]) -> Result<Self, AuthFailure> {
+        let raw: RawClaims<'_> = object(json, "claims")?;
+        if raw.channel {
+            return Err(AuthFailure::Invalid("kind"));
+        }
+        Ok(Self {
+            exp: time(raw.exp, "exp")?.ok_or(AuthFailure::Invalid("exp"))?,
+            nbf: time(raw.nbf, "nbf")?,
+            iat: time(raw.iat, "iat")?,
+            sub: name(raw.sub, "sub")?.ok_or(AuthFailure::Invalid("sub"))?,
+            iss: claim(raw.iss, "iss")?,
+            aud: audiences(raw.aud)?,
+            jti: name(raw.jti, "jti")?,
+            info: info(raw.info)?,
+            channels: channels(raw.channels)?,
+            grants: grants(raw.caps)?,
+        })
+    }
+}
+
+/// Reads a JSON object. Serde would fill a struct from an array as well.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8], word: &'static str) -> Result<T, AuthFailure> {
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(AuthFailure::Invalid(word));
+    }
+    serde_json::from_slice(json).map_err(|_| AuthFailure::Invalid(word))
+}
+
+fn claim<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, word: &'static str) -> Result<Option<T>, AuthFailure> {
+    raw.map(|raw| serde_json::from_str(raw.get()).map_err(|_| AuthFailure::Invalid(word))).transpose()
+}
+
+/// A point in time in whole seconds; fractions are refused like any other type.
+fn time(raw: Option<&RawValue>, word: &'static str) -> Result<Option<u64>, AuthFailure> {
+    match claim(raw, word)? {
+        Some(time) if time > MAX_TIME => Err(AuthFailure::Invalid(word)),
+        time => Ok(time),
+    }
+}
+
+fn name(raw: Option<&RawValue>, word: &'static str) -> Result<Option<String>, AuthFailure> {
+    let name: Option<String> = claim(raw, word)?;
+    match name {
+        Some(name) if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) => {
+            Err(AuthFailure::Invalid(word))
+        }
+        name => Ok(name),
+    }
+}
+
+fn audiences(raw: Option<&RawValue>) -> Result<Vec<String>, AuthFailure> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audience {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match claim(raw, "aud")? {
+        None => Vec::new(),
+        Some(Audience::One(audience)) => vec![audience],
+        Some(Audience::Several(audiences)) if audiences.len() <= MAX_AUDIENCES => audiences,
+        Some(Audience::Several(_)) => return Err(AuthFailure::Invalid("aud")),
+    })
+}
+
+fn info(raw: Option<&RawValue>) -> Result<Option<Bytes>, AuthFailure> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(info) if info.len() > MAX_INFO_BYTES => Err(AuthFailure::Invalid("info")),
+        Some(info) => Ok(Some(json_line(info))),
+    }
+}
+
+fn channels(raw: Option<&RawValue>) -> Result<Vec<Channel>, AuthFailure> {
+    let names: Vec<Cow<'_, str>> = claim(raw, "channels")?.unwrap_or_default();
+    if names.len() > MAX_CHANNELS {
+        return Err(AuthFailure::Invalid("channels"));
+    }
+    let mut channels = Vec::with_capacity(names.len());
+    for name in names {
+        let channel = Channel::new(&name).map_err(|_| AuthFailure::Invalid("channels"))?;
+        if !channels.contains(&channel) {
+            channels.push(channel);
+        }
+    }
+    Ok(channels)
+}
+
+/// One element of `caps`. An unknown member might be a restriction that this version does not know: refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cap<'a> {
+    #[serde(borrow)]
+    channels: Vec<Cow<'a, str>>,
+    #[serde(default, rename = "match")]
+    matching: Matching,
+    #[serde(borrow)]
+    allow: Vec<Cow<'a, str>>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Matching {
+    #[default]
+    Exact,
+    Wildcard,
+}
+
+fn grants(raw: Option<&RawValue>) -> Result<Grants, AuthFailure> {
+    const REFUSED: AuthFailure = AuthFailure::Invalid("caps");
+    let caps: Vec<Cap<'_>> = claim(raw, "caps")?.unwrap_or_default();
+    let mut rules = Vec::new();
+    for cap in caps {
+        let rights: Option<Vec<Right>> = cap.allow.iter().map(|word| Right::from_word(word)).collect();
+        let rights = rights.ok_or(REFUSED)?;
+        for pattern in &cap.channels {
+            if rules.len() == MAX_PATTERNS {
+                return Err(REFUSED);
+            }
+            let rule = match cap.matching {
+                Matching::Exact => Rule::exact(pattern, &rights),
+                Matching::Wildcard => Rule::wildcard(pattern, &rights),
+            };
+            rules.push(rule.map_err(|_| REFUSED)?);
+        }
+    }
+    Ok(Grants::new(rules))
+}
+
+/// Keeps a member's text even if it is `null`, which `Option` would take for absent.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}

@@ -1,0 +1,121 @@
+//! Which token a request presents.
+//!
+//! Three places can carry one: `Authorization: Bearer`, a cookie, a query parameter; the latter two only if the settings
+//! name them. (A fourth, the connect command itself, belongs to the session.) A token in a place that is not enabled is
+//! an error rather than ignored: its sender believes to be somebody and must not be served as nobody.
+
+use std::borrow::Cow;
+
+use fanway_hub::AuthFailure;
+use http::Uri;
+use http::header::{self, HeaderMap};
+
+use super::origin::Caller;
+use super::settings::Settings;
+use crate::config::Problems;
+
+/// Query parameters that people put tokens in; refused unless enabled, also in another spelling of the setting.
+const USUAL_PARAMETERS: [&str; 4] = ["token", "access_token", "jwt", "authorization"];
+
+/// Where tokens are looked for. Immutable; share it.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    cookie: Option<String>,
+    parameter: Option<String>,
+}
+
+impl Credentials {
+    /// Checks the settings.
+    pub fn new(settings: &Settings) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let is_word = |name: &Option<String>| {
+            name.as_deref()
+                .is_none_or(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')))
+        };
+        let fault = "not a name; use letters, digits, '_' and '-', or leave it out to disable it";
+        problems.require(is_word(&settings.cookie), "auth.cookie", fault);
+        problems.require(is_word(&settings.query_parameter), "auth.query_parameter", fault);
+        problems.into_result(Self { cookie: settings.cookie.clone(), parameter: settings.query_parameter.clone() })
+    }
+
+    /// The presented token; `None` if nothing is presented. `caller` is what [`super::Origins::judge`] found.
+    ///
+    /// A token that is sent on purpose (header, query) goes before a cookie, which browsers send by themselves.
+    pub fn presented<'r>(
+        &self,
+        headers: &'r HeaderMap,
+        uri: &'r Uri,
+        caller: &Caller,
+    ) -> Result<Option<Cow<'r, str>>, AuthFailure> {
+        match (bearer(headers)?, self.query(uri)?) {
+            (Some(_), Some(_)) => Err(AuthFailure::Invalid("two_credentials")),
+            (Some(token), None) => Ok(Some(Cow::Borrowed(token))),
+            (None, Some(token)) => Ok(Some(token)),
+            (None, None) => Ok(self.cookie(headers, caller)?.map(Cow::Borrowed)),
+        }
+    }
+
+    fn query<'r>(&self, uri: &'r Uri) -> Result<Option<Cow<'r, str>>, AuthFailure> {
+        let mut found = None;
+        for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            if self.parameter.as_deref() == Some(&*name) {
+                if value.is_empty() || found.is_some() {
+                    return Err(AuthFailure::Invalid("query"));
+                }
+                found = Some(value);
+            } else if USUAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) {
+                return Err(AuthFailure::Invalid("query_disabled"));
+            }
+        }
+        Ok(found)
+    }
+
+    fn cookie<'r>(&self, headers: &'r HeaderMap, caller: &Caller) -> Result<Option<&'r str>, AuthFailure> {
+        let Some(wanted) = self.cookie.as_deref() else { return Ok(None) };
+        let mut found = None;
+        for line in headers.get_all(header::COOKIE) {
+            let line = line.to_str().map_err(|_| AuthFailure::Invalid("cookie"))?;
+            for pair in line.split(';') {
+                let Some((name, value)) = pair.split_once('=') else { continue };
+                if name.trim() != wanted {
+                    continue;
+                }
+                let value = value.trim();
+                let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+                // Two cookies of one name: one of them was planted by a neighbouring host, and nobody can tell which.
+                if value.is_empty() || found.is_some() {
+                    return Err(AuthFailure::Invalid("cookie"));
+                }
+                found = Some(value);
+            }
+        }
+        if found.is_some() && !may_use_cookies(headers, caller) {
+            return Err(AuthFailure::Invalid("cookie_origin"));
+        }
+        Ok(found)
+    }
+}
+
+/// A browser sends cookies whoever asks it to, so they count only for pages that are known to be friendly. For a plain GET
+/// of a page's own host browsers send no `Origin`, but they state in `Sec-Fetch-Site` that it is one.
+fn may_use_cookies(headers: &HeaderMap, caller: &Caller) -> bool {
+    match caller {
+        Caller::Listed(_) | Caller::SameOrigin => true,
+        Caller::Unstated => headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
+        Caller::Any => false,
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, AuthFailure> {
+    const MALFORMED: AuthFailure = AuthFailure::Invalid("authorization");
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value.to_str().map_err(|_| MALFORMED)?,
+        (Some(_), Some(_)) => return Err(MALFORMED),
+    };
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() => Ok(Some(token)),
+        _ => Err(MALFORMED),
+    }
+}

@@ -1,0 +1,50 @@
+//! What the bounds of client connections must fulfil together.
+
+use std::time::Duration;
+
+use fanway_hub::Limits;
+
+use super::problem::Problems;
+
+pub(super) fn check(limits: &Limits) -> Result<(), Problems> {
+    let mut problems = Problems::default();
+    problems.require(
+        limits.ping_interval >= Duration::from_secs(1),
+        "client.ping_interval",
+        "less than 1s; pings would be most of the traffic",
+    );
+    problems.require(
+        limits.pong_timeout < limits.ping_interval && !limits.pong_timeout.is_zero(),
+        "client.pong_timeout",
+        "must be more than 0s and less than client.ping_interval, so that a pong answers the newest ping",
+    );
+    let not_zero = [
+        ("client.connect_timeout", limits.connect_timeout),
+        ("client.write_stall", limits.write_stall),
+        ("client.command_timeout", limits.command_timeout),
+        ("client.position_check", limits.position_check),
+    ];
+    for (setting, value) in not_zero {
+        problems.require(!value.is_zero(), setting, "0s would end everything at once; give a time such as 5s");
+    }
+    let at_least_one = [
+        ("client.command_rate", limits.command_rate as usize),
+        ("client.command_burst", limits.command_burst as usize),
+        ("client.channel_limit", limits.channel_limit),
+        ("client.recovery_limit", limits.recovery_limit),
+        ("client.history_limit", limits.history_limit),
+        ("client.ring_entries", limits.ring_entries),
+    ];
+    for (setting, value) in at_least_one {
+        problems.require(value > 0, setting, "0 would refuse everything; give at least 1");
+    }
+    let sizes = [
+        ("client.message_size", limits.message_size),
+        ("client.reply_buffer", limits.reply_buffer),
+        ("client.ring_bytes", limits.ring_bytes),
+    ];
+    for (setting, value) in sizes {
+        problems.require(value.as_u64() >= 1024, setting, "less than 1 KiB; no useful message fits");
+    }
+    problems.into_result(())
+}

@@ -1,0 +1,64 @@
+//! Settings of `fanway dev`: everything works at once, on this machine only.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fanway_hub::Access;
+
+use super::sections::Engine as BrokerEngine;
+use super::{NamespaceSettings, Settings};
+use crate::auth::api_key::ApiKeySettings;
+use crate::auth::{KeySettings, Secret};
+
+/// Ports that front-end tools serve pages from while their developers work.
+const PAGE_PORTS: [u16; 6] = [3000, 4200, 5000, 5173, 8000, 8080];
+
+/// What a developer may choose.
+#[derive(Clone, Debug, Default)]
+pub struct DevOptions {
+    /// Where to listen; 127.0.0.1:8000 if unset.
+    pub listen: Option<SocketAddr>,
+    /// Redis, to join several nodes; memory if unset.
+    pub redis_url: Option<String>,
+    /// The HMAC secret, equal on joined nodes; generated if unset.
+    pub secret: Option<Secret>,
+    /// The API key, equal on joined nodes; generated if unset.
+    pub api_key: Option<Secret>,
+}
+
+impl Settings {
+    /// Open settings for one developer. The secrets stand in `auth.keys[0]` and `api.keys[0]`.
+    pub fn dev(options: DevOptions) -> Self {
+        let secret = options.secret.unwrap_or_else(|| Secret::new(random_text()));
+        let api_key = options.api_key.unwrap_or_else(|| Secret::new(format!("fw_dev_{}", random_text())));
+        let mut settings = Self::default();
+
+        settings.server.listen = options.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)));
+        if let Some(url) = options.redis_url {
+            settings.broker.engine = BrokerEngine::Redis;
+            settings.redis.url = url;
+        }
+        settings.auth.keys = vec![KeySettings::hmac(secret)];
+        settings.auth.allow_anonymous = true;
+        settings.auth.allowed_origins =
+            PAGE_PORTS.iter().flat_map(|port| ["localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}"))).collect();
+        settings.api.keys =
+            vec![ApiKeySettings { id: "dev".to_owned(), hash: None, key: Some(api_key), scopes: Vec::new(), expires: None }];
+        settings.default_namespace = NamespaceSettings {
+            history_size: 100,
+            history_ttl: Duration::from_secs(300),
+            subscribe: Access::Anyone,
+            publish: Access::Anyone,
+            history: Access::Anyone,
+            ..NamespaceSettings::default()
+        };
+        settings.console.enabled = true;
+        settings
+    }
+}
+
+fn random_text() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}

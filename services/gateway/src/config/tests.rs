@@ -1,0 +1,211 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use fanway_hub::Access;
+use serde_json::Value;
+
+use super::*;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A file that is kept as long as the returned directory.
+fn file(toml: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fanway.toml");
+    std::fs::write(&path, toml).unwrap();
+    (dir, path)
+}
+
+fn load_with(toml: &str, environment: &[(&str, &str)], flags: Vec<(&'static str, String)>) -> Result<Settings, String> {
+    let (_dir, path) = file(toml);
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Settings::load(&Sources { file: Some(path), environment, flags }).map_err(|error| error.to_string())
+}
+
+/// Loads a file to which a usable key is added.
+fn load(toml: &str) -> Result<Settings, String> {
+    load_with(toml, &[("FANWAY__AUTH__ALLOW_ANONYMOUS", "true")], Vec::new())
+}
+
+#[test]
+fn the_printed_defaults_are_the_defaults() {
+    let (_dir, path) = file(Settings::default_toml());
+    let read = Settings::read(&Sources { file: Some(path), ..Sources::default() }).unwrap();
+    assert_eq!(read, Settings::default());
+}
+
+/// Paths of all settings that have a value.
+fn paths(prefix: &str, value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, value)| paths(&format!("{prefix}.{name}"), value, into)),
+        _ => drop(into.insert(prefix.trim_start_matches('.').to_owned())),
+    }
+}
+
+#[test]
+fn the_printed_defaults_show_every_setting() {
+    let mut known = BTreeSet::new();
+    paths("", &serde_json::to_value(Settings::default()).unwrap(), &mut known);
+    let text = Settings::default_toml();
+    let mut shown = BTreeSet::new();
+    let mut section = "";
+    for line in text.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name;
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            shown.insert(format!("{section}.{name}"));
+        }
+    }
+    let missing: Vec<_> = known.difference(&shown).collect();
+    assert!(missing.is_empty(), "not in defaults.toml: {missing:?}");
+}
+
+#[test]
+fn later_sources_win() {
+    let toml = "server.listen = \"127.0.0.1:1\"\n[client]\nchannel_limit = 5\nhistory_limit = 6";
+    let environment = [("FANWAY__CLIENT__CHANNEL_LIMIT", "7"), ("FANWAY__SERVER__LISTEN", "127.0.0.1:2"), ("OTHER", "x")];
+    let anonymous = [("FANWAY__AUTH__ALLOW_ANONYMOUS", "true")];
+    let environment = [environment.as_slice(), &anonymous].concat();
+    let settings = load_with(toml, &environment, vec![("server.listen", "127.0.0.1:3".to_owned())]).unwrap();
+    assert_eq!(settings.server.listen.port(), 3);
+    assert_eq!(settings.client.channel_limit, 7);
+    assert_eq!(settings.client.history_limit, 6);
+    assert_eq!(settings.client.recovery_limit, Limits::default().recovery_limit);
+}
+
+#[test]
+fn the_environment_reaches_into_lists_and_maps() {
+    let toml = "[[auth.keys]]\nalgorithm = \"HS256\"\nkid = \"k\"";
+    let environment = [
+        ("FANWAY__AUTH__KEYS__0__SECRET", SECRET),
+        ("FANWAY__AUTH__ALLOWED_ORIGINS", r#"["https://a.example", "https://b.example"]"#),
+        ("FANWAY__API__KEYS", r#"[{ id = "x", key = "0123456789abcdef" }]"#),
+        ("FANWAY__NAMESPACES__CHAT__HISTORY_SIZE", "10"),
+        ("FANWAY__NAMESPACES__CHAT__HISTORY_TTL", "5m"),
+        ("FANWAY__CLIENT__MESSAGE_SIZE", "32 KiB"),
+    ];
+    let settings = load_with(toml, &environment, Vec::new()).unwrap();
+    assert_eq!(settings.auth.keys[0].kid.as_deref(), Some("k"));
+    assert_eq!(settings.auth.keys[0].secret.as_ref().unwrap().expose(), SECRET);
+    assert_eq!(settings.auth.allowed_origins, ["https://a.example", "https://b.example"]);
+    assert_eq!(settings.api.keys[0].id, "x");
+    assert_eq!(settings.namespaces["chat"].history_size, 10);
+    assert_eq!(settings.client.message_size.as_u64(), 32 * 1024);
+    let refusal = load_with("", &[("FANWAY__AUTH__KEYS", "[nonsense")], Vec::new()).unwrap_err();
+    assert!(refusal.contains("FANWAY__AUTH__KEYS"), "{refusal}");
+    let refusal = load_with("", &[("FANWAY__SEVER__LISTEN", "x")], Vec::new()).unwrap_err();
+    assert!(refusal.contains("sever") && refusal.contains("did you mean `server`?"), "{refusal}");
+}
+
+#[test]
+fn unreadable_settings_are_named() {
+    let table = [
+        ("servr.listen = \"x\"", "did you mean `server`?"),
+        ("[client]\nping_intervall = \"1s\"", "client"),
+        ("[client]\nping_intervall = \"1s\"", "did you mean `ping_interval`?"),
+        ("[client]\nping_interval = \"25\"", "client.ping_interval"),
+        ("[client]\nchannel_limit = \"many\"", "client.channel_limit"),
+        ("[client]\nchannel_limit = -1", "client.channel_limit"),
+        ("[server]\nlisten = \"nowhere\"", "server.listen"),
+        ("[broker]\nengine = \"reddis\"", "did you mean `redis`?"),
+        ("[[auth.keys]]\nalgorithm = \"none\"\nsecret = \"x\"", "auth.keys[0].algorithm"),
+        ("[[auth.keys]]\nsecret = \"x\"", "algorithm"),
+        ("[[auth.keys]]\nalgorithm = \"HS256\"\nsecrt = \"x\"", "did you mean `secret`?"),
+        ("[[api.keys]]\nid = \"x\"\nscopes = [\"write\"]", "expected one of `publish`"),
+        ("[default_namespace]\nsubscribe = \"all\"", "expected one of `granted`"),
+        ("[telemetry]\nlog_format = \"yaml\"", "telemetry.log_format"),
+        ("[client\n", "fanway.toml"),
+    ];
+    for (toml, part) in table {
+        let refusal = load(toml).unwrap_err();
+        assert!(refusal.contains(part), "{toml:?} gives {refusal:?}, which lacks {part:?}");
+    }
+    let missing = Sources { file: Some(PathBuf::from("/nowhere/fanway.toml")), ..Sources::default() };
+    assert_eq!(Settings::load(&missing).unwrap_err().to_string(), "/nowhere/fanway.toml: no such file");
+}
+
+#[test]
+fn senseless_settings_are_named_all_at_once() {
+    let toml = "
+        [auth]
+        keys = [{ algorithm = \"HS256\", secret = \"short secret\" }]
+        allowed_origins = [\"*\"]
+        cookie = \"session\"
+        [client]
+        pong_timeout = \"30s\"
+        [default_namespace]
+        history_size = 5
+        [namespaces.a]
+        recovery = true
+        [namespaces.b]
+        history_size = 5
+        history_ttl = \"1h\"
+        meta_ttl = \"1m\"
+        [namespaces.default]
+        subscribe = \"subscriber\"
+        [namespaces.\"a:b\"]
+        [drain]
+        window = \"2h\"
+        [telemetry]
+        log_level = \"loud=very\"
+    ";
+    let refusal = load_with(toml, &[], Vec::new()).unwrap_err();
+    let named: Vec<_> = refusal.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        named,
+        [
+            "auth.keys[0].secret",
+            "auth.allowed_origins",
+            "default_namespace.history_ttl",
+            "namespaces.a.recovery",
+            "namespaces.a:b",
+            "namespaces.b.meta_ttl",
+            "namespaces.default",
+            "namespaces.default.subscribe",
+            "client.pong_timeout",
+            "drain.window",
+            "telemetry.log_level",
+        ],
+        "{refusal}"
+    );
+    let nobody = load_with("", &[], Vec::new()).unwrap_err();
+    assert!(nobody.starts_with("auth.keys: empty"), "{nobody}");
+}
+
+#[test]
+fn namespaces_become_what_they_say() {
+    let toml = "
+        [namespaces.chat]
+        history_size = 100
+        history_ttl = \"5m\"
+        subscribe = \"authenticated\"
+        publish = \"subscriber\"
+        [namespaces.log]
+        history_size = 1
+        history_ttl = \"1m\"
+        recovery = false
+        history = \"anyone\"
+    ";
+    let namespaces = load(toml).unwrap().validate().ok().unwrap().namespaces;
+    let of = |name: &str| namespaces.of(&fanway_protocol::Channel::new(name).unwrap()).cloned();
+    let chat = of("chat:1").unwrap();
+    assert!(chat.recovery && chat.history_size == 100);
+    assert_eq!((chat.subscribe, chat.publish, chat.history), (Access::Authenticated, Access::Subscriber, Access::Granted));
+    let log = of("log:1").unwrap();
+    assert!(!log.recovery && log.history == Access::Anyone);
+    assert!(of("other:1").is_none());
+    assert!(!of("plain").unwrap().recovery);
+}
+
+#[test]
+fn dev_settings_are_valid_and_differ_in_their_secrets() {
+    let (one, other) = (Settings::dev(DevOptions::default()), Settings::dev(DevOptions::default()));
+    assert!(one.validate().is_ok());
+    assert!(one.server.listen.ip().is_loopback());
+    assert_ne!(one.auth.keys, other.auth.keys);
+    assert_ne!(one.api.keys, other.api.keys);
+    let shown = format!("{one:?}{}", serde_json::to_string(&one).unwrap());
+    assert!(!shown.contains(one.auth.keys[0].secret.as_ref().unwrap().expose()));
+    assert!(!shown.contains(one.api.keys[0].key.as_ref().unwrap().expose()));
+}
