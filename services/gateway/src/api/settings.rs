@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::api_key::ApiKeySettings;
+
 /// How application errors (an unknown channel, a bad request) are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -20,7 +22,10 @@ pub enum ErrorMode {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
+    /// Keys of back ends; without any, nobody can use the API.
+    pub keys: Vec<ApiKeySettings>,
     /// How application errors are answered: `body` or `transport`.
+    #[serde(deserialize_with = "crate::config::word")]
     pub error_mode: ErrorMode,
     /// Largest body of a request, except broadcast.
     pub publish_body_limit: ByteSize,
@@ -39,6 +44,7 @@ pub struct ApiSettings {
 impl Default for ApiSettings {
     fn default() -> Self {
         Self {
+            keys: Vec::new(),
             error_mode: ErrorMode::Body,
             publish_body_limit: ByteSize::kib(256),
             broadcast_body_limit: ByteSize::mib(1),

@@ -19,21 +19,23 @@ use fanway_hub::{Limits, Namespaces};
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::api::ApiSettings;
 use crate::auth::{self, ApiKeys, Authenticator, Credentials, Origins};
-use crate::telemetry;
+use crate::health::HealthSettings;
+use crate::{server, telemetry};
 
 pub use dev::DevOptions;
 pub use load::{LoadError, Sources};
 pub use namespaces::NamespaceSettings;
 pub use problem::{Problem, Problems};
-pub use sections::{ApiSettings, BrokerSettings, ConsoleSettings, DrainSettings, Engine, RedisSettings, ServerSettings};
+pub use sections::{BrokerSettings, ConsoleSettings, DrainSettings, Engine, RedisSettings};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where and how connections are accepted.
-    pub server: ServerSettings,
+    pub server: server::Settings,
     /// What carries publications between nodes.
     pub broker: BrokerSettings,
     /// The Redis of the engine `redis`.
@@ -52,6 +54,8 @@ pub struct Settings {
     pub drain: DrainSettings,
     /// Logs.
     pub telemetry: telemetry::Settings,
+    /// What counts as unready.
+    pub health: HealthSettings,
     /// The page for trying things out.
     pub console: ConsoleSettings,
 }
@@ -74,6 +78,9 @@ impl Settings {
     /// Checks everything and reads the key files. All that is wrong is reported, not only the first.
     pub fn validate(&self) -> Result<Validated, Problems> {
         let mut problems = Problems::default();
+        if let Err(error) = self.server.validate() {
+            problems.add(format!("server.{}", error.setting), format!("must be {}", error.rule));
+        }
         let authenticator = problems.absorb(Authenticator::new(&self.auth));
         let origins = problems.absorb(Origins::new(&self.auth));
         let credentials = problems.absorb(Credentials::new(&self.auth));

@@ -1,26 +1,10 @@
 //! Small sections that have no room of their own.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problems;
-use crate::auth::api_key::ApiKeySettings;
-
-/// The `[server]` section.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerSettings {
-    /// Address for clients and back ends.
-    pub listen: SocketAddr,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8000)) }
-    }
-}
 
 /// The `[broker]` section.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -48,20 +32,14 @@ pub enum Engine {
 pub struct RedisSettings {
     /// Where it is: `redis://[user:password@]host:port`, `rediss://` for TLS.
     pub url: String,
+    /// Name of the fleet, first part of every name in Redis.
+    pub fleet: String,
 }
 
 impl Default for RedisSettings {
     fn default() -> Self {
-        Self { url: "redis://127.0.0.1:6379".to_owned() }
+        Self { url: "redis://127.0.0.1:6379".to_owned(), fleet: "fanway".to_owned() }
     }
-}
-
-/// The `[api]` section.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ApiSettings {
-    /// Keys of back ends; without any, nobody can use the API.
-    pub keys: Vec<ApiKeySettings>,
 }
 
 /// The `[drain]` section: what happens between SIGTERM and exit. Kubernetes' `terminationGracePeriodSeconds` must be longer

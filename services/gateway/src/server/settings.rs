@@ -131,9 +131,9 @@ impl Default for Http2Settings {
 #[error("server.{setting} must be {rule}")]
 pub struct SettingsError {
     /// Its name below `server`.
-    setting: &'static str,
+    pub setting: &'static str,
     /// What it must be.
-    rule: &'static str,
+    pub rule: &'static str,
 }
 
 impl Settings {
