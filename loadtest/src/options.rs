@@ -96,16 +96,16 @@ pub struct Common {
     /// Allow a server on another machine; only load what is yours
     #[arg(long)]
     pub allow_remote: bool,
-    /// Start this `fanway` binary for the run, with the memory broker, instead of loading a running server
-    #[arg(long, value_name = "BINARY", conflicts_with_all = ["url", "token", "api_key", "server_pid"])]
+    /// Start this `fanway` binary for the run, with the memory broker and fresh keys, instead of loading a running server
+    #[arg(long, value_name = "BINARY", conflicts_with_all = ["url", "server_pid"])]
     pub spawn: Option<PathBuf>,
     /// The server's process id, to read its memory and CPU time from /proc; without it they come from /metrics
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Connection token of the clients
-    #[arg(long, env = "FANWAY_TOKEN", hide_env_values = true, conflicts_with = "secret")]
+    #[arg(long, env = "FANWAY_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// HMAC secret to sign the clients' token with
+    /// HMAC secret to sign the clients' token with, if none is given
     #[arg(long, env = "FANWAY_SECRET", hide_env_values = true)]
     pub secret: Option<String>,
     /// Key of the server API

@@ -73,8 +73,9 @@ impl<'a> Environment<'a> {
                 (None, target, common.secret.clone(), common.api_key.clone())
             }
         };
-        let token = match (&common.token, secret) {
-            (Some(token), _) => token.clone(),
+        let given = common.token.clone().filter(|_| server.is_none());
+        let token = match (given, secret) {
+            (Some(token), _) => token,
             (None, Some(secret)) => token::mint(&secret)?,
             (None, None) => String::new(),
         };

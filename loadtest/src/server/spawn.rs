@@ -15,8 +15,8 @@ use crate::target::Target;
 
 /// How long the server may take to become ready.
 const STARTUP: Duration = Duration::from_secs(30);
-/// How long it may take to end before it is killed.
-const SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long it may take to end before it is killed: it keeps nothing, and nobody is connected any more.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 /// Lines of log shown when the server does not start.
 const LOG_LINES: usize = 20;
 
@@ -36,7 +36,10 @@ impl Server {
         let log = NamedTempFile::new().context("cannot make a file for the server's log")?;
         let file = log.reopen()?;
         let child = Command::new(binary)
-            .args(["dev", "--listen", &listen, "--secret", secret, "--api-key", api_key])
+            .args(["dev", "--listen", &listen])
+            // Not as flags: those are for all of the machine to read.
+            .env("FANWAY_SECRET", secret)
+            .env("FANWAY_API_KEY", api_key)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -32,7 +32,7 @@ async fn loadtest(arguments: String) -> Run {
 async fn fanout(transport: &str, mischief: Mischief) -> Run {
     let server = StandIn::start(mischief).await;
     let arguments = format!(
-        "fanout --url {} --api-key key --transport {transport} --connections 20 --publications 30 --rate 300 --settle 2s",
+        "fanout --url {} --api-key key --transport {transport} --connections 20 --publications 30 --rate 300 --settle 1s",
         server.url
     );
     loadtest(arguments).await

@@ -91,11 +91,8 @@ impl Node {
             hub: hub.clone(),
             admission: Arc::new(Admission { origins, credentials, secure: tls.is_some() }),
         };
-        let health = HealthState {
-            broker: broker.clone(),
-            draining: draining.clone(),
-            settings: settings.health.clone(),
-        };
+        let health =
+            HealthState { broker: broker.clone(), draining: draining.clone(), settings: settings.health.clone() };
         let api = ApiState {
             broker,
             namespaces,
@@ -189,8 +186,7 @@ fn broker(
     Ok(match settings.broker.engine {
         Engine::Memory => AnyBroker::Memory(MemoryBroker::new(inbox.clone())),
         Engine::Redis => {
-            let redis =
-                RedisBroker::connect(settings.redis.clone(), inbox.clone(), metrics, tracker, cancel.clone())?;
+            let redis = RedisBroker::connect(settings.redis.clone(), inbox.clone(), metrics, tracker, cancel.clone())?;
             AnyBroker::Redis(redis)
         }
     })

@@ -72,7 +72,12 @@ pub(super) async fn read(state: &ApiState, request: Request, limit: u64, scope: 
 }
 
 /// As [`read`], for a request that needs no body: an empty one needs no content type.
-pub(super) async fn read_optional(state: &ApiState, request: Request, limit: u64, scope: Scope) -> Result<Bytes, ApiError> {
+pub(super) async fn read_optional(
+    state: &ApiState,
+    request: Request,
+    limit: u64,
+    scope: Scope,
+) -> Result<Bytes, ApiError> {
     let (head, body) = request.into_parts();
     (state.authorize)(&head, scope)?;
     check_encoding(&head.headers)?;

@@ -14,12 +14,12 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{Call, parse, read};
-use crate::auth::Scope;
 use super::content::{Content, Parts, TagMap};
 use super::error::{ApiError, BrokerFailure, ErrorBody};
 use super::idempotency;
 use super::openapi::Failures;
 use super::publish::{PublishResult, publish_one};
+use crate::auth::Scope;
 
 /// The most channels of one broadcast.
 const MAX_CHANNELS: usize = 1000;

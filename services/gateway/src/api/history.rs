@@ -14,9 +14,9 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{Call, parse, read};
-use crate::auth::Scope;
 use super::error::ApiError;
 use super::openapi::Failures;
+use crate::auth::Scope;
 
 /// Which part of which channel's history.
 #[derive(Deserialize, ToSchema)]

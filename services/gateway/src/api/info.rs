@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{Call, parse, read_optional};
-use crate::auth::Scope;
 use super::error::ApiError;
 use super::openapi::Failures;
+use crate::auth::Scope;
 
 /// No members.
 #[derive(Deserialize, ToSchema)]

@@ -12,11 +12,11 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{Call, parse, read};
-use crate::auth::Scope;
 use super::content::{Content, Parts, TagMap};
 use super::error::ApiError;
 use super::idempotency;
 use super::openapi::Failures;
+use crate::auth::Scope;
 
 /// One publication for one channel.
 #[derive(Deserialize, ToSchema)]

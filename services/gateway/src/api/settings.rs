@@ -25,6 +25,7 @@ pub struct ApiSettings {
     /// Keys of back ends; without any, nobody can use the API.
     pub keys: Vec<ApiKeySettings>,
     /// How application errors are answered: `body` or `transport`.
+    #[serde(deserialize_with = "crate::config::word")]
     pub error_mode: ErrorMode,
     /// Largest body of a request, except broadcast.
     pub publish_body_limit: ByteSize,

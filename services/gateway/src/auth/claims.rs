@@ -10,8 +10,8 @@ use fanway_hub::AuthFailure;
 use fanway_protocol::grants::MAX_PATTERNS;
 use fanway_protocol::publication::json_line;
 use fanway_protocol::{Channel, Grants, Right, Rule};
-use serde::de::{Deserializer, IgnoredAny};
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 
 /// Audiences of one token.

@@ -29,8 +29,9 @@ impl Credentials {
     pub fn new(settings: &Settings) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let is_word = |name: &Option<String>| {
-            name.as_deref()
-                .is_none_or(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')))
+            name.as_deref().is_none_or(|name| {
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+            })
         };
         let fault = "not a name; use letters, digits, '_' and '-', or leave it out to disable it";
         problems.require(is_word(&settings.cookie), "auth.cookie", fault);

@@ -41,7 +41,11 @@ impl Authenticator {
             "empty while auth.allow_anonymous is false: nobody could connect. Add a key, for example \
              `keys = [{ algorithm = \"HS256\", secret_file = \"/run/secrets/fanway\" }]`",
         );
-        problems.require(settings.leeway.as_secs() <= MAX_LEEWAY, "auth.leeway", "more than 60s; synchronise clocks instead");
+        problems.require(
+            settings.leeway.as_secs() <= MAX_LEEWAY,
+            "auth.leeway",
+            "more than 60s; synchronise clocks instead",
+        );
         problems.require(
             settings.max_token_lifetime.is_none_or(|lifetime| lifetime.as_secs() > 0),
             "auth.max_token_lifetime",
@@ -107,7 +111,8 @@ impl Authenticator {
         }
         candidates
             .find(|key| {
-                jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.verifying, key.algorithm).unwrap_or(false)
+                jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.verifying, key.algorithm)
+                    .unwrap_or(false)
             })
             .ok_or(AuthFailure::Invalid("signature"))
     }

@@ -84,8 +84,9 @@ fn hmac_secret(settings: &KeySettings, path: &str) -> Result<String, Problems> {
     if problems.iter().next().is_none() {
         if secret.len() < MIN_SECRET_BYTES {
             let length = secret.len();
-            let fault =
-                format!("{length} bytes; at least {MIN_SECRET_BYTES} are needed (openssl rand -base64 {MIN_SECRET_BYTES})");
+            let fault = format!(
+                "{length} bytes; at least {MIN_SECRET_BYTES} are needed (openssl rand -base64 {MIN_SECRET_BYTES})"
+            );
             problems.add(format!("{path}.{name}"), fault);
         } else if secret.contains("-----BEGIN") {
             // A public key as an HMAC secret would let everybody who can read it sign tokens.

@@ -66,7 +66,8 @@ impl Signer {
     /// Takes the first HMAC key.
     pub fn new(settings: &Settings) -> Result<Self, Problems> {
         let keys = keys::read(&settings.keys)?;
-        let hmac = keys.into_iter().find_map(|key| key.signing.map(|signing| (key.algorithm, key.kid, key.issuer, signing)));
+        let hmac =
+            keys.into_iter().find_map(|key| key.signing.map(|signing| (key.algorithm, key.kid, key.issuer, signing)));
         let Some((algorithm, kid, issuer, key)) = hmac else {
             let mut problems = Problems::default();
             problems.add("auth.keys", "no HMAC key to sign with; give --secret, or sign where the private key is");

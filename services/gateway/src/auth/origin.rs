@@ -11,7 +11,8 @@ use super::settings::Settings;
 use crate::config::Problems;
 
 /// What a page of another origin may send besides what CORS always allows.
-const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("authorization, cache-control, content-type, last-event-id");
+const ALLOWED_HEADERS: HeaderValue =
+    HeaderValue::from_static("authorization, cache-control, content-type, last-event-id");
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 /// How long a browser may keep the answer to a preflight, in seconds.
 const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -133,7 +134,11 @@ fn normalise(text: &str) -> Option<String> {
         "http" => ":80",
         "https" => ":443",
         // Pages inside applications (`tauri://localhost`, browser extensions) have no default port.
-        _ if !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) => "",
+        _ if !scheme.is_empty()
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) =>
+        {
+            ""
+        }
         _ => return None,
     };
     let authority = match authority.strip_suffix(default_port) {

@@ -34,7 +34,10 @@ impl PublishRequest {
         let url = format!("{}/api/publish", args.url.trim_end_matches('/'));
         let uri: Uri = url.parse().map_err(|_| format!("{:?} is not a URL; write it as http://host:port", args.url))?;
         if uri.scheme_str() != Some("http") {
-            return Err(format!("{:?}: only http:// is spoken here; for TLS use curl or another HTTP client", args.url));
+            return Err(format!(
+                "{:?}: only http:// is spoken here; for TLS use curl or another HTTP client",
+                args.url
+            ));
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("the URL names no host")?;
         let address = format!("{host}:{}", uri.port_u16().unwrap_or(80));

@@ -80,7 +80,17 @@ fn dev_needs_nothing_and_can_be_joined() {
     assert_eq!(validated.authenticator.verify(token, unix_now()).unwrap().user, "dev");
     assert!(text.contains("http://127.0.0.1:8000/"));
 
-    let join = ["dev", "--redis-url", "redis://r:1", "--secret", SECRET, "--api-key", "0123456789abcdef", "--listen", "127.0.0.1:9"];
+    let join = [
+        "dev",
+        "--redis-url",
+        "redis://r:1",
+        "--secret",
+        SECRET,
+        "--api-key",
+        "0123456789abcdef",
+        "--listen",
+        "127.0.0.1:9",
+    ];
     let Ok(Action::Run(settings, Mode::Dev)) = run(&join) else { panic!() };
     assert_eq!((settings.broker.engine, settings.redis.url.as_str()), (Engine::Redis, "redis://r:1"));
     assert_eq!(settings.auth.keys[0].secret.as_ref().unwrap().expose(), SECRET);
@@ -90,16 +100,34 @@ fn dev_needs_nothing_and_can_be_joined() {
 #[test]
 fn a_token_says_what_was_asked() {
     let token = printed(&[
-        "token", "--secret", SECRET, "--user", "42", "--channel", "user:42", "--cap", "news=sub", "--cap", "chat:*=sub,pub",
-        "--info", "{\"name\":\"Ann\"}", "--ttl", "10m",
+        "token",
+        "--secret",
+        SECRET,
+        "--user",
+        "42",
+        "--channel",
+        "user:42",
+        "--cap",
+        "news=sub",
+        "--cap",
+        "chat:*=sub,pub",
+        "--info",
+        "{\"name\":\"Ann\"}",
+        "--ttl",
+        "10m",
     ]);
-    let settings =
-        crate::auth::Settings { keys: vec![KeySettings::hmac(Secret::new(SECRET))], ..crate::auth::Settings::default() };
+    let settings = crate::auth::Settings {
+        keys: vec![KeySettings::hmac(Secret::new(SECRET))],
+        ..crate::auth::Settings::default()
+    };
     let identity = Authenticator::new(&settings).ok().unwrap().verify(&token, unix_now()).unwrap();
     let channel = |name| Channel::new(name).unwrap();
     assert_eq!(identity.user, "42");
     assert_eq!(identity.channels, [channel("user:42")]);
-    assert!(identity.grants.allows(Right::Publish, &channel("chat:1")) && !identity.grants.allows(Right::Publish, &channel("news")));
+    assert!(
+        identity.grants.allows(Right::Publish, &channel("chat:1"))
+            && !identity.grants.allows(Right::Publish, &channel("news"))
+    );
     assert!(identity.expires_at.unwrap().abs_diff(unix_now() + 600) < 60);
 
     for (wrong, part) in [
@@ -147,7 +175,10 @@ async fn publish_posts_and_tells_the_outcome() {
     for (status, body, expected) in cases {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let Ok(Action::Publish(request)) = run(&["publish", "--url", &url, "--api-key", "k", "news", "{\"a\":1}"]) else { panic!() };
+        let Ok(Action::Publish(request)) = run(&["publish", "--url", &url, "--api-key", "k", "news", "{\"a\":1}"])
+        else {
+            panic!()
+        };
         let (outcome, (parts, asked)) = tokio::join!(request.send(), answer_once(listener, status, body));
         match (outcome, expected) {
             (Ok(text), Ok(part)) => assert!(text.starts_with(part), "{text}"),
@@ -158,7 +189,9 @@ async fn publish_posts_and_tells_the_outcome() {
         assert_eq!(parts.headers["x-api-key"], "k");
         assert_eq!(asked, r#"{"channel":"news","data":{"a":1}}"#);
     }
-    let Ok(Action::Publish(nobody)) = run(&["publish", "--url", "http://127.0.0.1:1", "news", "text"]) else { panic!() };
+    let Ok(Action::Publish(nobody)) = run(&["publish", "--url", "http://127.0.0.1:1", "news", "text"]) else {
+        panic!()
+    };
     assert!(format!("{:#}", nobody.send().await.unwrap_err()).contains("is a node running there?"));
     assert!(refused(&["publish", "--url", "https://h", "a", "b"]).contains("only http://"));
     assert!(refused(&["publish", "--url", "nonsense", "a", "b"]).contains("is not a URL"));

@@ -42,10 +42,17 @@ impl Settings {
         }
         settings.auth.keys = vec![KeySettings::hmac(secret)];
         settings.auth.allow_anonymous = true;
-        settings.auth.allowed_origins =
-            PAGE_PORTS.iter().flat_map(|port| ["localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}"))).collect();
-        settings.api.keys =
-            vec![ApiKeySettings { id: "dev".to_owned(), hash: None, key: Some(api_key), scopes: Vec::new(), expires: None }];
+        settings.auth.allowed_origins = PAGE_PORTS
+            .iter()
+            .flat_map(|port| ["localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}")))
+            .collect();
+        settings.api.keys = vec![ApiKeySettings {
+            id: "dev".to_owned(),
+            hash: None,
+            key: Some(api_key),
+            scopes: Vec::new(),
+            expires: None,
+        }];
         settings.default_namespace = NamespaceSettings {
             history_size: 100,
             history_ttl: Duration::from_secs(300),

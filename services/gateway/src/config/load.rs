@@ -26,7 +26,9 @@ impl Sources {
     /// The process's environment with a file and flags.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(&'static str, String)>) -> Self {
         // What is not Unicode cannot be a setting of ours, and one that was meant to be fails as missing.
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
         Self { file, environment: std::env::vars_os().filter_map(text).collect(), flags }
     }
 }

@@ -20,8 +20,8 @@ use fanway_hub::{Limits, Namespaces};
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::auth::{self, ApiKeys, Authenticator, Credentials, Origins};
 use crate::api::ApiSettings;
+use crate::auth::{self, ApiKeys, Authenticator, Credentials, Origins};
 use crate::health::HealthSettings;
 use crate::{server, telemetry};
 
@@ -79,14 +79,14 @@ impl Settings {
     /// Checks everything and reads the key files. All that is wrong is reported, not only the first.
     pub fn validate(&self) -> Result<Validated, Problems> {
         let mut problems = Problems::default();
+        if let Err(error) = self.server.validate() {
+            problems.add(format!("server.{}", error.setting), format!("must be {}", error.rule));
+        }
         let authenticator = problems.absorb(Authenticator::new(&self.auth));
         let origins = problems.absorb(Origins::new(&self.auth));
         let credentials = problems.absorb(Credentials::new(&self.auth));
         let api_keys = problems.absorb(ApiKeys::new(&self.api.keys));
         let namespaces = problems.absorb(namespaces::build(&self.default_namespace, &self.namespaces));
-        if let Err(error) = self.server.validate() {
-            problems.add(format!("server.{}", error.setting), format!("must be {}", error.rule));
-        }
         if let Err(error) = self.redis.check() {
             problems.add(format!("redis.{}", error.setting), error.problem);
         }

@@ -37,7 +37,9 @@ fn the_printed_defaults_are_the_defaults() {
 /// Paths of all settings that have a value.
 fn paths(prefix: &str, value: &Value, into: &mut BTreeSet<String>) {
     match value {
-        Value::Object(members) => members.iter().for_each(|(name, value)| paths(&format!("{prefix}.{name}"), value, into)),
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| paths(&format!("{prefix}.{name}"), value, into))
+        }
         _ => drop(into.insert(prefix.trim_start_matches('.').to_owned())),
     }
 }
@@ -64,7 +66,8 @@ fn the_printed_defaults_show_every_setting() {
 #[test]
 fn later_sources_win() {
     let toml = "server.listen = \"127.0.0.1:1\"\n[client]\nchannel_limit = 5\nhistory_limit = 6";
-    let environment = [("FANWAY__CLIENT__CHANNEL_LIMIT", "7"), ("FANWAY__SERVER__LISTEN", "127.0.0.1:2"), ("OTHER", "x")];
+    let environment =
+        [("FANWAY__CLIENT__CHANNEL_LIMIT", "7"), ("FANWAY__SERVER__LISTEN", "127.0.0.1:2"), ("OTHER", "x")];
     let anonymous = [("FANWAY__AUTH__ALLOW_ANONYMOUS", "true")];
     let environment = [environment.as_slice(), &anonymous].concat();
     let settings = load_with(toml, &environment, vec![("server.listen", "127.0.0.1:3".to_owned())]).unwrap();
@@ -191,7 +194,10 @@ fn namespaces_become_what_they_say() {
     let of = |name: &str| namespaces.of(&fanway_protocol::Channel::new(name).unwrap()).cloned();
     let chat = of("chat:1").unwrap();
     assert!(chat.recovery && chat.history_size == 100);
-    assert_eq!((chat.subscribe, chat.publish, chat.history), (Access::Authenticated, Access::Subscriber, Access::Granted));
+    assert_eq!(
+        (chat.subscribe, chat.publish, chat.history),
+        (Access::Authenticated, Access::Subscriber, Access::Granted)
+    );
     let log = of("log:1").unwrap();
     assert!(!log.recovery && log.history == Access::Anyone);
     assert!(of("other:1").is_none());

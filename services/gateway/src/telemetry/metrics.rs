@@ -10,7 +10,8 @@ pub fn registry() -> Result<Registry, prometheus::Error> {
     let registry = Registry::new();
     #[cfg(target_os = "linux")]
     registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-    let build_info = IntGaugeVec::new(Opts::new("fanway_build_info", "Always 1; the label tells the version."), &["version"])?;
+    let build_info =
+        IntGaugeVec::new(Opts::new("fanway_build_info", "Always 1; the label tells the version."), &["version"])?;
     build_info.with_label_values(&[VERSION]).set(1);
     registry.register(Box::new(build_info))?;
     Ok(registry)

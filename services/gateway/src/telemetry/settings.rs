@@ -37,7 +37,8 @@ impl Settings {
     pub(crate) fn check(&self) -> Result<(), Problems> {
         let mut problems = Problems::default();
         if let Err(error) = EnvFilter::try_new(&self.log_level) {
-            problems.add("telemetry.log_level", format!("{error}; use for example \"info\" or \"info,fanway_hub=debug\""));
+            problems
+                .add("telemetry.log_level", format!("{error}; use for example \"info\" or \"info,fanway_hub=debug\""));
         }
         problems.into_result(())
     }

@@ -64,7 +64,8 @@ impl Wanted {
                     if wanted.channels.len() == MAX_CURSOR_ITEMS {
                         return Err(Refusal::TooManyChannels);
                     }
-                    let channel = Channel::new(&value).map_err(|_| Refusal::BadRequest("channel: not a channel name"))?;
+                    let channel =
+                        Channel::new(&value).map_err(|_| Refusal::BadRequest("channel: not a channel name"))?;
                     wanted.channels.push(channel);
                 }
                 "cursor" => set(&mut wanted.cursor, value, "cursor: given twice")?,

@@ -47,10 +47,8 @@ async fn websocket(State(state): State<ClientState>, request: Request) -> Respon
         Err(refusal) => return refusal.response().map(Body::from),
     };
     let (parts, _) = request.into_parts();
-    let presented = state
-        .admission
-        .caller(&parts)
-        .and_then(|caller| state.admission.presented(&state.hub, &parts, &caller));
+    let presented =
+        state.admission.caller(&parts).and_then(|caller| state.admission.presented(&state.hub, &parts, &caller));
     let presented = match presented {
         Ok(presented) => presented,
         Err(refusal) => return refusal.response(),

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::response::Response;
 use fanway_hub::session::PollAnswer;
+use http::HeaderValue;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::HeaderValue;
 
 use super::refusal::Refusal;
 

@@ -112,10 +112,7 @@ impl http_body::Body for EventBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let session = &mut self.get_mut().session;
         session.poll(cx, Instant::now());
         if session.has_output() {
@@ -127,4 +124,3 @@ impl http_body::Body for EventBody {
         if session.ended() { Poll::Ready(None) } else { Poll::Pending }
     }
 }
-

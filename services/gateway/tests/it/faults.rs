@@ -11,7 +11,7 @@ use super::clients::{Client, Heard, TRANSPORTS};
 use super::{fleet, node, nodes};
 
 async fn status(node: &fanway_testkit::node::Node, path: &str) -> u16 {
-    http::get(node.url(path), &[]).await.status
+    http::get(node.url(path), &[]).await.status.as_u16()
 }
 
 /// Redis stopped for ten seconds and restarted empty: publishes say so meanwhile, health follows, every subscriber then
@@ -33,10 +33,8 @@ async fn an_outage_is_told_and_heals() {
 
     redis.stop().await;
     for node in &nodes {
-        wait::until_async("health follows", || async {
-            (status(node, "/health/broker").await == 503).then_some(())
-        })
-        .await;
+        wait::until_async("health follows", || async { (status(node, "/health/broker").await == 503).then_some(()) })
+            .await;
         let refused = node.api("publish", json!({"channel": "news", "data": 1})).await;
         assert_eq!(refused.status, 503, "{}", refused.text());
         assert!(refused.header("retry-after").is_some());
@@ -49,10 +47,8 @@ async fn an_outage_is_told_and_heals() {
     redis.restart().await;
 
     for node in &nodes {
-        wait::until_async("health follows", || async {
-            (status(node, "/health/broker").await == 200).then_some(())
-        })
-        .await;
+        wait::until_async("health follows", || async { (status(node, "/health/broker").await == 200).then_some(()) })
+            .await;
     }
     wait::until_async("publishes work again", || async {
         let answer = nodes[1].api("publish", json!({"channel": "news", "data": "after"})).await;
@@ -92,7 +88,7 @@ async fn refused_writes_do_not_stop_resumes() {
     // A node that has none of it in memory.
     let other = fleet(&redis).start().await;
     let refused = other.api("publish", json!({"channel": "writes-Sse", "data": 2})).await;
-    assert_eq!((refused.status, refused.json()["outcome"].as_str()), (503, Some("unavailable")));
+    assert_eq!((refused.status.as_u16(), refused.json()["outcome"].as_str()), (503, Some("unavailable")));
     for (transport, channel, stand) in stands {
         let mut client = Client::join(&other, transport, &channel, Some(&stand)).await;
         assert_eq!(client.publications(&other, 1).await, [json!(1)], "{transport:?}");
@@ -105,12 +101,8 @@ async fn a_deaf_node_notices_and_heals() {
     let redis = RedisServer::start().await;
     let proxy = ChaosProxy::start(redis.address()).await;
     let url = format!("redis://{}", proxy.address());
-    let mut deaf = node()
-        .redis(&url, "test")
-        .set("redis.probe_interval", "300ms")
-        .set("redis.probe_timeout", "1s")
-        .start()
-        .await;
+    let mut deaf =
+        node().redis(&url, "test").set("redis.probe_interval", "300ms").set("redis.probe_timeout", "1s").start().await;
     let other = fleet(&redis).start().await;
     let mut client = Client::join(&deaf, TRANSPORTS[1], "news", None).await;
     other.publish("news", json!(1)).await;

@@ -70,7 +70,7 @@ impl Builder {
         builder
             .set("broker.engine", "memory")
             .set("auth.keys", Setting::toml(&format!(r#"[{{ algorithm = "HS256", secret = "{SECRET}" }}]"#)))
-            .set("api.keys", Setting::toml(&format!(r#"[{{ id = "test", key = "{API_KEY}" }}]"#)))
+            .set("api.keys", Setting::toml(&format!(r#"[{{ id = "testkit", key = "{API_KEY}" }}]"#)))
             .set("default_namespace.history_size", 100)
             .set("default_namespace.history_ttl", "5m")
             .set("default_namespace.recovery", true)
@@ -145,10 +145,8 @@ impl Builder {
         let mut settings = self.settings.clone();
         settings.insert("server.listen".to_owned(), format!("127.0.0.1:{port}").into());
         if let Some(certificate) = &self.certificate {
-            settings.insert(
-                "server.tls.cert_file".to_owned(),
-                write(&directory, "cert.pem", &certificate.certificate_pem),
-            );
+            settings
+                .insert("server.tls.cert_file".to_owned(), write(&directory, "cert.pem", &certificate.certificate_pem));
             settings.insert("server.tls.key_file".to_owned(), write(&directory, "key.pem", &certificate.key_pem));
         }
         let text: String = settings.iter().map(|(path, Setting(value))| format!("{path} = {value}\n")).collect();

@@ -45,7 +45,16 @@ fn every_active_key_is_accepted_in_both_headers() {
 #[test]
 fn nothing_else_is() {
     let long = "x".repeat(100_000);
-    for bad in ["", " ", "fw_none_0123456789abcdef", "fw_old_fedcba9876543210", "fw_old_0123456789abcdeF", "fw_old_", &hex(OLD), &long] {
+    for bad in [
+        "",
+        " ",
+        "fw_none_0123456789abcdef",
+        "fw_old_fedcba9876543210",
+        "fw_old_0123456789abcdeF",
+        "fw_old_",
+        &hex(OLD),
+        &long,
+    ] {
         assert_eq!(verify("/", &[("x-api-key", bad)]), Err(ApiKeyFailure::Invalid), "{bad:.40}");
     }
     assert_eq!(verify("/", &[("x-api-key", "fw_expired_0123456789")]), Err(ApiKeyFailure::Invalid));
@@ -82,7 +91,10 @@ fn unusable_settings_are_refused() {
     }
     let plain = |key: &str| ApiKeySettings { hash: None, key: Some(Secret::new(key)), ..base.clone() };
     assert!(problem(plain("short")).starts_with("api.keys[0].key: 5 bytes"));
-    assert!(problem(ApiKeySettings { key: Some(Secret::new(OLD)), ..base.clone() }).starts_with("api.keys[0].key: hash is set"));
+    assert!(
+        problem(ApiKeySettings { key: Some(Secret::new(OLD)), ..base.clone() })
+            .starts_with("api.keys[0].key: hash is set")
+    );
     assert!(problem(ApiKeySettings { hash: None, ..base.clone() }).starts_with("api.keys[0].hash: missing"));
     assert!(problem(ApiKeySettings { id: String::new(), ..base.clone() }).starts_with("api.keys[0].id: empty"));
     assert!(ApiKeys::new(&[base.clone(), base]).err().unwrap().to_string().starts_with("api.keys[1].id: used twice"));

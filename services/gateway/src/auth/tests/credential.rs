@@ -8,7 +8,12 @@ fn credentials(cookie: Option<&str>, parameter: Option<&str>) -> Credentials {
     Credentials::new(&settings).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-fn present(credentials: &Credentials, uri: &str, headers: &[(&str, &str)], caller: &Caller) -> Result<Option<String>, AuthFailure> {
+fn present(
+    credentials: &Credentials,
+    uri: &str,
+    headers: &[(&str, &str)],
+    caller: &Caller,
+) -> Result<Option<String>, AuthFailure> {
     let (headers, uri) = request(uri, headers);
     credentials.presented(&headers, &uri, caller).map(|token| token.map(|token| token.into_owned()))
 }
@@ -38,7 +43,9 @@ fn the_header_is_always_read() {
 #[test]
 fn a_token_in_the_url_is_read_only_where_the_settings_say() {
     let (off, on) = (credentials(None, None), credentials(None, Some("ticket")));
-    for uri in ["/?token=a.b.c", "/?channel=x&access_token=a", "/?TOKEN=a", "/?token", "/?token=", "/?%74oken=a", "/?jwt=a"] {
+    for uri in
+        ["/?token=a.b.c", "/?channel=x&access_token=a", "/?TOKEN=a", "/?token", "/?token=", "/?%74oken=a", "/?jwt=a"]
+    {
         assert_eq!(present(&off, uri, &[], &Caller::Unstated), refused("query_disabled"), "{uri}");
         assert_eq!(present(&on, uri, &[], &Caller::Unstated), refused("query_disabled"), "{uri}");
     }

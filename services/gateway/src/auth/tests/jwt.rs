@@ -51,8 +51,12 @@ fn everything_of_a_good_token_arrives() {
     assert!(!info.contains(&b'\n'));
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&info).unwrap(), serde_json::json!({"name": "Ann"}));
     let allows = |right, name| identity.grants.allows(right, &channel(name));
-    assert!(allows(Right::Subscribe, "chat:1") && allows(Right::Publish, "chat:1") && !allows(Right::History, "chat:1"));
-    assert!(allows(Right::History, "feed:9") && allows(Right::Presence, "feed:9") && !allows(Right::Subscribe, "feed:9"));
+    assert!(
+        allows(Right::Subscribe, "chat:1") && allows(Right::Publish, "chat:1") && !allows(Right::History, "chat:1")
+    );
+    assert!(
+        allows(Right::History, "feed:9") && allows(Right::Presence, "feed:9") && !allows(Right::Subscribe, "feed:9")
+    );
     assert!(!allows(Right::Subscribe, "chat:2"));
 }
 
@@ -67,7 +71,11 @@ fn a_minted_token_is_accepted_by_the_same_settings() {
         user: "u".to_owned(),
         info: Some(serde_json::json!({"n": 1})),
         channels: vec!["news".to_owned()],
-        caps: vec![CapRequest { channels: vec!["a:*".to_owned()], matching: "wildcard", allow: vec!["sub".to_owned()] }],
+        caps: vec![CapRequest {
+            channels: vec!["a:*".to_owned()],
+            matching: "wildcard",
+            allow: vec!["sub".to_owned()],
+        }],
         ttl: Duration::from_secs(60),
     };
     install_crypto();
@@ -79,7 +87,8 @@ fn a_minted_token_is_accepted_by_the_same_settings() {
 
 #[test]
 fn the_algorithm_is_never_the_tokens_choice() {
-    for header in [r#"{"alg":"none"}"#, r#"{"alg":"None"}"#, r#"{"alg":"nOnE"}"#, r#"{"alg":"hs256"}"#, r#"{"alg":""}"#] {
+    for header in [r#"{"alg":"none"}"#, r#"{"alg":"None"}"#, r#"{"alg":"nOnE"}"#, r#"{"alg":"hs256"}"#, r#"{"alg":""}"#]
+    {
         assert_eq!(verify(header, &good_claims()), refused("algorithm"), "{header}");
     }
     // An algorithm that exists but that no key is for.
@@ -106,9 +115,11 @@ fn real_public_keys_verify_their_own_algorithm_only() {
     let rsa_key = EncodingKey::from_rsa_pem(rsa.serialize_pem().as_bytes()).unwrap();
     let ec_key = EncodingKey::from_ec_pem(ec.serialize_pem().as_bytes()).unwrap();
     let ed_key = EncodingKey::from_ed_pem(ed.serialize_pem().as_bytes()).unwrap();
-    for (name, key, algorithm) in
-        [("RS256", &rsa_key, Algorithm::RS256), ("ES256", &ec_key, Algorithm::ES256), ("EdDSA", &ed_key, Algorithm::EdDSA)]
-    {
+    for (name, key, algorithm) in [
+        ("RS256", &rsa_key, Algorithm::RS256),
+        ("ES256", &ec_key, Algorithm::ES256),
+        ("EdDSA", &ed_key, Algorithm::EdDSA),
+    ] {
         let token = signed(&format!(r#"{{"alg":"{name}"}}"#), &claims, key, algorithm);
         assert!(authenticator.verify(&token, NOW).is_ok(), "{name}");
         // The same signature under another algorithm's name.
@@ -165,7 +176,10 @@ fn a_damaged_token_is_refused() {
         &format!("{header}.{payload}."),
     ] {
         let refusal = authenticator.verify(bad, NOW);
-        assert!(matches!(refusal, Err(AuthFailure::Invalid("format" | "header" | "signature"))), "{bad:?}: {refusal:?}");
+        assert!(
+            matches!(refusal, Err(AuthFailure::Invalid("format" | "header" | "signature"))),
+            "{bad:?}: {refusal:?}"
+        );
     }
     assert_eq!(authenticator.verify(&"a".repeat(100_000), NOW), refused("size"));
     assert_eq!(authenticator.verify(&format!("{good}{}", "A".repeat(8192)), NOW), refused("size"));
@@ -187,13 +201,17 @@ fn expiry_has_leeway_to_the_second() {
 
 #[test]
 fn times_are_whole_numbers() {
-    let wrong = [r#""9999999999""#, "1e400", "1e3", "-1", "1.5", "4000000000.0", "null", "[]", "[4000000000]", "{}", "true"];
+    let wrong =
+        [r#""9999999999""#, "1e400", "1e3", "-1", "1.5", "4000000000.0", "null", "[]", "[4000000000]", "{}", "true"];
     for value in wrong {
         let refusal = verify(HS256, &format!(r#"{{"sub":"u","exp":{value}}}"#));
         assert!(matches!(refusal, Err(AuthFailure::Invalid("exp" | "claims"))), "exp {value}: {refusal:?}");
         for claim in ["nbf", "iat"] {
             let refusal = with(&format!(r#""{claim}":{value}"#));
-            assert!(matches!(refusal, Err(AuthFailure::Invalid(word)) if word == claim || word == "claims"), "{claim} {value}");
+            assert!(
+                matches!(refusal, Err(AuthFailure::Invalid(word)) if word == claim || word == "claims"),
+                "{claim} {value}"
+            );
         }
     }
     assert_eq!(verify(HS256, r#"{"sub":"u"}"#), refused("exp"));
@@ -229,12 +247,16 @@ fn audience_and_issuer_are_those_of_the_settings() {
     };
     assert!(verify(r#","iss":"a","aud":"push""#).is_ok());
     assert!(verify(r#","iss":"b","aud":["other","push"]"#).is_ok());
-    for members in ["", r#","iss":"c""#, r#","iss":"A""#, r#","iss":"a ""#, r#","iss":["a"]"#, r#","iss":null"#, r#","iss":1"#] {
+    for members in
+        ["", r#","iss":"c""#, r#","iss":"A""#, r#","iss":"a ""#, r#","iss":["a"]"#, r#","iss":null"#, r#","iss":1"#]
+    {
         assert_eq!(verify(&format!(r#"{members},"aud":"push""#)), refused("iss"), "{members}");
     }
     let many = (0..10_000).map(|_| r#""push""#).collect::<Vec<_>>().join(",");
     let seventeen = vec![r#""push""#; 17].join(",");
-    for aud in [r#""other""#, r#""pushy""#, r#"["other"]"#, "[]", "null", "1", r#"["push",1]"#, &format!("[{seventeen}]")] {
+    for aud in
+        [r#""other""#, r#""pushy""#, r#"["other"]"#, "[]", "null", "1", r#"["push",1]"#, &format!("[{seventeen}]")]
+    {
         assert_eq!(verify(&format!(r#","iss":"a","aud":{aud}"#)), refused("aud"), "{aud}");
     }
     assert_eq!(verify(r#","iss":"a""#), refused("aud"));
@@ -263,8 +285,10 @@ fn a_key_bound_to_an_issuer_speaks_for_no_other() {
 fn kid_chooses_among_the_keys_and_nothing_else() {
     let other_secret = "another secret of thirty-two bytes!!";
     let named = |kid: &str, secret| KeySettings { kid: Some(kid.to_owned()), ..KeySettings::hmac(Secret::new(secret)) };
-    let authenticator =
-        authenticator(&Settings { keys: vec![named("old", SECRET), named("new", other_secret)], ..Settings::default() });
+    let authenticator = authenticator(&Settings {
+        keys: vec![named("old", SECRET), named("new", other_secret)],
+        ..Settings::default()
+    });
     let verify = |kid: &str, secret| {
         let header = format!(r#"{{"alg":"HS256","kid":{kid}}}"#);
         authenticator.verify(&hmac_token(&header, &good_claims(), secret), NOW)
@@ -322,7 +346,13 @@ fn header_extensions_are_refused() {
 
 #[test]
 fn doubled_members_are_refused() {
-    for member in [r#""sub":"root""#, r#""s\u0075b":"root""#, r#""exp":4000000000"#, r#""caps":[],"caps":[]"#, r#""aud":"a","aud":"b""#] {
+    for member in [
+        r#""sub":"root""#,
+        r#""s\u0075b":"root""#,
+        r#""exp":4000000000"#,
+        r#""caps":[],"caps":[]"#,
+        r#""aud":"a","aud":"b""#,
+    ] {
         assert_eq!(with(member), refused("claims"), "{member}");
     }
     for claims in ["[]", "null", "", r#"["u",4000000000]"#, r#"{"sub":"u","exp":4000000000}{}"#, "\u{feff}{}"] {
@@ -345,7 +375,9 @@ fn names_are_texts_of_some_length() {
 fn channels_caps_and_info_are_bounded_and_known() {
     let names = |count: usize| (0..count).map(|n| format!(r#""c{n}""#)).collect::<Vec<_>>().join(",");
     assert_eq!(with(&format!(r#""channels":[{}]"#, names(64))).unwrap().channels.len(), 64);
-    for value in [&format!("[{}]", names(65)), "null", r#""news""#, "[1]", r#"[""]"#, r#"["a b"]"#, r#"["news:*"]"#, "{}"] {
+    for value in
+        [&format!("[{}]", names(65)), "null", r#""news""#, "[1]", r#"[""]"#, r#"["a b"]"#, r#"["news:*"]"#, "{}"]
+    {
         assert_eq!(with(&format!(r#""channels":{value}"#)), refused("channels"), "{value}");
     }
 

@@ -18,7 +18,10 @@ fn judge(origins: &Origins, headers: &[(&str, &str)]) -> Result<Caller, ForeignO
 
 #[test]
 fn origins_are_compared_exactly() {
-    let origins = origins(&["https://app.example.com", "HTTP://Localhost:3000", "https://a.example:443", "http://[::1]:5173"], false);
+    let origins = origins(
+        &["https://app.example.com", "HTTP://Localhost:3000", "https://a.example:443", "http://[::1]:5173"],
+        false,
+    );
     for good in ["https://app.example.com", "http://localhost:3000", "https://a.example", "http://[::1]:5173"] {
         let caller = judge(&origins, &[("host", "push.example.com"), ("origin", good)]);
         assert_eq!(caller, Ok(Caller::Listed(good.parse().unwrap())), "{good}");
@@ -130,8 +133,21 @@ fn settings_that_are_no_origins_are_refused() {
         Origins::new(&settings).err().map(|problems| problems.to_string())
     };
     for bad in [
-        "", "null", "app.example.com", "https://", "https://app.example.com/", "https://app.example.com/x", "https://*.example.com",
-        "https://a b", "https://u@h", "https://h:", "https://h:0443", "https://h:99999", "https://h.", "https://é.example", "://h",
+        "",
+        "null",
+        "app.example.com",
+        "https://",
+        "https://app.example.com/",
+        "https://app.example.com/x",
+        "https://*.example.com",
+        "https://a b",
+        "https://u@h",
+        "https://h:",
+        "https://h:0443",
+        "https://h:99999",
+        "https://h.",
+        "https://é.example",
+        "://h",
     ] {
         let text = refusal(&["https://ok.example", bad], None).unwrap_or_else(|| panic!("{bad:?} was accepted"));
         assert!(text.starts_with("auth.allowed_origins[1]: not an origin"), "{bad:?}: {text}");

@@ -9,10 +9,10 @@
 //! * [`close`] knows the codes and reasons of close frames.
 
 pub mod close;
+pub(crate) mod connection;
 pub mod decoder;
 mod fault;
 pub mod frame;
-pub(crate) mod connection;
 pub mod handshake;
 mod head;
 mod message;
