@@ -27,3 +27,4 @@ pub use identity::{AuthFailure, Identity};
 pub use limits::Limits;
 pub use metrics::HubMetrics;
 pub use namespace::{Access, Namespace, Namespaces};
+pub use sequencer::{Incoming, Sequencer, Step};

@@ -151,7 +151,7 @@ impl Client {
                 Inner::Sse(stream) => {
                     let event = stream.next_event().await;
                     let heard: Value = event.json();
-                    self.stand = Stand::of_cursor(stream.last_event_id());
+                    self.stand = Stand::of_cursor(&event.id);
                     self.waiting.push_back(match event.event.as_str() {
                         "gap" => Heard::Gap(heard["reason"].as_str().unwrap().to_owned()),
                         _ => {
