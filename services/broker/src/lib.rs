@@ -30,7 +30,7 @@ pub use ledger::Ledger;
 pub use log::{History, HistoryQuery, LogView, Retention};
 pub use memory::MemoryBroker;
 pub use metrics::BrokerMetrics;
-pub use redis::RedisBroker;
+pub use redis::{RedisBroker, RedisSettings, SettingError};
 
 /// What every engine does. Every wait inside has a deadline: no call hangs because a server does.
 pub trait Broker: Send + Sync + 'static {

@@ -69,6 +69,10 @@ metrics! {
         broker_events_total: IntCounter,
         /// Messages from the broker that could not be read and were treated as missed.
         broker_unreadable_total: IntCounter,
+        /// Publications that were logged but that the broker refused to announce; subscribers find them late.
+        broker_unannounced_total: IntCounter,
+        /// Echo probes that did not come back although the broker answered: this node did not hear.
+        broker_deaf_total: IntCounter,
         /// Failed broker calls by operation and reason.
         broker_errors_total: IntCounterVec["operation", "reason"],
         /// Time of broker calls in seconds, by operation.

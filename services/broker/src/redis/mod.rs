@@ -1,38 +1,188 @@
 //! The engine for a fleet: logs and pub/sub in Redis.
-//! (skeleton)
-use crate::{Broker, BrokerError, Health, History, HistoryQuery, LogView, Publish, Published, Retention};
+//!
+//! Three kinds of connections. One for commands, shared by all who publish ([`connection`]); a small pool for reading
+//! logs ([`reader`]); one that hears ([`subscriber`]). Three tasks keep them: the keeper of the connection for commands,
+//! the subscriber, and the echo [`probe`] that finds a node which publishes but does not hear. All heal by themselves; a
+//! refusal that only people can cure stands in the health and, once, in the log.
+//!
+//! What is written is atomic: one script appends to the log and announces ([`script`], `lua/`). A publish is sent once;
+//! see [`failure`] for what an error proves.
+
+mod backoff;
+mod connection;
+mod dial;
+mod failure;
+mod log;
+mod names;
+mod probe;
+mod publisher;
+mod reader;
+mod resp;
+mod script;
+mod selftest;
+mod settings;
+mod state;
+mod subscriber;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
 use fanway_protocol::{Channel, Position};
+use redis::{ErrorKind, RedisError, Value};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::{Commands, Keeper};
+use self::log::Logs;
+use self::names::Names;
+use self::probe::Probe;
+use self::publisher::Publisher;
+use self::reader::Reader;
+use self::settings::Target;
+use self::state::State;
+use self::subscriber::{Hearing, Subscriber, Subscriptions};
+use crate::{
+    Broker, BrokerError, BrokerMetrics, Health, History, HistoryQuery, LogView, Publish, Published, Retention, Sink,
+    epochs,
+};
+
+pub use self::settings::{RedisSettings, SettingError};
+
+/// What all parts of the engine know.
+struct Context {
+    settings: RedisSettings,
+    target: Target,
+    names: Names,
+    state: State,
+}
 
 /// Logs and pub/sub in one Redis.
 pub struct RedisBroker {
-    _private: (),
+    context: Arc<Context>,
+    publisher: Publisher,
+    logs: Logs,
+    subscriptions: Arc<Subscriptions>,
 }
 
-fn absent<T>() -> Result<T, BrokerError> {
-    Err(BrokerError::Unavailable("not built yet".into()))
+impl RedisBroker {
+    /// Starts the engine, which connects by itself: that Redis is away is seen in [`Broker::health`], not here.
+    ///
+    /// Runs until `cancel`; its tasks are in `tracker`. Must be called within a tokio runtime.
+    pub fn connect(
+        settings: RedisSettings,
+        sink: Arc<dyn Sink>,
+        metrics: BrokerMetrics,
+        tracker: &TaskTracker,
+        cancel: CancellationToken,
+    ) -> Result<Self, SettingError> {
+        let target = settings.target()?;
+        let reader = Arc::new(Reader::new(&settings, &target)?);
+        let names = Names::new(&settings.fleet, &epochs::random_text(12));
+        let echo_fresh = settings.probe_interval * 2 + settings.probe_timeout;
+        let state = State::new(metrics, echo_fresh);
+        let context = Arc::new(Context { settings, target, names, state });
+        let (commands, hearing) = (Arc::new(Commands::new()), Arc::new(Hearing::new()));
+        let (subscriptions, ready) = (Arc::new(Subscriptions::new()), Arc::new(Notify::new()));
+
+        tracker.spawn(
+            Keeper {
+                context: context.clone(),
+                commands: commands.clone(),
+                reader: reader.clone(),
+                ready: ready.clone(),
+                cancel: cancel.clone(),
+            }
+            .run(),
+        );
+        tracker.spawn(
+            Subscriber {
+                context: context.clone(),
+                subscriptions: subscriptions.clone(),
+                hearing: hearing.clone(),
+                sink,
+                cancel: cancel.clone(),
+            }
+            .run(),
+        );
+        tracker.spawn(Probe { context: context.clone(), commands: commands.clone(), hearing, ready, cancel }.run());
+
+        Ok(Self {
+            publisher: Publisher { context: context.clone(), commands },
+            logs: Logs { context: context.clone(), reader },
+            context,
+            subscriptions,
+        })
+    }
+
+    /// Measures a call and counts its failure.
+    async fn measured<T>(
+        &self,
+        operation: &str,
+        call: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let metrics = &self.context.state.metrics;
+        let timer = metrics.broker_call_seconds.with_label_values(&[operation]).start_timer();
+        let outcome = call.await;
+        timer.observe_duration();
+        if let Err(error) = &outcome {
+            metrics.broker_errors_total.with_label_values(&[operation, error.metric_label()]).inc();
+        }
+        outcome
+    }
 }
 
 impl Broker for RedisBroker {
-    async fn publish(&self, _request: Publish<'_>) -> Result<Published, BrokerError> {
-        absent()
+    async fn publish(&self, request: Publish<'_>) -> Result<Published, BrokerError> {
+        self.measured("publish", self.publisher.publish(&request)).await
     }
-    async fn subscribe(&self, _channels: &[Channel]) -> Result<(), BrokerError> {
-        absent()
+
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        self.measured("subscribe", self.subscriptions.subscribe(&self.context, channels)).await
     }
-    fn unsubscribe(&self, _channel: &Channel) {}
-    async fn read(&self, _: &Channel, _: Option<u64>, _: usize) -> Result<Option<LogView>, BrokerError> {
-        absent()
+
+    fn unsubscribe(&self, channel: &Channel) {
+        self.subscriptions.unsubscribe(&self.context, channel);
     }
-    async fn create(&self, _channel: &Channel, _retention: Retention) -> Result<Position, BrokerError> {
-        absent()
+
+    async fn read(&self, channel: &Channel, since: Option<u64>, limit: usize) -> Result<Option<LogView>, BrokerError> {
+        self.measured("read", self.logs.read(channel, since, limit)).await
     }
-    async fn tops(&self, _channels: &[Channel], _refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
-        absent()
+
+    async fn create(&self, channel: &Channel, retention: Retention) -> Result<Position, BrokerError> {
+        self.measured("create", self.logs.create(channel, retention)).await
     }
-    async fn history(&self, _channel: &Channel, _query: HistoryQuery) -> Result<History, BrokerError> {
-        absent()
+
+    async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
+        self.measured("tops", self.logs.tops(channels, refresh)).await
     }
+
+    async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
+        self.measured("history", self.logs.history(channel, query)).await
+    }
+
     fn health(&self) -> Health {
-        Health { started: false, commands: false, echo: false, deaf: false, echo_age: None, detail: None }
+        self.context.state.health()
     }
+}
+
+/// A lifetime as Redis takes it: milliseconds, at least one, and less than makes its clock overflow.
+fn millis(life: Duration) -> String {
+    const CENTURY: u128 = 100 * 365 * 86_400_000;
+    life.as_millis().clamp(1, CENTURY).to_string()
+}
+
+/// The text that a value is.
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// An answer that this build does not understand.
+fn unreadable(what: &'static str) -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "unexpected answer", what.to_owned()).into()
 }

@@ -1,0 +1,127 @@
+//! What the parts of the engine know about its health, in one place.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::{BrokerMetrics, Health};
+
+/// Health and metrics, shared by the engine's tasks and calls.
+pub(crate) struct State {
+    facts: Mutex<Facts>,
+    pub(crate) metrics: BrokerMetrics,
+    /// An echo older than this counts as none.
+    echo_fresh: Duration,
+}
+
+#[derive(Default)]
+struct Facts {
+    /// The self-test passed at least once.
+    started: bool,
+    /// There is a connection for commands, and its self-test passed.
+    commands: bool,
+    /// Why there is none.
+    commands_trouble: Option<String>,
+    /// Why writes are refused while reads are answered.
+    writes_trouble: Option<String>,
+    /// Why nothing can be heard.
+    subscriber_trouble: Option<String>,
+    /// What works now but will hurt.
+    warning: Option<String>,
+    /// Commands are answered, but the last probe's echo did not come back.
+    deaf: bool,
+    /// When the newest echo came back.
+    echo: Option<Instant>,
+}
+
+impl State {
+    pub(crate) fn new(metrics: BrokerMetrics, echo_fresh: Duration) -> Self {
+        metrics.broker_echo_age_seconds.set(-1.0);
+        metrics.broker_up.set(0);
+        let facts = Facts { commands_trouble: Some("no contact yet".into()), ..Facts::default() };
+        Self { facts: Mutex::new(facts), metrics, echo_fresh }
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commands are answered; perhaps not writes.
+    pub(crate) fn commands_up(&self, writes_trouble: Option<String>, warning: Option<String>) {
+        let mut facts = self.facts();
+        (facts.started, facts.commands, facts.commands_trouble) = (true, true, None);
+        (facts.writes_trouble, facts.warning) = (writes_trouble, warning);
+        self.metrics.broker_up.set(1);
+    }
+
+    /// Commands are not answered. Returns whether that is news.
+    pub(crate) fn commands_down(&self, why: String) -> bool {
+        let mut facts = self.facts();
+        let news = facts.commands || facts.commands_trouble.as_ref() != Some(&why);
+        (facts.commands, facts.deaf) = (false, false);
+        (facts.commands_trouble, facts.writes_trouble) = (Some(why), None);
+        self.metrics.broker_up.set(0);
+        news
+    }
+
+    /// Why commands are not answered.
+    pub(crate) fn commands_trouble(&self) -> String {
+        self.facts().commands_trouble.clone().unwrap_or_else(|| "the connection was lost".into())
+    }
+
+    /// The server refused a write, or (with `None`) does them again.
+    pub(crate) fn writes(&self, trouble: Option<String>) {
+        self.facts().writes_trouble = trouble;
+    }
+
+    pub(crate) fn writes_refused(&self) -> bool {
+        self.facts().writes_trouble.is_some()
+    }
+
+    /// Nothing can be heard (or, with `None`, can again). Returns whether that is news.
+    pub(crate) fn subscriber(&self, trouble: Option<String>) -> bool {
+        let mut facts = self.facts();
+        let news = facts.subscriber_trouble != trouble;
+        facts.subscriber_trouble = trouble;
+        news
+    }
+
+    /// A probe's echo came back, or did not. Returns whether the node has become deaf by it.
+    pub(crate) fn echo(&self, came: bool) -> bool {
+        let mut facts = self.facts();
+        let was_deaf = facts.deaf;
+        facts.deaf = !came && facts.commands;
+        if came {
+            facts.echo = Some(Instant::now());
+        }
+        let newly_deaf = facts.deaf && !was_deaf;
+        drop(facts);
+        self.show_echo_age();
+        newly_deaf
+    }
+
+    /// Brings the gauge of the echo's age up to date.
+    pub(crate) fn show_echo_age(&self) {
+        let age = self.facts().echo.map_or(-1.0, |echo| echo.elapsed().as_secs_f64());
+        self.metrics.broker_echo_age_seconds.set(age);
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let facts = self.facts();
+        let echo_age = facts.echo.map(|echo| echo.elapsed());
+        let deaf = facts.deaf.then(|| "commands are answered, but this node's own echo does not come back".to_owned());
+        let details: Vec<_> =
+            [&facts.commands_trouble, &facts.writes_trouble, &facts.subscriber_trouble, &deaf, &facts.warning]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect();
+        Health {
+            started: facts.started,
+            commands: facts.commands,
+            echo: echo_age.is_some_and(|age| age < self.echo_fresh),
+            deaf: facts.deaf,
+            echo_age,
+            detail: (!details.is_empty()).then(|| details.join("; ")),
+        }
+    }
+}
