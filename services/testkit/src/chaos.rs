@@ -116,6 +116,8 @@ async fn serve(client: TcpStream, server: SocketAddr, number: usize, weather: wa
     let subscriber = AtomicBool::new(false);
     let mut cut = weather.clone();
     tokio::select! {
+        // What was held back and is cut now must not slip through.
+        biased;
         _ = cut.wait_for(|weather| number < weather.cut_below) => {}
         () = pump(client_in, server_out, Direction::ToServer, number, weather.clone(), &subscriber) => {}
         () = pump(server_in, client_out, Direction::ToClient, number, weather, &subscriber) => {}

@@ -95,7 +95,7 @@ impl RedisOptions {
         } else {
             lines.push(format!("port {port}"));
         }
-        lines.extend(self.password.iter().map(|password| format!("requirepass {password}")));
+        lines.extend(self.password.iter().map(|password| format!("requirepass \"{password}\"")));
         lines.extend(self.config.iter().cloned());
         lines.join("\n")
     }

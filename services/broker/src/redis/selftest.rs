@@ -12,6 +12,9 @@ use super::reader::Reader;
 use super::{Context, failure, publisher, script};
 use crate::{Idempotency, Retention, epochs};
 
+/// A script that does nothing.
+const TRIVIAL: &str = "return 1";
+
 /// Why a connection cannot be used.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -59,6 +62,12 @@ async fn reads(context: &Context, reader: &Reader) -> Result<(), Trouble> {
     let [entries, meta, _] = context.names.trial();
     let read = reader.raw(async |connection| {
         script::READ.run(connection, &[entries, meta], &[b"forward", b"0", b"1"]).await?;
+        // A server that knows the scripts is not sent them: whether it would take them is seen here.
+        redis::cmd("EVAL_RO").arg(TRIVIAL).arg(0).query_async::<Value>(connection).await?;
+        // The pool sends these before it uses a connection again, and quietly makes a new one when they are refused.
+        for command in ["UNWATCH", "PING"] {
+            redis::cmd(command).query_async::<Value>(connection).await?;
+        }
         redis::cmd("HMGET").arg(meta).arg(&["e", "o", "t"]).query_async::<Value>(connection).await
     });
     match read.await {
@@ -74,6 +83,7 @@ async fn writes(names: &Names, connection: &mut MultiplexedConnection) -> Result
     let retention = Retention { count: 1, ttl: LIFE, meta_ttl: LIFE };
     let random = epochs::random_text(16);
     let idempotency = Idempotency { key: &random, fingerprint: rand::random(), ttl: LIFE };
+    redis::cmd("EVAL").arg(TRIVIAL).arg(0).query_async::<Value>(connection).await?;
     script::CREATE.run(connection, &[entries, meta], &[&random.as_bytes()[..8], b"10000"]).await?;
     let result = format!("{result}:{random}");
     let keys = publisher::LogKeys { entries, meta, result: Some(&result), topic: names.echo() };
@@ -86,17 +96,13 @@ async fn writes(names: &Names, connection: &mut MultiplexedConnection) -> Result
     }
     let result = format!("{result}:a");
     publisher::announce_once(connection, &result, names.echo(), b"", &idempotency).await?;
-    redis::pipe()
-        .cmd("PEXPIRE")
-        .arg(meta)
-        .arg(10_000)
-        .ignore()
-        .cmd("PUBLISH")
-        .arg(names.echo())
-        .arg("")
-        .ignore()
-        .query_async(connection)
-        .await
+    redis::cmd("PEXPIRE").arg(meta).arg(10_000).query_async::<Value>(connection).await?;
+    redis::cmd("PUBLISH").arg(names.echo()).arg("").query_async::<Value>(connection).await?;
+    // Now that there is an entry to read.
+    for direction in ["forward", "reverse"] {
+        script::READ.run(connection, &[entries, meta], &[direction.as_bytes(), b"", b"1"]).await?;
+    }
+    Ok(())
 }
 
 /// A server that evicts keys turns memory pressure into gaps. Everything here has a lifetime, so that it is evicted

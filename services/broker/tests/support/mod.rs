@@ -122,8 +122,14 @@ impl Node {
 
     /// The health's detail, as soon as it contains a text.
     pub async fn until_detail(&self, part: &str) -> String {
+        let mut last = None;
         until(&format!("a health detail with {part:?}"), || {
-            self.broker.health().detail.filter(|text| text.contains(part))
+            let detail = self.broker.health().detail;
+            if detail != last {
+                eprintln!("health: {detail:?}");
+                last.clone_from(&detail);
+            }
+            detail.filter(|text| text.contains(part))
         })
         .await
     }

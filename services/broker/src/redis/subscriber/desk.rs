@@ -101,8 +101,8 @@ impl Desk {
         }
     }
 
-    /// What is to be sent now: channels to subscribe and to unsubscribe, together at most `limit`. The caller sends all.
-    pub(crate) fn to_send(&mut self, limit: usize) -> (Vec<Channel>, Vec<Channel>) {
+    /// Takes what is to be sent now: channels to subscribe and to unsubscribe, together at most `limit`. The caller sends all.
+    pub(crate) fn take_due(&mut self, limit: usize) -> (Vec<Channel>, Vec<Channel>) {
         let (mut subscribe, mut unsubscribe) = (Vec::new(), Vec::new());
         while subscribe.len() + unsubscribe.len() < limit {
             let Some(channel) = self.differing.pop_front() else { break };
@@ -132,8 +132,10 @@ impl Desk {
             self.differing.push_back(channel);
             return None;
         }
-        let told =
-            std::mem::take(&mut entry.waiting).into_iter().fold(false, |told, call| call.send(()).is_ok() || told);
+        let mut told = false;
+        for call in std::mem::take(&mut entry.waiting) {
+            told |= call.send(()).is_ok();
+        }
         let restored = std::mem::take(&mut entry.interrupted) || !told;
         restored.then_some(channel)
     }
@@ -236,7 +238,7 @@ mod tests {
                         wishes.remove(&channel(number));
                         desk.unwant(&channel(number));
                     }
-                    Step::Send(limit) if online => server.take(desk.to_send(limit)),
+                    Step::Send(limit) if online => server.take(desk.take_due(limit)),
                     Step::Answer if online => drop(server.answer(&mut desk)),
                     Step::Lose if online => {
                         (server, online) = (Server::default(), false);
@@ -254,7 +256,7 @@ mod tests {
                 desk.connected();
             }
             loop {
-                server.take(desk.to_send(usize::MAX));
+                server.take(desk.take_due(usize::MAX));
                 if !server.answer(&mut desk) {
                     break;
                 }
@@ -276,13 +278,13 @@ mod tests {
         desk.connected();
         let mut call = desk.want(&channel(1)).unwrap();
         drop(desk.want(&channel(2)));
-        server.take(desk.to_send(10));
+        server.take(desk.take_due(10));
         assert_eq!(desk.subscribed("c1"), None);
         assert_eq!(call.try_recv(), Ok(()));
         assert_eq!(desk.subscribed("c2"), Some(channel(2)), "its call had given up");
         desk.lost();
         desk.connected();
-        assert_eq!(desk.to_send(10).0.len(), 2);
+        assert_eq!(desk.take_due(10).0.len(), 2);
         assert_eq!(desk.subscribed("c1"), Some(channel(1)));
         assert_eq!(desk.subscribed("c1"), Some(channel(1)), "an answer too many does no harm");
         assert_eq!(desk.subscribed("unknown"), None);

@@ -121,6 +121,9 @@ impl Session<'_> {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let (mut output, mut unflushed) = (BytesMut::new(), false);
         let echo = context.names.echo().as_bytes();
+        // The first two only show whether they are allowed: better now than when they are needed.
+        resp::command(&mut output, [b"PING".as_slice()].into_iter());
+        resp::command(&mut output, [b"UNSUBSCRIBE".as_slice(), echo].into_iter());
         resp::command(&mut output, [b"SUBSCRIBE".as_slice(), echo].into_iter());
         let mut tick = tokio::time::interval(TICK);
         let (mut heard_at, mut asked_at) = (Instant::now(), None::<Instant>);
@@ -158,8 +161,8 @@ impl Session<'_> {
     }
 
     fn write_wishes(&self, output: &mut BytesMut) {
-        let (subscribe, unsubscribe) = self.subscriber.subscriptions.desk().to_send(CHUNK);
-        for (command, channels) in [("SUBSCRIBE", subscribe), ("UNSUBSCRIBE", unsubscribe)] {
+        let (subscribe, unsubscribe) = self.subscriber.subscriptions.desk().take_due(CHUNK);
+        for (command, channels) in [("UNSUBSCRIBE", unsubscribe), ("SUBSCRIBE", subscribe)] {
             if channels.is_empty() {
                 continue;
             }

@@ -1,0 +1,12 @@
+//! What the Redis engine does when Redis, or the way to it, is not well. Real servers, a real proxy.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+#[path = "redis_faults/access.rs"]
+mod access;
+#[path = "redis_faults/damage.rs"]
+mod damage;
+#[path = "redis_faults/outage.rs"]
+mod outage;
+#[path = "redis_faults/reign.rs"]
+mod reign;
+mod support;

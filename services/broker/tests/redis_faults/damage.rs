@@ -1,0 +1,117 @@
+//! Data that nobody of the fleet wrote, or a newer version did.
+
+use bytes::Bytes;
+use fanway_broker::{Broker, BrokerError, Event, HistoryQuery};
+use fanway_protocol::envelope::{self, PLAIN_HEADER};
+use fanway_testkit::redis::RedisServer;
+
+use crate::support::{KEEP, Node, channel, publication, publish_all, request};
+
+async fn announce(server: &RedisServer, topic: &str, payload: &[u8]) {
+    let mut admin = server.admin().await;
+    redis::cmd("PUBLISH").arg(topic).arg(payload).query_async::<()>(&mut admin).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_reported_as_missed() {
+    let server = RedisServer::start().await;
+    let (node, news) = (Node::on(&server).await, channel("news"));
+    node.subscribe(std::slice::from_ref(&news)).await.unwrap();
+    let epoch = "aaaaaaaa0123456789ab";
+    let good = envelope::encode(&news, &publication(1));
+    let of_other = envelope::encode(&channel("other"), &publication(1));
+    let mut newer = good.clone();
+    newer[0] = 9;
+    let payloads = [
+        Vec::new(),
+        b"rubbish".to_vec(),
+        vec![0xff; 70_000],
+        [b"9:-:", good.as_slice()].concat(),
+        [PLAIN_HEADER, &newer].concat(),
+        [PLAIN_HEADER, &of_other].concat(),
+        [PLAIN_HEADER, &good[..good.len() - 1]].concat(),
+        [format!("1:{epoch}:0:{epoch}:").as_bytes(), &good].concat(),
+    ];
+    for payload in &payloads {
+        announce(&server, "fw:fanway:c:{news}", payload).await;
+    }
+    announce(&server, "fw:fanway:c:{news}", &[PLAIN_HEADER, &good].concat()).await;
+    assert_eq!(node.ears.hear(&news, 1).await[0].publication, publication(1));
+    let unreadable = node.ears.events().iter().filter(|event| matches!(event, Event::Unreadable(_))).count();
+    assert_eq!((unreadable, node.metrics.broker_unreadable_total.get()), (payloads.len(), payloads.len() as u64));
+    assert_eq!(node.ears.interruptions(), 0);
+}
+
+#[tokio::test]
+async fn a_message_beyond_every_bound_costs_the_connection_only() {
+    let server = RedisServer::start().await;
+    let (node, news) = (Node::on(&server).await, channel("news"));
+    node.subscribe(std::slice::from_ref(&news)).await.unwrap();
+    announce(&server, "fw:fanway:c:{news}", &vec![b'x'; (16 << 20) + 1]).await;
+    node.ears.until_restored(&news).await;
+    assert_eq!(node.ears.interruptions(), 1);
+    // The largest that is taken, in one piece.
+    let data = Bytes::from(format!("\"{}\"", "x".repeat(8 << 20)));
+    announce(
+        &server,
+        "fw:fanway:c:{news}",
+        &[
+            PLAIN_HEADER,
+            &envelope::encode(&news, &fanway_protocol::Publication { data: data.clone(), ..Default::default() }),
+        ]
+        .concat(),
+    )
+    .await;
+    assert_eq!(node.ears.hear(&news, 1).await[0].publication.data, data);
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_is_a_gap() {
+    let server = RedisServer::start().await;
+    let (node, news) = (Node::on(&server).await, channel("news"));
+    publish_all(&node.broker, &news, 1..=2).await;
+    server.command("XADD fw:fanway:h:{news} 3-1 d rubbish").await;
+    server.command("HSET fw:fanway:m:{news} o 3").await;
+    publish_all(&node.broker, &news, 4..=5).await;
+    let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+    assert_eq!(view.entries.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [4, 5]);
+    assert!(!view.kept(0) && !view.kept(2) && view.kept(3));
+    let query = HistoryQuery { since: None, limit: 10, reverse: true };
+    let page = node.history(&news, query).await.unwrap();
+    let offsets: Vec<_> = page.publications.iter().map(|(position, _)| position.offset).collect();
+    assert_eq!(offsets, [5, 4, 2, 1]);
+    assert!(node.metrics.broker_unreadable_total.get() >= 2);
+}
+
+#[tokio::test]
+async fn damaged_and_newer_logs() {
+    let server = RedisServer::start().await;
+    let (node, news) = (Node::on(&server).await, channel("news"));
+    let corrupt = |error: BrokerError| assert!(matches!(error, BrokerError::Corrupt(_)), "{error:?}");
+
+    publish_all(&node.broker, &news, 1..=1).await;
+    server.command("HSET fw:fanway:m:{news} v 2").await;
+    corrupt(node.publish(request(&news, 2, KEEP)).await.unwrap_err());
+    corrupt(node.read(&news, Some(0), 10).await.unwrap_err());
+    corrupt(node.create(&news, KEEP).await.unwrap_err());
+    assert!(node.health().detail.is_none(), "one log is not the server");
+
+    let ledger = channel("ledger");
+    publish_all(&node.broker, &ledger, 1..=1).await;
+    server.command("HSET fw:fanway:m:{ledger} l rubbish").await;
+    corrupt(node.read(&ledger, Some(0), 10).await.unwrap_err());
+
+    // Another type of key.
+    server.command("SET fw:fanway:m:{string} x").await;
+    corrupt(node.publish(request(&channel("string"), 2, KEEP)).await.unwrap_err());
+    corrupt(node.read(&channel("string"), Some(0), 10).await.unwrap_err());
+
+    // A part of the meta is lost: that is no log, and the next publish begins one.
+    let part = channel("part");
+    let old = node.publish(request(&part, 1, KEEP)).await.unwrap().position.unwrap();
+    server.command("HDEL fw:fanway:m:{part} l").await;
+    assert_eq!(node.read(&part, Some(0), 10).await.unwrap(), None);
+    let new = node.publish(request(&part, 2, KEEP)).await.unwrap().position.unwrap();
+    assert!(new.offset == 1 && new.epoch != old.epoch);
+    assert_eq!(node.read(&part, Some(0), 10).await.unwrap().unwrap().entries.len(), 1);
+}
