@@ -141,7 +141,8 @@ mod tests {
         let text = format!("{}:1,{}:4,{}:5", epoch(0), epoch(1), epoch(2));
         assert_eq!(Ledger::parse(&text), Some(ledger()));
         let short = "abc:1".to_owned();
-        for text in [String::new(), short, format!("{}", epoch(0)), format!("{}:", epoch(0)), format!("{}:x", epoch(0))] {
+        for text in [String::new(), short, format!("{}", epoch(0)), format!("{}:", epoch(0)), format!("{}:x", epoch(0))]
+        {
             assert_eq!(Ledger::parse(&text), None, "{text:?}");
         }
         assert_eq!(Ledger::parse(&format!("{}:4,{}:1", epoch(0), epoch(1))), None, "first offsets fall");

@@ -3,9 +3,9 @@
 //! It keeps the promises of the fleet's engine, except that nothing outlives the process: a restarted node begins new
 //! epochs, which its clients see as honest gaps. The feed never breaks, so `Interrupted` and `Restored` never occur.
 //!
-//! Concurrency: channels are spread over shards, each behind its own lock. A publish appends and hands over to the sink
-//! under that lock, so that the order of a channel's events is the order of its offsets. The sink must therefore not
-//! call back into the broker; it only takes events over.
+//! Concurrency: channels are spread over shards, each behind its own lock, held briefly. A second lock of the shard is
+//! held by a publish from before it appends until the sink has taken the event over, so that the order of a channel's
+//! events is the order of its offsets. The sink may call back into the broker, except to publish.
 //!
 //! Memory: what is past its time is never shown, and is freed by later calls: each one looks at a few of the shard's due
 //! entries, more than it can add. No task runs.
@@ -33,6 +33,8 @@ pub struct MemoryBroker {
     sink: Arc<dyn Sink>,
     /// The channels, by hash.
     shards: Vec<Mutex<Shard>>,
+    /// For each shard, held while one of its channels is published to.
+    turns: Vec<Mutex<()>>,
     /// Chooses the shard.
     hasher: RandomState,
     /// This process's reign: the last 12 characters of each epoch made here.
@@ -45,22 +47,27 @@ impl MemoryBroker {
         Self {
             sink,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            turns: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             reign: epochs::random_text(12),
         }
+    }
+
+    fn shard_of(&self, channel: &Channel) -> usize {
+        self.hasher.hash_one(channel) as usize % SHARDS
     }
 
     /// The channel's shard, swept a little.
     ///
     /// A poisoned lock is taken as it is: each change of a shard is complete before anything that could panic.
     fn shard(&self, channel: &Channel, now: Instant) -> MutexGuard<'_, Shard> {
-        let at = self.hasher.hash_one(channel) as usize % SHARDS;
-        let mut shard = self.shards[at].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shards[self.shard_of(channel)].lock().unwrap_or_else(PoisonError::into_inner);
         shard.sweep(now);
         shard
     }
 
     fn publish_now(&self, request: &Publish<'_>) -> Result<Published, BrokerError> {
+        let _turn = self.turns[self.shard_of(request.channel)].lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let mut shard = self.shard(request.channel, now);
         if let Some(idempotency) = &request.idempotency
@@ -78,7 +85,9 @@ impl MemoryBroker {
         if let Some(idempotency) = &request.idempotency {
             shard.remember(request.channel, idempotency, position, now);
         }
-        if shard.is_subscribed(request.channel) {
+        let subscribed = shard.is_subscribed(request.channel);
+        drop(shard);
+        if subscribed {
             self.sink.on_events(vec![Event::Publication(Delivery {
                 channel: request.channel.clone(),
                 publication: request.publication.clone(),
@@ -142,5 +151,75 @@ impl Broker for MemoryBroker {
 
     fn health(&self) -> Health {
         Health { started: true, commands: true, echo: true, deaf: false, echo_age: None, detail: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const KEEP: Retention =
+        Retention { count: 10_000, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(60) };
+
+    fn publish(broker: &MemoryBroker, channel: &Channel) -> Position {
+        let request = Publish { channel, publication: Arc::default(), retention: KEEP, idempotency: None };
+        broker.publish(request).now_or_never().unwrap().unwrap().position.unwrap()
+    }
+
+    #[derive(Default)]
+    struct Offsets(Mutex<Vec<u64>>);
+
+    impl Sink for Offsets {
+        fn on_events(&self, events: Vec<Event>) {
+            // Time for another thread to overtake, if one could.
+            std::thread::sleep(Duration::from_micros(rand::random_range(0..100)));
+            let offset = |event| match event {
+                Event::Publication(delivery) => delivery.place.map(|place| place.position.offset),
+                _ => None,
+            };
+            self.0.lock().unwrap().extend(events.into_iter().filter_map(offset));
+        }
+    }
+
+    #[test]
+    fn threads_publish_in_the_order_in_which_they_are_heard() {
+        let (ears, news) = (Arc::new(Offsets::default()), Channel::new("news").unwrap());
+        let broker = MemoryBroker::new(ears.clone());
+        broker.subscribe(std::slice::from_ref(&news)).now_or_never().unwrap().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..500).for_each(|_| drop(publish(&broker, &news))));
+            }
+        });
+        assert_eq!(*ears.0.lock().unwrap(), (1..=2000).collect::<Vec<_>>());
+    }
+
+    /// Looks at the broker, and leaves, while it is told of a publication.
+    #[derive(Default)]
+    struct Leaver(OnceLock<MemoryBroker>);
+
+    impl Sink for Leaver {
+        fn on_events(&self, events: Vec<Event>) {
+            let broker = self.0.get().unwrap();
+            for event in events {
+                let Event::Publication(delivery) = event else { continue };
+                let view = broker.read(&delivery.channel, Some(0), 1).now_or_never().unwrap().unwrap().unwrap();
+                assert_eq!(Some(view.top), delivery.place.map(|place| place.position));
+                broker.unsubscribe(&delivery.channel);
+            }
+        }
+    }
+
+    #[test]
+    fn the_sink_may_call_back() {
+        let (leaver, news) = (Arc::new(Leaver::default()), Channel::new("news").unwrap());
+        let broker = leaver.0.get_or_init(|| MemoryBroker::new(leaver.clone()));
+        broker.subscribe(std::slice::from_ref(&news)).now_or_never().unwrap().unwrap();
+        assert_eq!((publish(broker, &news).offset, publish(broker, &news).offset), (1, 2));
     }
 }

@@ -165,6 +165,10 @@ async fn reads_work_while_writes_are_refused() {
     assert_eq!(node.tops(std::slice::from_ref(&news), true).await.unwrap(), [Some(view.top)]);
     node.until_detail("writes are refused: NOREPLICAS").await;
     assert!(node.health().commands);
+    // As in a failover that the server prepares: a script that could write would wait.
+    server.command("CLIENT PAUSE 60000 WRITE").await;
+    assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 2);
+    server.command("CLIENT UNPAUSE").await;
     // A node that starts now can read too, also when the server does not know the scripts.
     server.command("SCRIPT FLUSH").await;
     let second = Node::begin(settings(&server.url()));

@@ -34,13 +34,13 @@ pub(crate) struct Hearing {
     connection: watch::Sender<Option<u64>>,
     /// The newest echo that came back.
     echo: watch::Sender<u64>,
-    /// Asks for another connection.
-    replace: Notify,
+    /// The newest connection that is to be replaced.
+    replace: watch::Sender<u64>,
 }
 
 impl Hearing {
     pub(crate) fn new() -> Self {
-        Self { connection: watch::Sender::new(None), echo: watch::Sender::new(0), replace: Notify::new() }
+        Self { connection: watch::Sender::new(None), echo: watch::Sender::new(0), replace: watch::Sender::new(0) }
     }
 
     /// Number of the connection that hears.
@@ -66,9 +66,11 @@ impl Hearing {
         let _ = self.echo.subscribe().wait_for(|newest| *newest >= nonce).await;
     }
 
-    /// Has the connection replaced.
+    /// Has the connection that hears now replaced. One that is being made is not: it has a deadline of its own.
     pub(crate) fn replace_connection(&self) {
-        self.replace.notify_one();
+        if let Some(connection) = self.connection() {
+            self.replace.send_replace(connection);
+        }
     }
 }
 

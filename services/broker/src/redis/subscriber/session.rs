@@ -125,6 +125,8 @@ impl Session<'_> {
         resp::command(&mut output, [b"PING".as_slice()].into_iter());
         resp::command(&mut output, [b"UNSUBSCRIBE".as_slice(), echo].into_iter());
         resp::command(&mut output, [b"SUBSCRIBE".as_slice(), echo].into_iter());
+        let mut replace = hearing.replace.subscribe();
+        let begun = Instant::now();
         let mut tick = tokio::time::interval(TICK);
         let (mut heard_at, mut asked_at) = (Instant::now(), None::<Instant>);
         loop {
@@ -147,8 +149,13 @@ impl Session<'_> {
                 }
                 pushed = pushed => pushed?,
                 () = subscriptions.changed.notified() => {}
-                () = hearing.replace.notified() => return Err("it was silent, and is replaced".into()),
+                _ = replace.wait_for(|number| *number == self.number) => {
+                    return Err("it was silent, and is replaced".into());
+                }
                 _ = tick.tick() => match asked_at {
+                    _ if hearing.connection().is_none() && begun.elapsed() >= context.settings.subscribe_timeout => {
+                        return Err("the server does not confirm subscriptions".into());
+                    }
                     Some(asked_at) if asked_at.elapsed() >= PONG => return Err("the server does not answer".into()),
                     None if heard_at.elapsed() >= SILENCE => {
                         asked_at = Some(Instant::now());
