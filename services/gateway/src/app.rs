@@ -3,6 +3,7 @@
 //! Start: settings, metrics, broker, hub, endpoints. Stop (SIGTERM or SIGINT): not ready, wait until the load balancers
 //! have heard it, stop accepting, close the sessions evenly over the window, cut what is left.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,17 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, ApiAuthError, ApiMetrics, ApiState, NodeInfo};
-use crate::auth::{ApiKeys, Signer, TokenRequest, install_crypto, unix_now};
-use crate::cli::{Mode, welcome};
+use crate::auth::{ApiKeys, install_crypto};
+use crate::cli::{Mode, dev_token, welcome};
 use crate::config::{DrainSettings, Engine, Settings, Validated};
 use crate::health::{self, HealthState};
 use crate::server::{self, Endpoint, ServerMetrics, tls};
 use crate::transport::admission::Admission;
 use crate::transport::{self, ClientState};
 use crate::{console, telemetry};
-
-/// How long the token of a development console is good for.
-const DEV_TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs a node until it is told to stop.
 pub async fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
@@ -37,7 +35,9 @@ pub async fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
     let node = Node::start(settings, mode).await?;
     tracing::info!(listen = %node.address, "serving");
     if mode == Mode::Dev {
-        println!("{}", welcome(&node.settings, node.address));
+        let program = std::env::args().next().unwrap_or_else(|| "fanway".to_owned());
+        // A terminal that is gone is no reason to stop.
+        let _ = write!(std::io::stdout(), "{}", welcome(&node.settings, node.address, &program));
     }
     signals.next().await;
     node.stop(&mut signals).await;
@@ -227,8 +227,7 @@ fn console_defaults(settings: &Settings, mode: Mode) -> console::Defaults {
     if mode != Mode::Dev {
         return console::Defaults { token_parameter, ..console::Defaults::default() };
     }
-    let request = TokenRequest { user: "dev".to_owned(), ttl: DEV_TOKEN_TTL, ..TokenRequest::default() };
-    let token = Signer::new(&settings.auth).ok().and_then(|signer| signer.mint(&request, unix_now()).ok());
+    let token = dev_token(settings);
     let api_key = settings.api.keys.first().and_then(|key| key.key.as_ref()).map(|key| key.expose().to_owned());
     console::Defaults { token, api_key, channels: vec!["news".to_owned()], token_parameter }
 }

@@ -18,7 +18,7 @@ use clap::Parser;
 use crate::config::{DevOptions, LoadError, Problems, Settings, Sources};
 use args::{Args, CheckArgs, Command, DevArgs, ServeArgs};
 
-pub use dev::welcome;
+pub use dev::{dev_token, welcome};
 pub use publish::PublishRequest;
 
 /// Exit code for a wrong command line or wrong settings (`EX_USAGE`).

@@ -74,8 +74,8 @@ fn the_defaults_are_printed_whole() {
 fn dev_needs_nothing_and_can_be_joined() {
     let Ok(Action::Run(settings, Mode::Dev)) = run(&["dev"]) else { panic!() };
     assert_eq!(settings.broker.engine, Engine::Memory);
-    let text = welcome(&settings, settings.server.listen);
-    let token = text.lines().last().unwrap().trim();
+    let text = welcome(&settings, settings.server.listen, "fanway");
+    let token = text.lines().find_map(|line| line.strip_prefix("  Token    ")).unwrap();
     let validated = settings.validate().ok().unwrap();
     assert_eq!(validated.authenticator.verify(token, unix_now()).unwrap().user, "dev");
     assert!(text.contains("http://127.0.0.1:8000/"));

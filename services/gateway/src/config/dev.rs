@@ -42,6 +42,8 @@ impl Settings {
         }
         settings.auth.keys = vec![KeySettings::hmac(secret)];
         settings.auth.allow_anonymous = true;
+        // A browser's EventSource sends no headers, so the page at `/` has no other place for its token.
+        settings.auth.query_parameter = Some("token".to_owned());
         settings.auth.allowed_origins = PAGE_PORTS
             .iter()
             .flat_map(|port| ["localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}")))
