@@ -4,7 +4,7 @@
 //! the choice made at start-up, so that a publish costs no virtual call. One conformance suite (`tests/conformance.rs`)
 //! holds both to the same promises.
 //!
-//! A channel with history is a log: dense offsets from 1, an [`Epoch`](fanway_protocol::Epoch) naming the unbroken line,
+//! A channel with history is a log: dense offsets from 1, an [`Epoch`] naming the unbroken line,
 //! and a [`Ledger`] of the epochs on it. The log is the truth; what arrives through the [`Sink`] is a doorbell with a
 //! payload, ordered within a channel but lossy. `fanway-hub` turns it into an ordered stream.
 #![forbid(unsafe_code)]

@@ -193,7 +193,11 @@ mod tests {
         broker.subscribe(std::slice::from_ref(&news)).now_or_never().unwrap().unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..500).for_each(|_| drop(publish(&broker, &news))));
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        publish(&broker, &news);
+                    }
+                });
             }
         });
         assert_eq!(*ears.0.lock().unwrap(), (1..=2000).collect::<Vec<_>>());

@@ -1,12 +1,12 @@
 //! The engine for a fleet: logs and pub/sub in Redis.
 //!
-//! Three kinds of connections. One for commands, shared by all who publish ([`connection`]); a small pool for reading
-//! logs ([`reader`]); one that hears ([`subscriber`]). Three tasks keep them: the keeper of the connection for commands,
-//! the subscriber, and the echo [`probe`] that finds a node which publishes but does not hear. All heal by themselves; a
+//! Three kinds of connections. One for commands, shared by all who publish (`connection`); a small pool for reading
+//! logs (`reader`); one that hears (`subscriber`). Three tasks keep them: the keeper of the connection for commands,
+//! the subscriber, and the echo `probe` that finds a node which publishes but does not hear. All heal by themselves; a
 //! refusal that only people can cure stands in the health and, once, in the log.
 //!
-//! What is written is atomic: one script appends to the log and announces ([`script`], `lua/`). A publish is sent once;
-//! see [`failure`] for what an error proves.
+//! What is written is atomic: one script appends to the log and announces (`script`, `lua/`). A publish is sent once;
+//! see `failure` for what an error proves.
 
 mod backoff;
 mod connection;
