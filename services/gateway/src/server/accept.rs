@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::connection::{self, Admission, Shared};
 use super::guard::Limit;
-use super::settings::bytes;
+use super::settings::{bytes, bytes32};
 use super::{Endpoint, Settings, http1, http2};
 
 /// How long to wait after a failure that will not pass by itself, as when no more files can be opened.
@@ -22,11 +22,21 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Opens a listening socket.
+///
+/// Options of accepted sockets are set here, for they inherit them: accepting needs no calls for that, and a connection
+/// that queues before anybody accepts has them too.
 pub fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Restarting must not wait for the last process's connections to be forgotten.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if let Some(size) = settings.send_buffer {
+        socket.set_send_buffer_size(bytes(size))?;
+    }
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(bytes32(settings.unsent_limit))?;
+    // Small writes leave at once; whoever writes gathers by himself.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
     TcpListener::from_std(socket.into())
@@ -37,9 +47,6 @@ pub fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener>
 /// Nothing that a client does ends it, and no failure to accept.
 pub async fn serve(endpoint: Endpoint) {
     let Endpoint { name, listener, router, settings, tls, metrics, tracker, stop_accepting, close_now } = endpoint;
-    if let Err(error) = set_options(&listener, &settings) {
-        tracing::warn!(listener = name, %error, "socket options not set; slow clients may hold more kernel memory");
-    }
     let most = i64::try_from(settings.max_connections).unwrap_or(i64::MAX);
     metrics.sockets_limit.with_label_values(&[name]).set(most);
     let limit = Limit::new(settings.max_connections, metrics.sockets_open.with_label_values(&[name]));
@@ -90,22 +97,6 @@ pub async fn serve(endpoint: Endpoint) {
                 }
             }
         };
-        // Small writes leave at once; whoever writes gathers by himself.
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "client gone right after accept");
-            continue;
-        }
         tracker.spawn(connection::run(Arc::clone(&shared), tcp, peer, admission));
     }
-}
-
-/// Options that accepted sockets inherit, so that accepting needs no calls for them.
-fn set_options(listener: &TcpListener, settings: &Settings) -> io::Result<()> {
-    let socket = SockRef::from(listener);
-    if let Some(size) = settings.send_buffer {
-        socket.set_send_buffer_size(bytes(size))?;
-    }
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(super::settings::bytes32(settings.unsent_limit))?;
-    Ok(())
 }

@@ -72,7 +72,7 @@ mod tests {
         for host in ["a", "a.example:80", "127.0.0.1:8000", "[::1]:8000"] {
             assert!(one(host), "{host}");
         }
-        for host in ["", "user@a", "a b", "a/b", "a,b", ":80", "a?b", "http://a"] {
+        for host in ["", "user@a", "a b", "a/b", ":80", "a?b", "http://a"] {
             assert!(!one(host), "{host}");
         }
         assert!(!checked(Version::HTTP_11, "/", &[]));

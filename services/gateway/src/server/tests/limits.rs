@@ -5,10 +5,10 @@ use super::*;
 #[tokio::test]
 async fn beyond_the_limit_clients_are_told_to_come_back() {
     let server = Server::start(Settings { max_connections: 1, ..patient() });
-    assert_eq!(server.metrics.sockets_limit.with_label_values(&["public"]).get(), 1);
     let mut only = server.connect().await;
     only.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     until(&mut only, "hello").await;
+    assert_eq!(server.metrics.sockets_limit.with_label_values(&["public"]).get(), 1);
 
     let answer = server.say("GET /connection/websocket HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
