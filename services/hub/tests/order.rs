@@ -187,7 +187,7 @@ async fn race(seed: u64, take: fn(&mut StdRng, usize) -> usize) {
     socket
         .settle(|socket| {
             socket.session.closing().is_some()
-                || socket.session.has_output() == false && {
+                || !socket.session.has_output() && {
                     let last = check(&socket.heard(), &asked);
                     open.iter().all(|which| last.get(&format!("c{which}")).copied() == Some(wanted[*which]))
                 }

@@ -71,7 +71,7 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         let points = Wanted::parse(&parts)?.authorise(&state.hub, &identity)?;
         let hub = state.hub.clone();
         if parts.version >= Version::HTTP_2 {
-            return Ok(sse::head(sse::EventBody::new(EventSession::new(hub, identity, points, Instant::now()))));
+            return Ok(sse::head(sse::EventBody::of(EventSession::new(hub, identity, points, Instant::now()))));
         }
         let mut response = sse::head(Body::empty());
         response.extensions_mut().insert(Takeover::new(move |taken, tracker| {

@@ -103,7 +103,7 @@ pub(super) struct EventBody {
 }
 
 impl EventBody {
-    pub(super) fn new(session: EventSession) -> Body {
+    pub(super) fn of(session: EventSession) -> Body {
         Body::new(Self { session })
     }
 }

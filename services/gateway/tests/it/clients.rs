@@ -9,23 +9,23 @@ use serde_json::Value;
 use super::{PATIENCE, token};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     WebSocket,
     Sse,
     Poll,
 }
 
-pub const TRANSPORTS: [Transport; 3] = [Transport::WebSocket, Transport::Sse, Transport::Poll];
+pub(crate) const TRANSPORTS: [Transport; 3] = [Transport::WebSocket, Transport::Sse, Transport::Poll];
 
 /// Where a client stands on its one channel, in a form that every transport takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stand {
-    pub epoch: String,
-    pub offset: u64,
+pub(crate) struct Stand {
+    pub(crate) epoch: String,
+    pub(crate) offset: u64,
 }
 
 impl Stand {
-    pub fn cursor(&self) -> String {
+    pub(crate) fn cursor(&self) -> String {
         format!("1~{}.{}", self.epoch, self.offset)
     }
 
@@ -37,7 +37,7 @@ impl Stand {
 
 /// What a client can hear on its channel.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Heard {
+pub(crate) enum Heard {
     Publication(Value),
     Gap(String),
 }
@@ -49,18 +49,18 @@ enum Inner {
 }
 
 /// A client of one channel.
-pub struct Client {
+pub(crate) struct Client {
     inner: Inner,
     channel: String,
     /// URL, for polling.
     poll_url: fanway_testkit::dial::Target,
-    pub stand: Stand,
+    pub(crate) stand: Stand,
     waiting: std::collections::VecDeque<Heard>,
 }
 
 impl Client {
     /// Connects and joins at the head, or resumes.
-    pub async fn join(node: &Node, transport: Transport, channel: &str, from: Option<&Stand>) -> Self {
+    pub(crate) async fn join(node: &Node, transport: Transport, channel: &str, from: Option<&Stand>) -> Self {
         let token = token(node);
         let mut client = Self {
             inner: Inner::Poll,
@@ -126,7 +126,7 @@ impl Client {
     }
 
     /// The next thing heard. A WebSocket client that is made to subscribe anew does so, as the SDKs do.
-    pub async fn next(&mut self, node: &Node) -> Heard {
+    pub(crate) async fn next(&mut self, node: &Node) -> Heard {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(heard) = self.waiting.pop_front() {
@@ -166,7 +166,7 @@ impl Client {
     }
 
     /// The next so many publications; anything else fails.
-    pub async fn publications(&mut self, node: &Node, count: usize) -> Vec<Value> {
+    pub(crate) async fn publications(&mut self, node: &Node, count: usize) -> Vec<Value> {
         let mut publications = Vec::with_capacity(count);
         while publications.len() < count {
             match self.next(node).await {
