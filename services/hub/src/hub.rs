@@ -92,6 +92,7 @@ impl Hub {
     /// Starts a hub: its workers, its clock and its checks run on `tracker` until `cancel`.
     pub fn start(parts: Parts, tracker: TaskTracker, cancel: CancellationToken) -> Arc<Self> {
         let metrics = Arc::new(parts.metrics);
+        metrics.show_from_the_start();
         let shared = parts
             .namespaces
             .iter()
@@ -344,6 +345,7 @@ impl Hub {
     /// Closes every session with 3001, evenly over the window in random order; sessions that come meanwhile at its end.
     pub async fn drain(&self, window: Duration) {
         self.draining.store(true, Ordering::SeqCst);
+        self.metrics.draining.set(1);
         let mut handles = self.wheel.handles();
         handles.shuffle(&mut rand::rng());
         let began = Instant::now();

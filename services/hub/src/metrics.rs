@@ -1,5 +1,7 @@
 //! What the hub counts.
 
+use fanway_protocol::GapReason;
+
 const LATENCY: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
 
 fanway_broker::metrics! {
@@ -11,6 +13,10 @@ fanway_broker::metrics! {
         connections_opened_total: IntCounterVec["transport"],
         /// Sessions closed since start, by transport and reason.
         connections_closed_total: IntCounterVec["transport", "reason"],
+        /// Age of sessions when they closed, in seconds, by transport.
+        connection_age_seconds: HistogramVec["transport"] = [1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 28800.0, 86400.0],
+        /// 1 while this node gives its sessions away before it stops, else 0.
+        draining: IntGauge,
         /// Subscriptions of all sessions.
         subscriptions: IntGauge,
         /// Channels with at least one subscriber on this node.
@@ -27,7 +33,7 @@ fanway_broker::metrics! {
         gaps_total: IntCounterVec["reason"],
         /// Reads of the log to repair a channel.
         repair_reads_total: IntCounter,
-        /// Slow consumers by what was done: `catch_up`, `closed`.
+        /// Slow consumers by what was done: `catch_up` (from the log), `gap` (told of a loss), `closed`.
         slow_consumers_total: IntCounterVec["action"],
         /// Bytes held by rings of recent publications.
         ring_bytes: IntGauge,
@@ -38,6 +44,20 @@ fanway_broker::metrics! {
     }
 }
 
+impl HubMetrics {
+    /// Makes the series that alerts look at exist before the first time they count anything.
+    pub(crate) fn show_from_the_start(&self) {
+        self.recoveries_total.with_label_values(&["recovered"]);
+        for reason in GapReason::ALL {
+            self.gaps_total.with_label_values(&[reason.as_str()]);
+            self.recoveries_total.with_label_values(&[reason.as_str()]);
+        }
+        for action in ["catch_up", "gap", "closed"] {
+            self.slow_consumers_total.with_label_values(&[action]);
+        }
+    }
+}
+
 /// The metrics of one transport, looked up once so that deliveries need not.
 #[derive(Debug)]
 pub(crate) struct TransportMetrics {
@@ -45,6 +65,7 @@ pub(crate) struct TransportMetrics {
     pub(crate) opened: prometheus::IntCounter,
     pub(crate) deliveries: prometheus::IntCounter,
     pub(crate) latency: prometheus::Histogram,
+    pub(crate) age: prometheus::Histogram,
 }
 
 impl TransportMetrics {
@@ -54,6 +75,7 @@ impl TransportMetrics {
             opened: metrics.connections_opened_total.with_label_values(&[transport]),
             deliveries: metrics.deliveries_total.with_label_values(&[transport]),
             latency: metrics.delivery_latency_seconds.with_label_values(&[transport]),
+            age: metrics.connection_age_seconds.with_label_values(&[transport]),
         }
     }
 }

@@ -6,6 +6,7 @@ mod dev;
 mod drain;
 mod fanout;
 mod faults;
+mod metrics;
 mod resume;
 
 use std::time::Duration;

@@ -111,6 +111,8 @@ pub(crate) struct Core {
     pub(crate) handle: Arc<Handle>,
     pub(crate) transport: Transport,
     timer: Option<Timer>,
+    /// When it began.
+    opened: Instant,
     /// Dense by subscription index; a gap where one ended.
     pub(crate) subs: Vec<Option<Box<Subscription>>>,
     pub(crate) outbox: Outbox,
@@ -144,6 +146,7 @@ impl Core {
             handle,
             transport,
             timer,
+            opened: now,
             subs: Vec::new(),
             outbox: Outbox::default(),
             marks: 0,
@@ -497,7 +500,9 @@ impl Drop for Core {
         }
         self.hub.metrics.outbox_bytes.sub(self.accounted as i64);
         let reason = self.closing.map_or("client", DisconnectCode::metric_label);
-        self.hub.transport_metrics(self.transport).connections.dec();
+        let metrics = self.hub.transport_metrics(self.transport);
+        metrics.connections.dec();
+        metrics.age.observe(self.opened.elapsed().as_secs_f64());
         self.hub.metrics.connections_closed_total.with_label_values(&[self.transport.as_str(), reason]).inc();
     }
 }
