@@ -34,6 +34,8 @@ const READS: usize = 64;
 const EVENTS_PER_TURN: usize = 64;
 /// Entries older than this serve nobody who keeps up.
 const RING_AGE: Duration = Duration::from_secs(60);
+/// Looks for sessions to close at the end of a drain.
+const LAST_LOOKS: usize = 3;
 /// Tops compared in one call.
 const CHECK_BATCH: usize = 500;
 
@@ -357,8 +359,10 @@ impl Hub {
             }
             handle.close(DisconnectCode::Shutdown);
         }
-        for handle in self.wheel.handles() {
-            handle.close(DisconnectCode::Shutdown);
+        // Those that came meanwhile, and those whose timer had just fired.
+        for _ in 0..LAST_LOOKS {
+            self.wheel.handles().iter().for_each(|handle| handle.close(DisconnectCode::Shutdown));
+            tokio::time::sleep(TICK).await;
         }
     }
 }

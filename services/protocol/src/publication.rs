@@ -56,3 +56,54 @@ pub fn json_line(text: &str) -> Bytes {
         Bytes::copy_from_slice(text.as_bytes())
     }
 }
+
+/// How deep the JSON of a publication may nest. Deeper texts are legal JSON, and a trap for whoever parses them.
+pub const MAX_JSON_DEPTH: usize = 128;
+
+/// Whether a JSON text nests deeper than [`MAX_JSON_DEPTH`]. Takes the text's validity for granted.
+pub fn nests_too_deep(text: &str) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        if in_string {
+            (in_string, escaped) = match byte {
+                _ if escaped => (true, false),
+                b'\\' => (true, true),
+                b'"' => (false, false),
+                _ => (true, false),
+            };
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_JSON_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_what_nests_and_nothing_in_strings() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!nests_too_deep(&nested(MAX_JSON_DEPTH)));
+        assert!(nests_too_deep(&nested(MAX_JSON_DEPTH + 1)));
+        let text = format!(r#"["{}", "\\\"{}"]"#, "[".repeat(500), "{".repeat(500));
+        assert!(!nests_too_deep(&text), "{text}");
+        let wide = format!("[{}1]", "[1],".repeat(500));
+        assert!(!nests_too_deep(&wide));
+    }
+
+    #[test]
+    fn a_value_becomes_one_line() {
+        assert_eq!(&json_line("{\n  \"a\": 1\r\n}")[..], b"{   \"a\": 1  }");
+        assert_eq!(&json_line(r#""a\nb""#)[..], br#""a\nb""#);
+    }
+}

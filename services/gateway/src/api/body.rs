@@ -3,6 +3,7 @@
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
+use fanway_protocol::publication::{MAX_JSON_DEPTH, nests_too_deep};
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
@@ -12,9 +13,6 @@ use super::error::{ApiError, json};
 use super::metrics::Observed;
 use super::settings::ErrorMode;
 use crate::auth::Scope;
-
-/// Levels of arrays and objects that a body may nest, as many as common JSON parsers take.
-const MAX_DEPTH: usize = 128;
 
 /// Longest text of a parser's complaint that is given back; it may quote the body.
 const MAX_COMPLAINT: usize = 200;
@@ -137,28 +135,10 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
     })
 }
 
-/// Refuses JSON that nests deeper than its readers' parsers go: embedded values are not otherwise looked into.
+/// Refuses texts that nest deeper than anybody's parser should have to follow.
 pub(super) fn check_depth(text: &str) -> Result<(), ApiError> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        if in_string {
-            (in_string, escaped) = match byte {
-                _ if escaped => (true, false),
-                b'\\' => (true, true),
-                b'"' => (false, false),
-                _ => (true, false),
-            };
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return Err(ApiError::BadJson(format!("the body nests deeper than {MAX_DEPTH} levels")));
-        }
+    match nests_too_deep(text) {
+        false => Ok(()),
+        true => Err(ApiError::BadJson(format!("the body nests deeper than {MAX_JSON_DEPTH} levels"))),
     }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use fanway_broker::HistoryQuery;
 use fanway_protocol::command::{
     Command, ConnectRequest, HistoryRequest, PublishRequest, StreamPosition, SubscribeRequest,
 };
-use fanway_protocol::publication::json_line;
+use fanway_protocol::publication::{json_line, nests_too_deep};
 use fanway_protocol::reply::{RefreshResult, Reply};
 use fanway_protocol::{
     Channel, ClientInfo, DisconnectCode, Epoch, ErrorCode, GapReason, Position, Publication, Right, UnsubscribeCode,
@@ -175,7 +175,7 @@ impl ClientSession {
         if !self.allowed(Right::Publish, &channel, &namespace) {
             return Err(ErrorCode::PermissionDenied);
         }
-        let data = request.data.ok_or(ErrorCode::BadRequest)?;
+        let data = request.data.filter(|data| !nests_too_deep(data.get())).ok_or(ErrorCode::BadRequest)?;
         let identity = self.waiting_identity();
         let info = ClientInfo {
             user: identity.map_or(String::new(), |identity| identity.user.clone()),
