@@ -286,7 +286,7 @@ fn run(retention: u64, hold_limit: usize, events: Vec<Event>) -> Result<World, T
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn each_step_is_the_successor_or_an_honest_gap(

@@ -1,12 +1,12 @@
 //! The world as a stateright model: its actions, and the properties that must hold in every state.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Mutex;
 
 use fanway_hub::resume::Decision;
 use stateright::{Model, Property};
 
 use crate::client::{At, Fault};
-use crate::redis::take;
+use crate::redis::{Log, take};
 use crate::setup::{Rule, Setup};
 use crate::world::{Budget, Feed, World};
 
@@ -45,16 +45,17 @@ pub enum FailOver {
 /// The model of one setup.
 pub struct Fleet {
     pub setup: Setup,
-    /// Which decisions were met: a search that never met one proves nothing about it.
-    pub met: Met,
+    met: Mutex<Met>,
 }
 
-#[derive(Default)]
+/// Which decisions were met: a search that never met one says nothing about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Met {
-    pub served: AtomicBool,
-    pub over_epochs: AtomicBool,
-    pub retry: AtomicBool,
-    pub gap: AtomicBool,
+    pub served: bool,
+    /// Served, to a client that came with another epoch.
+    pub over_epochs: bool,
+    pub retry: bool,
+    pub gap: bool,
 }
 
 pub const NO_SILENT_GAP: &str = "no silent gap, no duplicate";
@@ -63,19 +64,23 @@ pub const CONVERGES: &str = "converges when the faults end";
 
 impl Fleet {
     pub fn new(setup: Setup) -> Self {
-        Self { setup, met: Met::default() }
+        Self { setup, met: Mutex::default() }
+    }
+
+    pub fn met(&self) -> Met {
+        *self.met.lock().unwrap()
     }
 
     fn resume(&self, world: &mut World, partial: bool) -> Option<()> {
         let before = world.client.cursor;
-        match world.resume(partial, &self.setup)? {
+        let decision = world.resume(partial, &self.setup)?;
+        let mut met = self.met.lock().unwrap();
+        match decision {
             Decision::CaughtUp => {}
-            Decision::ServeFrom(_) if before.epoch != world.client.cursor.epoch => {
-                self.met.over_epochs.store(true, Relaxed)
-            }
-            Decision::ServeFrom(_) => self.met.served.store(true, Relaxed),
-            Decision::Retry => self.met.retry.store(true, Relaxed),
-            Decision::Gap(_) => self.met.gap.store(true, Relaxed),
+            Decision::ServeFrom(_) if before.epoch == world.client.cursor.epoch => met.served = true,
+            Decision::ServeFrom(_) => met.over_epochs = true,
+            Decision::Retry => met.retry = true,
+            Decision::Gap(_) => met.gap = true,
         }
         Some(())
     }
@@ -125,8 +130,7 @@ impl World {
     }
 
     fn has_converged(&self) -> bool {
-        let at_top =
-            |log: &crate::redis::Log| self.client.id == log.top_id() && self.client.cursor.offset == log.top().offset;
+        let at_top = |log: &Log| self.client.id == log.top_id() && self.client.cursor.offset == log.top().offset;
         matches!(self.client.at, At::On { .. }) && self.servers[self.primary].log.as_ref().is_some_and(at_top)
     }
 

@@ -7,7 +7,7 @@ use fanway_broker::{Ledger, LogView};
 use fanway_hub::{Incoming, Sequencer, Step};
 use fanway_protocol::Position;
 
-use crate::client::{At, Client, Event, Fault};
+use crate::client::{Client, Event, Fault};
 use crate::redis::{Fresh, Log, Publication, Server, epoch, take};
 use crate::setup::{Rule, Setup};
 
