@@ -21,9 +21,10 @@ impl Ledger {
         Self(vec![(epoch, 1)])
     }
 
-    /// From entries, oldest first; `None` when empty or when the first offsets fall.
+    /// From entries, oldest first; `None` when empty, when the first offsets fall, or when one is 0 (offsets begin at 1).
     pub fn from_entries(entries: Vec<(Epoch, u64)>) -> Option<Self> {
-        (!entries.is_empty() && entries.is_sorted_by_key(|entry| entry.1)).then_some(Self(entries))
+        let begins = entries.first().is_some_and(|entry| entry.1 > 0);
+        (begins && entries.is_sorted_by_key(|entry| entry.1)).then_some(Self(entries))
     }
 
     /// Parses the stored text, `epoch:first,epoch:first`.
@@ -147,5 +148,6 @@ mod tests {
         }
         assert_eq!(Ledger::parse(&format!("{}:4,{}:1", epoch(0), epoch(1))), None, "first offsets fall");
         assert_eq!(Ledger::from_entries(Vec::new()), None);
+        assert_eq!(Ledger::from_entries(vec![(epoch(0), 0), (epoch(1), 0)]), None, "offsets begin at 1");
     }
 }

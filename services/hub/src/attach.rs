@@ -106,7 +106,7 @@ impl Hub {
         let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
         let local = &interest.0;
         let began = Instant::now();
-        let mut retries = 0;
+        let (mut retries, mut alone) = (0, false);
         loop {
             self.ready(&interest).await;
             let Some(attached) = place(local, handle, index) else { continue };
@@ -125,7 +125,7 @@ impl Hub {
                 self.suspect(local);
                 continue;
             }
-            let view = self.resume_view(local, cursor.offset).await?;
+            let (view, shared) = self.resume_view(local, cursor.offset, alone).await?;
             // The read may have been begun by somebody else, before this place was taken; what came since is in the ring.
             let (target, newer) = match served_by_ring(&attached, view.top, self.limits.recovery_limit) {
                 Some(newer) => (view.top, newer),
@@ -137,6 +137,12 @@ impl Hub {
                     .iter()
                     .map(|(offset, publication)| (view.position_of(*offset), publication.clone()))
                     .collect(),
+                // A read that somebody else began may be older than the line of this cursor: ask for itself.
+                Decision::Gap(GapReason::UnknownEpoch | GapReason::Truncated) if shared => {
+                    alone = true;
+                    drop(attached);
+                    continue;
+                }
                 Decision::Gap(reason) => return Ok(Attached { joined: Joined::Gap(reason), ..attached }),
                 Decision::Retry if retries < MAX_RETRIES => {
                     retries += 1;
@@ -179,39 +185,53 @@ impl Hub {
         self.repair(local);
     }
 
-    /// A view of the log after an offset, shared by all who ask for the same while it is read.
+    /// A view of the log after an offset, and whether its read was begun by somebody else. Everybody who asks for the same
+    /// while it is read shares one read, unless they insist on their own.
     async fn resume_view(
         self: &Arc<Self>,
         local: &Arc<LocalChannel>,
         offset: u64,
-    ) -> Result<Arc<LogView>, BrokerError> {
+        alone: bool,
+    ) -> Result<(Arc<LogView>, bool), BrokerError> {
         let key = (local.name.clone(), offset);
-        let read = {
+        let (read, shared) = {
             let mut reads = self.resumes.0.lock().unwrap_or_else(PoisonError::into_inner);
             match reads.get(&key) {
-                Some(read) => read.clone(),
-                None => {
-                    let (hub, local, key_of_read) = (self.clone(), local.clone(), key.clone());
-                    // One more than may be served shows whether there are more.
-                    let limit = self.limits.recovery_limit + 1;
-                    let read = async move {
-                        let retention = local.shared.namespace.retention();
-                        let view = hub.view(&local.name, retention, Some(offset), limit).await;
-                        hub.resumes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key_of_read);
-                        view.map(Arc::new)
-                    };
-                    // A task of its own: it ends even if all who wait for it have gone.
-                    let read = self
-                        .tracker
-                        .spawn(read)
-                        .map(|done| done.unwrap_or_else(|error| Err(BrokerError::Unavailable(error.to_string()))));
-                    let read = read.boxed().shared();
-                    reads.insert(key.clone(), read.clone());
-                    read
+                Some(read) if !alone => (read.clone(), true),
+                _ => {
+                    let read = self.begin_read(local.clone(), key.clone());
+                    reads.insert(key, read.clone());
+                    (read, false)
                 }
             }
         };
-        read.await
+        read.await.map(|view| (view, shared))
+    }
+
+    /// Begins a read in a task of its own, which ends even if all who wait for it have gone.
+    fn begin_read(self: &Arc<Self>, local: Arc<LocalChannel>, key: ReadKey) -> SharedRead {
+        let hub = self.clone();
+        // One more than may be served shows whether there are more.
+        let limit = self.limits.recovery_limit + 1;
+        let read = self.tracker.spawn(async move {
+            let offset = key.1;
+            let under_way = UnderWay { hub, key };
+            let retention = local.shared.namespace.retention();
+            under_way.hub.view(&local.name, retention, Some(offset), limit).await.map(Arc::new)
+        });
+        read.map(|done| done.unwrap_or_else(|error| Err(BrokerError::Unavailable(error.to_string())))).boxed().shared()
+    }
+}
+
+/// Takes a read out of the list of those under way, however it ends.
+struct UnderWay {
+    hub: Arc<Hub>,
+    key: ReadKey,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.hub.resumes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
