@@ -34,11 +34,11 @@ build: ## The binary that the SDK and browser tests run
 
 .PHONY: test-sdk
 test-sdk: build ## The official JavaScript SDK against real nodes
-	cd deploy/e2e && npm ci --no-audit --no-fund --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test sdk/*.test.mjs
+	cd deploy/e2e && npm ci --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec sdk/*.test.mjs
 
 .PHONY: test-browser
 test-browser: build ## EventSource and the console page in headless Chromium
-	cd deploy/e2e && npm ci --no-audit --no-fund --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test browser/*.test.mjs
+	cd deploy/e2e && npm ci --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec browser/*.test.mjs
 
 .PHONY: autobahn
 autobahn: ## The Autobahn suite against the WebSocket codec (needs python2.7)

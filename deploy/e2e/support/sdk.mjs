@@ -1,0 +1,66 @@
+// The official SDK, unmodified, with a journal of what it tells its application.
+import { Centrifuge } from "centrifuge";
+import WebSocket from "ws";
+
+import { mint } from "./token.mjs";
+import { Journal } from "./wait.mjs";
+
+/** A client that is not yet connected. `at` has a `websocketUrl`: a node or a door. */
+export function client(t, at, options = {}) {
+  const sdk = new Centrifuge(at.websocketUrl, {
+    websocket: WebSocket,
+    token: mint(),
+    minReconnectDelay: 50,
+    maxReconnectDelay: 500,
+    ...options,
+  });
+  t.after(() => sdk.disconnect());
+  const kinds = ["connecting", "connected", "disconnected", "error", "subscribed", "publication"];
+  return { sdk, journal: journalOf(sdk, kinds) };
+}
+
+/** A client that is connected. */
+export async function connected(t, at, options) {
+  const one = client(t, at, options);
+  one.sdk.connect();
+  one.greeting = await one.journal.next("connected");
+  return one;
+}
+
+/** A subscription with its journal, not yet subscribed. */
+export function subscription(sdk, channel, options) {
+  const sub = sdk.newSubscription(channel, options);
+  const kinds = ["subscribing", "subscribed", "unsubscribed", "publication", "error"];
+  return { sub, journal: journalOf(sub, kinds) };
+}
+
+/** A subscription that is subscribed. */
+export async function subscribed(sdk, channel, options) {
+  const one = subscription(sdk, channel, options);
+  one.sub.subscribe();
+  one.reply = await one.journal.next("subscribed");
+  return one;
+}
+
+function journalOf(source, kinds) {
+  const journal = new Journal();
+  for (const kind of kinds) source.on(kind, (context) => journal.note(kind, context));
+  return journal;
+}
+
+/** A WebSocket for the SDK that shows its frames to the test: `seen(direction, text)`; false keeps a sent one back. */
+export function watched(seen) {
+  return class extends WebSocket {
+    constructor(...args) {
+      super(...args);
+      this.addEventListener("message", (event) => seen("in", event.data));
+    }
+
+    send(text, ...rest) {
+      if (seen("out", text) !== false) super.send(text, ...rest);
+    }
+  };
+}
+
+/** The data of publications. */
+export const data = (publications) => publications.map((publication) => publication.data);
