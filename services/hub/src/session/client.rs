@@ -40,6 +40,12 @@ pub(crate) enum Phase {
     },
     /// Connect is under way.
     Connecting,
+    /// Connect was answered with an error, such as an expired token. What the client had sent along with it is ignored,
+    /// and it leaves; at the deadline it is ended (3502).
+    Refused {
+        /// Ends the session (3502).
+        deadline: Instant,
+    },
     /// Everything is understood.
     Active(Box<Identity>),
 }
@@ -190,7 +196,9 @@ impl ClientSession {
             self.core.close(DisconnectCode::Slow);
         }
         match &self.phase {
-            Phase::Unauthenticated { deadline, .. } if now >= *deadline => self.core.close(DisconnectCode::Stale),
+            Phase::Unauthenticated { deadline, .. } | Phase::Refused { deadline } if now >= *deadline => {
+                self.core.close(DisconnectCode::Stale);
+            }
             Phase::Active(identity) => {
                 let grace = self.core.hub.limits.expiry_grace.as_secs();
                 if identity.expires_at.is_some_and(|at| unix_now() >= at.saturating_add(grace)) {
@@ -243,7 +251,7 @@ impl ClientSession {
     pub(super) fn reschedule(&mut self) {
         let now = Instant::now();
         let mut at = match &self.phase {
-            Phase::Unauthenticated { deadline, .. } => *deadline,
+            Phase::Unauthenticated { deadline, .. } | Phase::Refused { deadline } => *deadline,
             Phase::Connecting => now + self.core.hub.limits.command_timeout,
             Phase::Active(identity) => {
                 let mut at = self.pong_deadline.unwrap_or(self.next_ping);

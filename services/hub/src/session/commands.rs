@@ -24,6 +24,9 @@ use crate::namespace::Namespace;
 
 impl ClientSession {
     pub(super) fn on_command(&mut self, command: Command<'_>, now: Instant) {
+        if matches!(self.phase, Phase::Refused { .. }) {
+            return;
+        }
         let Command { id, connect, subscribe, unsubscribe, publish, history, refresh, .. } = &command;
         if let Some(request) = connect {
             return self.on_connect(*id, request, now);
@@ -98,9 +101,9 @@ impl ClientSession {
                     Err(code) => self.connect_failed(id, code, now),
                 }
             }
-            // The client may come back with a new token, so it is told and not cut off; it stays unusable.
-            Err(AuthFailure::Expired) => self.ops.push_back(Op::Error { id, code: ErrorCode::TokenExpired }),
-            Err(AuthFailure::Missing) => self.ops.push_back(Op::Error { id, code: ErrorCode::Unauthorized }),
+            // The client may come back with a new token, so it is told and not cut off.
+            Err(AuthFailure::Expired) => self.connect_failed(id, ErrorCode::TokenExpired, now),
+            Err(AuthFailure::Missing) => self.connect_failed(id, ErrorCode::Unauthorized, now),
             Err(AuthFailure::Invalid(_)) => self.core.close(DisconnectCode::InvalidToken),
         }
     }

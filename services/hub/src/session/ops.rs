@@ -184,10 +184,15 @@ impl ClientSession {
         self.activate(identity, now);
     }
 
-    /// The client is told, and left unusable: it ends as stale unless it leaves first.
+    /// The client is told, and the session left unusable: SDKs send subscribes along with connect and come back with a new
+    /// token, so what follows is ignored. It ends as stale unless the client leaves first.
     pub(super) fn connect_failed(&mut self, id: u32, code: ErrorCode, now: Instant) {
         self.error(id, code);
-        self.phase = Phase::Unauthenticated { deadline: now + self.core.hub.limits.connect_timeout, presented: None };
+        self.ops.clear();
+        for index in (0..self.core.subs.len() as u32).rev() {
+            self.core.remove(index);
+        }
+        self.phase = Phase::Refused { deadline: now + self.core.hub.limits.connect_timeout };
         self.reschedule();
     }
 

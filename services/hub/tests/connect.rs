@@ -1,0 +1,71 @@
+//! A connect that is refused: the client is told why, and nothing of what it sent along takes effect.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use fanway_broker::{AnyBroker, MemoryBroker};
+use fanway_hub::outbox::Turn;
+use fanway_hub::session::ClientSession;
+use fanway_hub::{Access, AuthFailure, Hub, HubMetrics, Inbox, Limits, Namespace, Namespaces, Parts};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A hub that refuses each token for the same reason.
+fn hub(failure: AuthFailure) -> Arc<Hub> {
+    let inbox = Inbox::new(2);
+    let open = Namespace { subscribe: Access::Anyone, publish: Access::Anyone, ..Namespace::closed("default") };
+    let parts = Parts {
+        broker: Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone()))),
+        inbox,
+        namespaces: Arc::new(Namespaces::new(open, [])),
+        limits: Limits::default(),
+        verify: Box::new(move |_, _| Err(failure)),
+        allow_anonymous: false,
+        metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
+        version: "test",
+    };
+    Hub::start(parts, TaskTracker::new(), CancellationToken::new())
+}
+
+/// What a session answers to one frame, without the WebSocket head of two bytes, and the code it closes with.
+async fn answer(hub: &Arc<Hub>, frame: &str) -> (String, Option<u16>) {
+    let mut session = ClientSession::new(hub.clone(), None, Instant::now());
+    session.on_frame(frame, Instant::now());
+    for _ in 0..100 {
+        std::future::poll_fn(|cx| {
+            session.poll(cx, Instant::now());
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+    }
+    let mut turn = Turn::default();
+    session.gather(&mut turn);
+    let text = String::from_utf8(turn.bytes().get(2..).unwrap_or_default().to_vec()).unwrap();
+    (text, session.closing().map(|code| code.code()))
+}
+
+/// SDKs send connect and every subscribe in one frame, and come back with a new token only if they are told to.
+#[tokio::test]
+async fn what_was_sent_along_with_a_refused_connect_is_ignored() {
+    let along = concat!(
+        "\n",
+        r#"{"id":2,"subscribe":{"channel":"news"}}"#,
+        "\n",
+        r#"{"id":3,"publish":{"channel":"news","data":1}}"#,
+        "\n{}\n",
+        r#"{"id":4,"connect":{}}"#
+    );
+    let expired = hub(AuthFailure::Expired);
+    let (told, closed) = answer(&expired, &format!("{}{along}", r#"{"id":1,"connect":{"token":"t"}}"#)).await;
+    assert_eq!((told.as_str(), closed), (r#"{"id":1,"error":{"code":109,"message":"token expired"}}"#, None));
+    let (told, closed) = answer(&expired, &format!("{}{along}", r#"{"id":1,"connect":{}}"#)).await;
+    assert_eq!((told.as_str(), closed), (r#"{"id":1,"error":{"code":101,"message":"unauthorized"}}"#, None));
+    let invalid = hub(AuthFailure::Invalid("signature"));
+    let (told, closed) = answer(&invalid, &format!("{}{along}", r#"{"id":1,"connect":{"token":"t"}}"#)).await;
+    assert_eq!((told.as_str(), closed), ("", Some(3500)));
+    // Before any connect nothing else is understood.
+    assert_eq!(answer(&expired, along.trim_start()).await, (String::new(), Some(3501)));
+}
