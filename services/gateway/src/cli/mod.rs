@@ -112,7 +112,7 @@ fn check(args: CheckArgs) -> Result<Action, Refusal> {
     let name = file.as_ref().map_or("environment".to_owned(), |file| file.display().to_string());
     let settings = Settings::load(&Sources::of_process(file, Vec::new()))?;
     Ok(Action::Print(format!(
-        "{name}: fine. Broker {:?}, {} token keys, {} API keys, {} namespaces.",
+        "{name}: fine (broker: {:?}, token keys: {}, API keys: {}, namespaces: {})",
         settings.broker.engine,
         settings.auth.keys.len(),
         settings.api.keys.len(),

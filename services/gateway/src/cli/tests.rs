@@ -57,7 +57,7 @@ fn serve_refuses_what_it_cannot_use() {
     assert!(refused(&["serve", "--config", path]).contains("did you mean `channel_limit`?"));
     assert!(refused(&["check-config", path]).contains("did you mean `channel_limit`?"));
     std::fs::write(path, format!("[auth]\nkeys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]")).unwrap();
-    assert!(printed(&["check-config", path]).contains("fine. Broker Memory, 1 token keys"));
+    assert!(printed(&["check-config", path]).contains("fine (broker: Memory, token keys: 1"));
     match run(&["serve", "--config", path, "--listen", "127.0.0.1:7"]) {
         Ok(Action::Run(settings, Mode::Serve)) => assert_eq!(settings.server.listen.port(), 7),
         other => panic!("{other:?}"),

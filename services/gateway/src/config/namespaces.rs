@@ -57,7 +57,7 @@ impl NamespaceSettings {
         let mut problems = Problems::default();
         let has_history = self.history_size > 0;
         problems.require(
-            has_history == !self.history_ttl.is_zero(),
+            has_history != self.history_ttl.is_zero(),
             &format!("{path}.{}", if has_history { "history_ttl" } else { "history_size" }),
             "history needs both: history_size = 100 and history_ttl = \"5m\", for example; neither keeps none",
         );
