@@ -72,6 +72,7 @@ async fn hand_over(shared: &Shared, mut taken: Taken, head: &[u8], start: impl F
     match written.await {
         Ok(Ok(())) => {
             shared.taken_over.inc();
+            taken.io.forget_waker();
             start(taken);
         }
         Ok(Err(error)) => tracing::debug!(%error, "client gone before the takeover"),

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -24,6 +24,15 @@ impl Io {
             Self::Tcp(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
         }
+    }
+
+    /// Makes the socket forget which task waited for it last. A waker keeps the memory of its task, which is over once
+    /// the socket has another owner.
+    pub(super) fn forget_waker(&self) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        // What is ready has no waker, so nothing is lost if this says so.
+        let _ = self.tcp().poll_read_ready(&mut nobody);
+        let _ = self.tcp().poll_write_ready(&mut nobody);
     }
 }
 
@@ -74,5 +83,36 @@ impl AsyncWrite for Io {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    struct Task;
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[tokio::test]
+    async fn a_socket_forgets_the_task_that_waited_for_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut io = Io::Tcp(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let task = Arc::new(Task);
+        let waker = Waker::from(Arc::clone(&task));
+        let mut cx = Context::from_waker(&waker);
+        let read = Pin::new(&mut io).poll_read(&mut cx, &mut ReadBuf::new(&mut [0]));
+        assert!(read.is_pending());
+        assert_eq!(Arc::strong_count(&task), 3, "the socket keeps the waker");
+        io.forget_waker();
+        assert_eq!(Arc::strong_count(&task), 2);
     }
 }

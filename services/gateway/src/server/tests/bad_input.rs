@@ -115,8 +115,34 @@ async fn what_is_unusual_but_right_is_served() {
 #[tokio::test]
 async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
     let server = Server::start(patient());
-    // 100 KB more than the server reads of a head: closing at once would reset the connection under the answer.
-    let answer = server.say("GET /".to_owned() + &"x".repeat(120_000)).await;
-    assert!(answer.starts_with("HTTP/1.1 414 "), "{answer:?}");
-    assert!(answer.ends_with(r#"{"error":{"code":107,"message":"the request target is too long"}}"#), "{answer:?}");
+    let rest = "x".repeat(120_000);
+    for (start, expected) in [
+        ("GET /", "414"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: ", "431"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", "405"),
+    ] {
+        let mut client = server.connect().await;
+        client.write_all((start.to_owned() + &rest).as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // Closing at once would reset the connection under the answer: an error instead of the end.
+        let read = tokio::time::timeout(PATIENCE, client.read_to_string(&mut answer)).await.unwrap();
+        assert!(read.is_ok(), "{start:?}: {read:?} after {answer:?}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{start:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_why() {
+    let server = Server::start(patient());
+    for (request, reason) in [
+        ("GET / HTTP/1.1\nHost: a\n\n", "a line ends without a carriage return"),
+        ("GET / HTTP/1.1\r\n\r\n", "no Host"),
+    ] {
+        let answer = server.say(request).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, format!(r#"{{"error":{{"code":107,"message":"{reason}"}}}}"#));
+        for header in ["content-type: application/json", "cache-control: no-store", "connection: close"] {
+            assert!(head.contains(header), "{header} in {head}");
+        }
+    }
 }

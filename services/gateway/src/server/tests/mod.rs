@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use prometheus::Registry;
@@ -53,7 +54,7 @@ struct Server {
     close_now: CancellationToken,
     /// Each permit lets one request to `/gated` be answered.
     gate: Arc<Semaphore>,
-    /// Requests that wait there.
+    /// Counts requests to `/gated`, which wait there, and to `/bulky`.
     waiting: Arc<Semaphore>,
 }
 
@@ -125,6 +126,16 @@ fn router(gate: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Router {
         .route("/socket", any(echo_socket))
         .route("/read-then-socket", post(|_body: Bytes| echo_socket()))
         .route("/stream", get(stream))
+        .route(
+            "/bulky",
+            post({
+                let waiting = Arc::clone(&waiting);
+                move || async move {
+                    waiting.add_permits(1);
+                    (StatusCode::NO_CONTENT, [("x-bulk", "x".repeat(8000))])
+                }
+            }),
+        )
         .route(
             "/gated",
             get(move || async move {

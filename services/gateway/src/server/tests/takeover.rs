@@ -73,6 +73,27 @@ async fn answers_before_the_takeover_come_first_and_completely() {
     }
 }
 
+/// hyper goes on to the next request while it still holds an answer that the socket did not take, when the answer has no
+/// body and the request has one that nobody asked for.
+#[tokio::test]
+async fn answers_that_hyper_still_holds_are_not_lost() {
+    const ANSWERS: usize = 60;
+    let server = Server::start(patient());
+    let mut client = server.connect().await;
+    let earlier =
+        "POST /bulky HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx".repeat(ANSWERS);
+    client.write_all(format!("{earlier}{UPGRADE}early").as_bytes()).await.unwrap();
+    // All are answered, more than sockets hold, and none is read.
+    let all = server.waiting.acquire_many(ANSWERS as u32);
+    tokio::time::timeout(PATIENCE, all).await.expect("all requests are worked on").unwrap().forget();
+    let answers = until(&mut client, "early").await;
+    assert_eq!(answers.matches("HTTP/1.1 204 ").count(), ANSWERS);
+    assert_eq!(answers.matches("x-bulk").count(), ANSWERS);
+    assert!(answers.len() > ANSWERS * 8000, "{}", answers.len());
+    let (_, last) = answers.rsplit_once("HTTP/1.1 ").unwrap();
+    assert!(last.starts_with("101 "), "{last}");
+}
+
 #[tokio::test]
 async fn after_other_requests_and_with_a_body_that_was_read() {
     let server = Server::start(patient());
