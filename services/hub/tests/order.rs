@@ -250,6 +250,38 @@ async fn a_slow_reader_without_history_is_told_by_a_close() {
     assert_eq!(socket.session.closing().unwrap().code(), 3008);
 }
 
+/// What comes while the socket is blocked is found by the write that unblocks it: nobody wakes the task for it later.
+#[tokio::test]
+async fn what_came_while_blocked_follows_the_write_that_unblocks() {
+    let (hub, broker) = hub(100, fast());
+    let mut socket = Socket::new(&hub);
+    socket.say(r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    socket.say(r#"{"id":3,"subscribe":{"channel":"b"}}"#);
+    socket.settle(|socket| socket.heard().len() == 3).await;
+    let mut other = Socket::new(&hub);
+    other.say(r#"{"id":2,"subscribe":{"channel":"b"}}"#);
+    other.settle(|other| other.heard().len() == 2).await;
+
+    publish(&broker, &hub, "a", "1".to_owned()).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !socket.session.has_output() {
+        assert!(Instant::now() < deadline);
+        socket.poll().await;
+    }
+    socket.write(|_| 3);
+    // Marked in the order of subscribing, so once the other one has heard it, the blocked one is marked.
+    publish(&broker, &hub, "b", "1".to_owned()).await;
+    other.settle(|other| other.heard().len() == 3).await;
+
+    // As the driver does it: one look at the signals, then writes as long as there is something.
+    socket.poll().await;
+    while socket.session.has_output() {
+        socket.write(|all| all);
+    }
+    let channels: Vec<_> = socket.heard()[3..].iter().map(|heard| heard["push"]["channel"].clone()).collect();
+    assert_eq!(channels, ["a", "b"]);
+}
+
 impl Socket {
     fn heard_upto(&self, asked: &HashMap<u64, (String, bool)>, channel: &str) -> u64 {
         if self.session.has_output() {
