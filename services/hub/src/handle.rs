@@ -92,6 +92,12 @@ impl Handle {
         Taken { marks: 0, ..self.taken(marks) }
     }
 
+    /// Takes the marks only, once the connection is not blocked any more; the signals stay for the wake-up that they
+    /// have caused.
+    pub(crate) fn take_marks(&self) -> u64 {
+        self.marks.fetch_and(SIGNAL, Ordering::SeqCst) & !SIGNAL
+    }
+
     fn taken(&self, marks: u64) -> Taken {
         let signals = if marks & SIGNAL == 0 { 0 } else { self.signals.fetch_and(!TICK, Ordering::SeqCst) };
         Taken {

@@ -418,11 +418,19 @@ impl Core {
             self.accounted = waiting;
         }
         if whole {
-            self.stalled_since = None;
+            self.unblock();
         } else if written > 0 || self.stalled_since.is_none() {
             self.stalled_since = Some(now);
         }
         whole
+    }
+
+    /// The socket takes bytes again. The marks that stayed with the handle meanwhile are taken now: they woke nobody, and
+    /// as long as they stay, nothing newer does.
+    fn unblock(&mut self) {
+        if self.stalled_since.take().is_some() {
+            self.marks |= self.handle.take_marks();
+        }
     }
 
     fn count(&self, delivered: u64, now: Instant) {
@@ -477,7 +485,7 @@ impl Core {
                 true
             }
             (false, Some(_)) if self.outbox.is_empty() => {
-                self.stalled_since = None;
+                self.unblock();
                 false
             }
             _ => false,
