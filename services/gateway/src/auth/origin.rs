@@ -146,10 +146,8 @@ fn normalise(text: &str) -> Option<String> {
         _ => &authority,
     };
     let parsed: http::uri::Authority = authority.parse().ok()?;
-    if authority.contains('@') {
-        return None;
-    }
     let host = parsed.host();
+    // Text before an `@` makes the lengths differ as well.
     let port_is_written_well = match authority[host.len()..].strip_prefix(':') {
         Some(port) => port.parse::<u16>().is_ok_and(|number| number.to_string() == port),
         None => authority.len() == host.len(),
