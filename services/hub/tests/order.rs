@@ -3,121 +3,19 @@
 //! overtaken.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanway_broker::{AnyBroker, Broker, MemoryBroker, Publish};
-use fanway_hub::outbox::Turn;
-use fanway_hub::session::ClientSession;
-use fanway_hub::{Access, Hub, HubMetrics, Identity, Inbox, Limits, Namespace, Namespaces, Parts};
-use fanway_protocol::{Channel, Publication};
+use fanway_hub::Limits;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+
+use support::{Socket, fast, hub, publish};
 
 const CHANNELS: usize = 50;
-
-fn hub(history: u32, limits: Limits) -> (Arc<Hub>, Arc<AnyBroker>) {
-    let inbox = Inbox::new(2);
-    let broker = Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone())));
-    let namespace = Namespace {
-        history_size: history,
-        history_ttl: Duration::from_secs(300),
-        meta_ttl: Duration::from_secs(3000),
-        recovery: history > 0,
-        subscribe: Access::Anyone,
-        ..Namespace::closed("default")
-    };
-    let parts = Parts {
-        broker: broker.clone(),
-        inbox,
-        namespaces: Arc::new(Namespaces::new(namespace, [])),
-        limits,
-        verify: Box::new(|_, _| Ok(Identity::anonymous())),
-        allow_anonymous: true,
-        metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
-        version: "test",
-    };
-    (Hub::start(parts, TaskTracker::new(), CancellationToken::new()), broker)
-}
-
-fn fast() -> Limits {
-    Limits { command_rate: 1_000_000, command_burst: 1_000_000, ..Limits::default() }
-}
-
-/// A session on a socket that takes as many bytes as it likes.
-struct Socket {
-    session: ClientSession,
-    turn: Turn,
-    taken: Vec<u8>,
-}
-
-impl Socket {
-    fn new(hub: &Arc<Hub>) -> Self {
-        let session = ClientSession::new(hub.clone(), None, Instant::now());
-        let mut socket = Self { session, turn: Turn::default(), taken: Vec::new() };
-        socket.say(r#"{"id":1,"connect":{}}"#);
-        socket
-    }
-
-    fn say(&mut self, frame: &str) {
-        self.session.on_frame(frame, Instant::now());
-    }
-
-    async fn poll(&mut self) {
-        std::future::poll_fn(|cx| {
-            self.session.poll(cx, Instant::now());
-            std::task::Poll::Ready(())
-        })
-        .await;
-        tokio::task::yield_now().await;
-    }
-
-    /// Writes once; the socket takes what `take` makes of the bytes offered.
-    fn write(&mut self, take: impl FnOnce(usize) -> usize) {
-        self.session.gather(&mut self.turn);
-        let offered = self.turn.bytes();
-        let taken = take(offered.len()).min(offered.len());
-        self.taken.extend_from_slice(&offered[..taken]);
-        self.session.wrote(&self.turn, taken, Instant::now());
-    }
-
-    async fn settle(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !done(self) {
-            assert!(Instant::now() < deadline, "not settled: {}", String::from_utf8_lossy(&self.taken));
-            self.poll().await;
-            self.write(|all| all);
-        }
-    }
-
-    /// What was written, as values; panics on anything that is not whole frames.
-    fn heard(&self) -> Vec<Value> {
-        let mut rest = &self.taken[..];
-        let mut values = Vec::new();
-        while let [0x81, len, after @ ..] = rest {
-            let (len, after) = match len {
-                126 => (usize::from(u16::from_be_bytes([after[0], after[1]])), &after[2..]),
-                127 => (u64::from_be_bytes(after[..8].try_into().unwrap()) as usize, &after[8..]),
-                len => (usize::from(*len), after),
-            };
-            values.push(serde_json::from_slice(&after[..len]).unwrap());
-            rest = &after[len..];
-        }
-        assert!(rest.is_empty(), "not a frame: {rest:?}");
-        values
-    }
-}
-
-async fn publish(broker: &AnyBroker, hub: &Hub, channel: &str, data: String) {
-    let channel = Channel::new(channel).unwrap();
-    let retention = hub.namespaces().of(&channel).unwrap().retention();
-    let publication = Arc::new(Publication { data: data.into(), ..Publication::default() });
-    broker.publish(Publish { channel: &channel, publication, retention, idempotency: None }).await.unwrap();
-}
 
 /// Checks the promises on everything heard; returns the last offset by channel.
 fn check(heard: &[Value], asked: &HashMap<u64, (String, bool)>) -> HashMap<String, u64> {

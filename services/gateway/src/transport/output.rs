@@ -69,6 +69,8 @@ pub(super) fn poll_write(io: &mut Io, session: &mut impl Output, cx: &mut Contex
         let taken = TURN.with_borrow_mut(|turn| {
             session.gather(turn);
             if turn.bytes().is_empty() {
+                // Nothing is left of what the socket did not take, so the session is not blocked any more.
+                session.wrote(turn, 0, Instant::now());
                 return Poll::Ready(Ok(()));
             }
             let taken = Pin::new(&mut *io).poll_write(cx, turn.bytes());
