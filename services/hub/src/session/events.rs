@@ -78,7 +78,7 @@ impl EventSession {
             core,
             identity,
             attaching: Some((points, join_all(joins).boxed())),
-            next_heartbeat: now,
+            next_heartbeat: now + heartbeat_after(&hub),
             told_expiry: false,
             ended: false,
         };
@@ -168,12 +168,12 @@ impl EventSession {
             self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
             self.core.close(DisconnectCode::Slow);
         }
-        let heartbeat = self.core.hub.limits.ping_interval.min(LONGEST_SILENCE);
         if now >= self.next_heartbeat {
-            if self.next_heartbeat + heartbeat <= now && self.core.outbox.is_empty() {
+            // What waits already will break the silence.
+            if self.core.outbox.is_empty() {
                 self.core.outbox.buffer().extend_from_slice(b":\n\n");
             }
-            self.next_heartbeat = now + heartbeat.mul_f64(0.5 + 0.5 * rand::random::<f64>());
+            self.next_heartbeat = now + heartbeat_after(&self.core.hub);
         }
         let mut at = self.next_heartbeat;
         if let Some(expires_at) = self.identity.expires_at {
@@ -232,6 +232,11 @@ impl EventSession {
     pub fn position(&self, index: u32) -> Option<Position> {
         self.core.subs.get(index as usize)?.as_ref()?.position
     }
+}
+
+/// How long until the next heartbeat: half to all of the longest silence, so that streams do not beat in step.
+fn heartbeat_after(hub: &Hub) -> Duration {
+    hub.limits.ping_interval.min(LONGEST_SILENCE).mul_f64(0.5 + 0.5 * rand::random::<f64>())
 }
 
 /// Half to one and a half of a duration, so that clients do not come back in step.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use fanway_protocol::DisconnectCode;
 use futures_util::future::join_all;
 
 use super::core::{Core, Subscription, Transport, backlog};
@@ -86,7 +87,7 @@ pub async fn poll(
         core.gather(&mut turn);
         let taken_bytes = collect(&turn, &mut answer);
         core.wrote(&turn, taken_bytes, now);
-        answer.draining |= taken.close.is_some();
+        answer.draining |= taken.close.is_some() || core.closing == Some(DisconnectCode::Shutdown);
         let told = !answer.publications.is_empty() || !answer.gaps.is_empty();
         if told || answer.draining || core.closing.is_some() || now >= until {
             return Poll::Ready(());
