@@ -191,6 +191,9 @@ impl ClientSession {
     }
 
     fn on_tick(&mut self, now: Instant) {
+        if self.core.closing.is_some() {
+            return; // Nothing follows the close frame, and the driver has its own deadline for what is owed.
+        }
         if self.core.stalled(now) {
             self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
             self.core.close(DisconnectCode::Slow);
