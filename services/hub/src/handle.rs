@@ -6,12 +6,14 @@
 //! * The owner takes all marks with one swap *before* it looks at the rings. A mark set after the swap finds the word
 //!   empty and wakes again; one set before is seen. So no mark is lost.
 //! * Signals (timer, close) wake always.
+//!
+//! `tests/handle.rs` checks it in every interleaving.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use fanway_protocol::DisconnectCode;
-use futures_util::task::AtomicWaker;
+
+use crate::sync::{AtomicU32, AtomicU64, AtomicWaker, Ordering};
 
 /// The bit of the marks word that says "look at the signals".
 const SIGNAL: u64 = 1 << 63;
@@ -105,51 +107,5 @@ impl Handle {
             tick: signals & TICK != 0,
             close: (signals & CLOSE != 0).then_some((signals >> 16) as u16),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    #[test]
-    fn wakes_once_until_the_marks_are_taken() {
-        let (handle, count) = (Handle::default(), Arc::new(Count::default()));
-        let waker = Waker::from(count.clone());
-        handle.register(&waker);
-        handle.mark(0);
-        handle.mark(64);
-        assert_eq!(count.0.load(Ordering::SeqCst), 1);
-        assert_eq!(handle.take(), Taken { marks: 0b11, tick: false, close: None });
-        handle.register(&waker);
-        handle.mark(5);
-        assert_eq!(count.0.load(Ordering::SeqCst), 2);
-    }
-
-    #[test]
-    fn signals_wake_a_blocked_connection_and_leave_its_marks() {
-        let (handle, count) = (Handle::default(), Arc::new(Count::default()));
-        handle.register(&Waker::from(count.clone()));
-        handle.mark(3);
-        handle.register(&Waker::from(count.clone()));
-        handle.tick();
-        assert_eq!(count.0.load(Ordering::SeqCst), 2);
-        assert_eq!(handle.take_signals(), Taken { marks: 0, tick: true, close: None });
-        handle.close(DisconnectCode::Shutdown);
-        handle.close(DisconnectCode::Slow);
-        assert_eq!(handle.take(), Taken { marks: 0b1000, tick: false, close: Some(3001) });
     }
 }

@@ -18,6 +18,7 @@ pub mod resume;
 mod ring;
 pub mod sequencer;
 pub mod session;
+mod sync;
 mod wheel;
 
 pub use attach::{From, Joined};
