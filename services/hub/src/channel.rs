@@ -5,7 +5,7 @@
 //! is marking subscribers does not stop those already writing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fanway_broker::Event;
 use fanway_protocol::{Channel, GapReason, Position, Publication};
@@ -51,7 +51,11 @@ pub(crate) struct State {
     /// `None` for a channel without history: its feed is passed on as heard.
     pub(crate) sequencer: Option<Sequencer<Arc<Publication>>>,
     /// The broker delivers this channel.
-    pub(crate) confirmed: bool,
+    confirmed: bool,
+    /// How often the feed broke. A confirmation asked for before it broke says nothing about the feed of now.
+    breaks: u64,
+    /// Since when it is not confirmed, if it is not.
+    silent_since: Instant,
     /// A repair task is at work; there is at most one.
     pub(crate) repairing: bool,
     /// Removed from the hub; whoever still holds it must look the channel up again.
@@ -60,7 +64,7 @@ pub(crate) struct State {
     pub(crate) interest: u32,
     /// When the newest successful read of the log began.
     pub(crate) verified: Option<Instant>,
-    /// When something was last heard, or the log last compared.
+    /// When something with a place in the log was last heard, or the log last compared.
     pub(crate) active: Instant,
     /// When the last subscriber left.
     pub(crate) idle_since: Instant,
@@ -80,6 +84,8 @@ impl LocalChannel {
         let state = State {
             sequencer,
             confirmed: false,
+            breaks: 0,
+            silent_since: now,
             repairing: false,
             dead: false,
             interest: 0,
@@ -105,10 +111,10 @@ impl LocalChannel {
         let state = &mut *state;
         match (event, &mut state.sequencer) {
             (Event::Publication(delivery), sequencer) => {
-                state.active = now;
                 self.shared.publications_in.inc();
                 match (sequencer, delivery.place) {
                     (Some(sequencer), Some(place)) => {
+                        state.active = now;
                         let mut steps = Vec::new();
                         sequencer.live(Incoming { place, publication: delivery.publication }, &mut steps);
                         self.emit(state, steps, delivery.received);
@@ -124,6 +130,8 @@ impl LocalChannel {
             (Event::Unreadable(_), None) => self.announce_loss(state, now),
             (Event::Interrupted, sequencer) => {
                 let heard_before = std::mem::replace(&mut state.confirmed, false);
+                state.breaks += 1;
+                state.silent_since = now;
                 match sequencer {
                     Some(sequencer) => sequencer.interrupted(),
                     None if heard_before => self.announce_loss(state, now),
@@ -183,6 +191,40 @@ impl LocalChannel {
 }
 
 impl State {
+    /// Whether the broker delivers this channel.
+    pub(crate) fn confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// Whether somebody is subscribed, or about to be.
+    pub(crate) fn wanted(&self) -> bool {
+        !self.dead && (self.subscribers() > 0 || self.interest > 0)
+    }
+
+    /// What to hand to [`State::confirm`] later; taken before the broker is asked to deliver the channel.
+    pub(crate) fn breaks(&self) -> u64 {
+        self.breaks
+    }
+
+    /// The broker has confirmed that it delivers the channel, asked when the feed had broken so often. If it broke again
+    /// meanwhile, the confirmation may be of the old feed, and is not taken.
+    pub(crate) fn confirm(&mut self, breaks: u64) {
+        if self.confirmed || self.breaks != breaks {
+            return;
+        }
+        self.confirmed = true;
+        if let Some(sequencer) = &mut self.sequencer {
+            sequencer.restored();
+        }
+    }
+
+    /// Whether the feed has been broken for so long that its return may have been missed: it can be confirmed to a call
+    /// before this channel hears that it broke at all.
+    pub(crate) fn forgotten(&self, now: Instant, patience: Duration) -> bool {
+        let silent = now.saturating_duration_since(self.silent_since);
+        self.wanted() && !self.confirmed && !self.repairing && silent >= patience
+    }
+
     /// Whether a repair task has something to do.
     pub(crate) fn needs_repair(&self) -> bool {
         !self.repairing && !self.dead && self.confirmed && self.sequencer.as_ref().is_some_and(Sequencer::needs_read)
@@ -242,5 +284,36 @@ impl Drop for Interest {
         if state.interest == 0 {
             state.idle_since = Instant::now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::metrics::HubMetrics;
+
+    use super::*;
+
+    fn channel() -> Arc<LocalChannel> {
+        let metrics = Arc::new(HubMetrics::register(&prometheus::Registry::new()).unwrap());
+        let shared = Shared {
+            namespace: Arc::new(Namespace::closed("default")),
+            publications_in: metrics.publications_in_total.with_label_values(&["default"]),
+            ring_entries: 8,
+            ring_bytes: 8192,
+            metrics,
+        };
+        Arc::new(LocalChannel::new(Channel::new("a").unwrap(), Arc::new(shared), Instant::now()))
+    }
+
+    #[test]
+    fn a_confirmation_from_before_the_feed_broke_is_not_taken() {
+        let (local, now) = (channel(), Instant::now());
+        let asked = local.state().breaks();
+        local.hear(Event::Interrupted, now);
+        local.state().confirm(asked);
+        assert!(!local.state().ready(), "what is published now is not heard");
+        let asked = local.state().breaks();
+        local.state().confirm(asked);
+        assert!(local.state().ready());
     }
 }

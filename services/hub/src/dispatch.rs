@@ -79,6 +79,9 @@ impl Queue {
                 Event::Publication(delivery) if waiting.events.len() >= QUEUE_EVENTS => {
                     waiting.lost.insert(delivery.channel);
                 }
+                Event::Unreadable(channel) if waiting.events.len() >= QUEUE_EVENTS => {
+                    waiting.lost.insert(channel);
+                }
                 event => waiting.events.push_back(event),
             }
         }

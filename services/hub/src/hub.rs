@@ -14,6 +14,7 @@ use fanway_broker::{AnyBroker, Broker, Event};
 use fanway_protocol::{Channel, DisconnectCode};
 use rand::seq::SliceRandom;
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,7 +37,9 @@ const EVENTS_PER_TURN: usize = 64;
 const RING_AGE: Duration = Duration::from_secs(60);
 /// Looks for sessions to close at the end of a drain.
 const LAST_LOOKS: usize = 3;
-/// Tops compared in one call.
+/// A feed that broke is asked for again if nothing was heard of it for so long.
+const FEED_PATIENCE: Duration = Duration::from_secs(2);
+/// Tops compared, or feeds asked for, in one call.
 const CHECK_BATCH: usize = 500;
 
 /// Verifies a connection token at a time given in seconds since 1970.
@@ -133,6 +136,7 @@ impl Hub {
         }
         hub.spawn(hub.clone().turn_wheel());
         hub.spawn(hub.clone().sweep());
+        hub.spawn(hub.clone().ask_for_feeds());
         hub.spawn(hub.clone().check_positions());
         hub
     }
@@ -295,6 +299,31 @@ impl Hub {
         }
     }
 
+    /// Asks again for feeds that broke and were not heard of since. Many at once, and not a task for each: the broker may be
+    /// away for long.
+    async fn ask_for_feeds(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(FEED_PATIENCE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let forgotten = |local: &Arc<LocalChannel>| local.state().forgotten(Instant::now(), FEED_PATIENCE);
+            let mut silent = self.all();
+            silent.retain(forgotten);
+            for batch in silent.chunks(CHECK_BATCH) {
+                // Again: those that were left since must not be subscribed for nobody.
+                let batch: Vec<_> = batch.iter().filter(|local| forgotten(local)).cloned().collect();
+                if let Err(error) = self.subscribe_feeds(&batch).await {
+                    tracing::debug!(%error, "feeds not restored yet");
+                    break;
+                }
+                for local in &batch {
+                    local.changed.notify_waiters();
+                    self.repair(local);
+                }
+            }
+        }
+    }
+
     /// Compares silent channels with their logs: the only way to notice that the last publication before silence was
     /// lost. Also tries again what could not be repaired, and keeps the logs' meta data alive.
     async fn check_positions(self: Arc<Self>) {
@@ -306,10 +335,10 @@ impl Hub {
             let mut silent = Vec::new();
             for local in self.all() {
                 let state = local.state();
-                if state.dead || (state.subscribers() == 0 && state.interest == 0) {
+                if !state.wanted() {
                     continue;
                 }
-                if !state.confirmed || state.needs_repair() {
+                if state.needs_repair() {
                     drop(state);
                     self.repair(&local);
                 } else if state.sequencer.is_some() && now.saturating_duration_since(state.active) >= every.mul_f64(0.5)

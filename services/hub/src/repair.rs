@@ -28,7 +28,7 @@ impl Hub {
     pub(crate) fn repair(self: &Arc<Self>, local: &Arc<LocalChannel>) {
         {
             let mut state = local.state();
-            let wanted = !state.confirmed || state.needs_repair();
+            let wanted = !state.confirmed() || state.needs_repair();
             if state.repairing || state.dead || !wanted {
                 return;
             }
@@ -42,7 +42,7 @@ impl Hub {
         loop {
             let done = match next_work(&local) {
                 Work::Done => return,
-                Work::Subscribe => self.subscribe_feed(&local).await,
+                Work::Subscribe => self.subscribe_feeds(std::slice::from_ref(&local)).await,
                 Work::Read(since) => self.read_log(&local, since).await,
             };
             local.changed.notify_waiters();
@@ -57,14 +57,13 @@ impl Hub {
         }
     }
 
-    async fn subscribe_feed(&self, local: &LocalChannel) -> Result<(), BrokerError> {
-        self.broker.subscribe(std::slice::from_ref(&local.name)).await?;
-        let mut state = local.state();
-        if !state.confirmed {
-            state.confirmed = true;
-            if let Some(sequencer) = &mut state.sequencer {
-                sequencer.restored();
-            }
+    /// Has the broker deliver channels.
+    pub(crate) async fn subscribe_feeds(&self, channels: &[Arc<LocalChannel>]) -> Result<(), BrokerError> {
+        let names: Vec<Channel> = channels.iter().map(|local| local.name.clone()).collect();
+        let breaks: Vec<u64> = channels.iter().map(|local| local.state().breaks()).collect();
+        self.broker.subscribe(&names).await?;
+        for (local, breaks) in channels.iter().zip(breaks) {
+            local.state().confirm(breaks);
         }
         Ok(())
     }
@@ -117,8 +116,8 @@ fn next_work(local: &LocalChannel) -> Work {
     let mut state = local.state();
     let state = &mut *state;
     // A channel that nobody wants is left as it is: the next attach repairs it.
-    let wanted = !state.dead && (state.subscribers() > 0 || state.interest > 0);
-    if wanted && !state.confirmed {
+    let wanted = state.wanted();
+    if wanted && !state.confirmed() {
         return Work::Subscribe;
     }
     if let Some(sequencer) = state.sequencer.as_mut().filter(|sequencer| wanted && sequencer.needs_read()) {

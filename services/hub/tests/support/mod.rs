@@ -14,7 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) fn hub(history: u32, limits: Limits) -> (Arc<Hub>, Arc<AnyBroker>) {
-    let inbox = Inbox::new(2);
+    hub_at(history, limits, Inbox::new(2))
+}
+
+/// A hub whose feed the test can disturb.
+pub(crate) fn hub_at(history: u32, limits: Limits, inbox: Arc<Inbox>) -> (Arc<Hub>, Arc<AnyBroker>) {
     let broker = Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone())));
     let namespace = Namespace {
         history_size: history,
