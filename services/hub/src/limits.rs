@@ -29,7 +29,7 @@ pub struct Limits {
     pub command_timeout: Duration,
     /// Largest message a client may send.
     pub message_size: ByteSize,
-    /// Bytes of replies that may wait for a slow connection before it is ended (3008).
+    /// Bytes of replies that may wait for a slow connection, give or take one reply, before its commands wait too.
     pub reply_buffer: ByteSize,
     /// Commands per second that a connection may send over time; beyond `command_burst` it is ended (3013).
     pub command_rate: u32,

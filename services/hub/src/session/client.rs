@@ -105,7 +105,12 @@ impl ClientSession {
 
     /// Whether more input can be taken now.
     pub fn wants_input(&self) -> bool {
-        self.core.closing.is_none() && self.ops.len() < WAITING_COMMANDS
+        self.core.closing.is_none() && self.ops.len() < WAITING_COMMANDS && self.replies_fit()
+    }
+
+    /// Whether the client has read so much of its replies that more may be made. Until then commands wait for their turn.
+    pub(super) fn replies_fit(&self) -> bool {
+        self.core.outbox.replies() as u64 <= self.core.hub.limits.reply_buffer.as_u64()
     }
 
     /// Takes a control frame of the transport into account for the rate of commands.
@@ -131,9 +136,6 @@ impl ClientSession {
                     return;
                 }
             }
-        }
-        if self.core.outbox.replies() as u64 > self.core.hub.limits.reply_buffer.as_u64() {
-            self.core.close(DisconnectCode::Slow);
         }
     }
 
@@ -176,7 +178,17 @@ impl ClientSession {
 
     /// Tells how many bytes of a turn the socket took. Returns whether it took all.
     pub fn wrote(&mut self, turn: &Turn, written: usize, now: Instant) -> bool {
+        let (held_back, blocked) = (!self.replies_fit(), self.core.blocked());
         let whole = self.core.wrote(turn, written, now);
+        if held_back && self.replies_fit() {
+            // Commands, and input, go on.
+            self.core.handle.tick();
+        }
+        if blocked && whole && self.pong_deadline.is_some() {
+            // Only now has the client had a chance to hear of the ping.
+            self.pong_deadline = Some(now + self.core.hub.limits.pong_timeout);
+            self.reschedule();
+        }
         if !whole {
             self.reschedule();
         }
@@ -207,10 +219,12 @@ impl ClientSession {
                 if identity.expires_at.is_some_and(|at| unix_now() >= at.saturating_add(grace)) {
                     self.core.close(DisconnectCode::ConnectionExpired);
                 }
-                if self.pong_deadline.is_some_and(|deadline| now >= deadline) {
+                // A connection that is blocked has a deadline of its own, and a ping would be late.
+                let quiet = !self.core.blocked();
+                if quiet && self.pong_deadline.is_some_and(|deadline| now >= deadline) {
                     self.core.close(DisconnectCode::NoPong);
                 }
-                if self.pong_deadline.is_none() && now >= self.next_ping {
+                if quiet && self.pong_deadline.is_none() && now >= self.next_ping {
                     self.core.outbox.buffer().extend_from_slice(PING);
                     self.pong_deadline = Some(now + self.core.hub.limits.pong_timeout);
                     self.next_ping = now + self.core.hub.limits.ping_interval;
@@ -257,7 +271,10 @@ impl ClientSession {
             Phase::Unauthenticated { deadline, .. } | Phase::Refused { deadline } => *deadline,
             Phase::Connecting => now + self.core.hub.limits.command_timeout,
             Phase::Active(identity) => {
-                let mut at = self.pong_deadline.unwrap_or(self.next_ping);
+                let mut at = match self.core.blocked() {
+                    true => now + self.core.hub.limits.ping_interval,
+                    false => self.pong_deadline.unwrap_or(self.next_ping),
+                };
                 if let Some(expires_at) = identity.expires_at {
                     let grace = self.core.hub.limits.expiry_grace;
                     let left = Duration::from_secs(expires_at.saturating_sub(unix_now())) + grace;

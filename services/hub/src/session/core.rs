@@ -467,6 +467,11 @@ impl Core {
         self.marks |= 1 << (piece.sub as usize % MARK_BITS);
     }
 
+    /// Whether the socket did not take all that was offered last.
+    pub(crate) fn blocked(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
     /// Whether the socket has taken nothing for too long.
     pub(crate) fn stalled(&self, now: Instant) -> bool {
         self.stalled_since.is_some_and(|since| now.saturating_duration_since(since) >= self.hub.limits.write_stall)

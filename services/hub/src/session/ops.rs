@@ -106,6 +106,9 @@ impl ClientSession {
             let _ = op.advance(cx);
         }
         while self.core.closing.is_none() {
+            if !self.replies_fit() {
+                return;
+            }
             let Some(mut op) = self.ops.pop_front() else {
                 self.ops.shrink_to_fit();
                 return;
