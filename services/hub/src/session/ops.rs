@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published};
 use fanway_protocol::reply::{ConnectResult, Empty, HistoryResult, Reply, SubscribeResult, WirePublication};
-use fanway_protocol::{Channel, ErrorCode, Position, Publication};
+use fanway_protocol::{Channel, ErrorCode, Position, Publication, Right};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone};
 
@@ -200,7 +200,13 @@ impl ClientSession {
     }
 
     fn subscribed(&mut self, id: u32, joining: &mut Joining) {
-        match self.joined(joining, false) {
+        // A refresh since it was asked may have narrowed what the client may do.
+        let namespace = self.core.hub.namespaces.of(&joining.channel);
+        let allowed = namespace
+            .zip(self.identity())
+            .is_some_and(|(namespace, identity)| namespace.allows(Right::Subscribe, &joining.channel, identity, false));
+        let joined = if allowed { self.joined(joining, false) } else { Err(ErrorCode::PermissionDenied) };
+        match joined {
             Ok(result) => self.reply(&Reply { id, subscribe: Some(result), ..Reply::default() }),
             Err(code) => self.error(id, code),
         }

@@ -53,9 +53,14 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+    /// Has not said anything yet.
+    pub(crate) fn silent(hub: &Arc<Hub>) -> Self {
         let session = ClientSession::new(hub.clone(), None, Instant::now());
-        let mut socket = Self { session, turn: Turn::default(), taken: Vec::new() };
+        Self { session, turn: Turn::default(), taken: Vec::new() }
+    }
+
+    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+        let mut socket = Self::silent(hub);
         socket.say(r#"{"id":1,"connect":{}}"#);
         socket
     }
