@@ -40,6 +40,19 @@ test-sdk: build ## The official JavaScript SDK against real nodes
 test-browser: build ## EventSource and the console page in headless Chromium
 	cd deploy/e2e && npm ci --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec browser/*.test.mjs
 
+# Connections that `make loadtest` holds; below the limit of open files, of which each side needs as many.
+CONNECTIONS ?= 5000
+
+.PHONY: loadtest
+loadtest: release ## Memory, latency and integrity with $(CONNECTIONS) connections on this machine
+	$(CARGO) build --release --locked -p fanway-loadtest
+	for transport in websocket sse; do \
+		target/release/fanway-loadtest idle --spawn target/release/fanway --quiet \
+			--transport $$transport --connections $(CONNECTIONS) --connect-rate 1500; \
+		target/release/fanway-loadtest fanout --spawn target/release/fanway --quiet \
+			--transport $$transport --connections $(CONNECTIONS) --connect-rate 1500 --rate 10 --publications 100; \
+	done
+
 .PHONY: autobahn
 autobahn: ## The Autobahn suite against the WebSocket codec (needs python2.7)
 	deploy/scripts/autobahn.sh
