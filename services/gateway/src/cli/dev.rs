@@ -53,8 +53,8 @@ Publish, in another:
   FANWAY_API_KEY={api_key} {fanway} publish --url {url} news '{{\"hello\":\"world\"}}'
 Poll; the answer says with which cursor to go on:
   curl '{url}/poll?channel=news'
-From a page of any site on this machine, in the browser's console:
-  new EventSource('{url}/sse?channel=news').onmessage = (event) => console.log(event.data)
+In the browser's developer tools, on the console's page:
+  new EventSource('/sse?channel=news').onmessage = (event) => console.log(event.data)
 With the SDK, after npm install centrifuge ws:
   node --input-type=module -e \"import {{ Centrifuge }} from 'centrifuge'; import WebSocket from 'ws'; const client = new Centrifuge('ws://{address}/connection/websocket', {{ token: '{token}', websocket: WebSocket }}); client.newSubscription('news').on('publication', (publication) => console.log(publication.data)).subscribe(); client.connect()\"
 A token for somebody else:

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanway_hub::Access;
 
-use super::sections::Engine as BrokerEngine;
+use super::sections::{DrainSettings, Engine as BrokerEngine};
 use super::{NamespaceSettings, Settings};
 use crate::auth::api_key::ApiKeySettings;
 use crate::auth::{KeySettings, Secret};
@@ -62,6 +62,12 @@ impl Settings {
             publish: Access::Anyone,
             history: Access::Anyone,
             ..NamespaceSettings::default()
+        };
+        // Nobody waits for the end of a development node.
+        settings.drain = DrainSettings {
+            propagation_delay: Duration::ZERO,
+            window: Duration::ZERO,
+            close_timeout: Duration::from_secs(1),
         };
         settings.console.enabled = true;
         settings
