@@ -1,12 +1,14 @@
 //! The real binary, as processes, with real clients and a real redis-server.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bad_input;
 mod clients;
 mod dev;
 mod drain;
 mod fanout;
 mod faults;
 mod metrics;
+mod order;
 mod resume;
 
 use std::time::Duration;
