@@ -138,5 +138,13 @@ pub struct RefreshRequest<'a> {
 ///
 /// An error means the frame is not of the protocol (empty, or with something that is not a command).
 pub fn decode_frame(frame: &str) -> impl Iterator<Item = Result<Command<'_>, serde_json::Error>> {
-    frame.strip_suffix('\n').unwrap_or(frame).split('\n').map(serde_json::from_str)
+    frame.strip_suffix('\n').unwrap_or(frame).split('\n').map(decode)
+}
+
+fn decode(command: &str) -> Result<Command<'_>, serde_json::Error> {
+    // Serde would take the members from an array as well, in their order here.
+    if !command.trim_ascii_start().starts_with('{') {
+        return Err(serde::de::Error::custom("a command is a JSON object"));
+    }
+    serde_json::from_str(command)
 }

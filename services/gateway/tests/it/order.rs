@@ -2,13 +2,15 @@
 //! that read as they come or byte by byte. Replies and publications come in the promised order, nothing stale, no
 //! half-written frame overtaken, nothing after a close.
 
+mod streams;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use fanway_testkit::dial::Certificate;
 use fanway_testkit::node::{Builder, Node};
+use fanway_testkit::wait;
 use fanway_testkit::websocket::{Client, Frame, Incoming, Raw};
-use fanway_testkit::{sse, wait};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -214,7 +216,7 @@ impl Racer {
 
     /// Subscribes and unsubscribes at random; returns which channels are subscribed in the end.
     async fn commands(&mut self, count: u64) -> Vec<usize> {
-        let mut subscribed = vec![false; CHANNELS];
+        let mut subscribed = [false; CHANNELS];
         for id in 2..count + 2 {
             let channel = self.rng.random_range(0..CHANNELS);
             subscribed[channel] = !subscribed[channel];
@@ -291,9 +293,10 @@ async fn closes(node: Node, reader: Reader) {
         ("by a fault, after a ping", vec![Frame::new(Frame::PING, "a"), Frame::new(3, "")], 1002),
         ("by a wrong command", vec![Frame::text(&connect_again)], 3501),
     ];
+    // More than will be, until the end.
+    let publishing = publisher(&node, 2, 1_000_000, 6000);
     for (number, (name_, frames, code)) in rows.into_iter().enumerate() {
         let mut racer = Racer::new(&node, reader, number as u64).await;
-        let publishing = publisher(&node, number as u64, 400, 6000);
         for channel in 0..CHANNELS as u64 {
             let subscribe = json!({"id": channel + 2, "subscribe": {"channel": name(channel as usize)}});
             racer.checker.asked.insert(channel + 2, Asked::Subscribe { channel: channel as usize, recover: None });
@@ -303,8 +306,9 @@ async fn closes(node: Node, reader: Reader) {
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
         racer.raw.write(bytes).await;
         assert_eq!(racer.closed().await, code, "{name_}");
-        publishing.abort();
     }
+    assert!(!publishing.is_finished(), "publications came all the while");
+    publishing.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,6 +323,24 @@ async fn closes_over_tls() {
     let certificate = Certificate::generate();
     closes(racing().tls(certificate.clone()).start().await, Reader::Quick).await;
     closes(racing().tls(certificate).start().await, Reader::Slow).await;
+}
+
+/// More commands at once than may wait for their turn: what is held back is read as soon as there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_commands_at_once() {
+    const COMMANDS: u64 = 3000;
+    let node = racing().start().await;
+    let mut racer = Racer::new(&node, Reader::Quick, 0).await;
+    let commands: Vec<u8> =
+        (2..COMMANDS + 2).flat_map(|id| Frame::text(&json!({"id": id, "ping": {}}).to_string()).bytes()).collect();
+    racer.raw.write(commands).await;
+    while racer.checker.last_reply < COMMANDS + 1 {
+        // Much less than until the first ping.
+        match racer.raw.read_frame_within(Duration::from_secs(8)).await {
+            Incoming::Frame(frame) => racer.checker.hear(&frame),
+            other => panic!("{other:?} after reply {}", racer.checker.last_reply),
+        }
+    }
 }
 
 /// What is published while a connection is blocked comes as soon as it reads again, not with the next ping.
@@ -371,113 +393,4 @@ async fn what_came_while_blocked_comes_at_once_over_tcp() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_while_blocked_comes_at_once_over_tls() {
     blocked(racing().set("server.unsent_limit", "4 KiB").tls(Certificate::generate()).start().await).await;
-}
-
-/// One event stream of several channels, whose ids must follow each other strictly.
-struct Stream {
-    client: sse::Client,
-    channels: Vec<usize>,
-    at: Vec<(String, u64)>,
-    events: usize,
-}
-
-impl Stream {
-    fn request(node: &Node, channels: &[usize], from: Option<&str>) -> sse::Request {
-        let query: Vec<String> = channels.iter().map(|channel| format!("channel={}", name(*channel))).collect();
-        let request = sse::Request::to(node.url("/sse").with_query(&query.join("&"))).bearer(&token(node));
-        match from {
-            None => request,
-            Some(id) => request.last_event_id(id),
-        }
-    }
-
-    /// Takes the stream's first event.
-    async fn opened(mut client: sse::Client, channels: Vec<usize>, from: Option<&str>) -> Self {
-        let open = client.next_event().await;
-        assert_eq!(open.event, "open");
-        if let Some(from) = from {
-            assert_eq!(open.id, from, "it goes on where it was left");
-        }
-        let at = cursor(&open.id);
-        assert_eq!(at.len(), channels.len());
-        Self { client, channels, at, events: 0 }
-    }
-
-    /// Takes the next event: exactly one channel, the event's, has moved, by one.
-    async fn step(&mut self) {
-        let event = self.client.next_event().await;
-        assert_eq!(event.event, "message", "{event:?}");
-        let data: Value = event.json();
-        let channel: usize = data["channel"].as_str().unwrap()[1..].parse().unwrap();
-        let item = self.channels.iter().position(|known| *known == channel).expect("a channel of this stream");
-        self.at[item].1 += 1;
-        assert_eq!(cursor(&event.id), self.at, "{}", name(channel));
-        let (epoch, offset) = &self.at[item];
-        assert_eq!(
-            (&data["offset"], &data["epoch"], &data["data"]["n"]),
-            (&json!(offset), &json!(epoch), &json!(offset))
-        );
-        self.events += 1;
-    }
-
-    fn stands_at(&self, published: &[u64]) -> bool {
-        self.channels.iter().zip(&self.at).all(|(channel, (_, offset))| *offset == published[*channel])
-    }
-}
-
-fn cursor(text: &str) -> Vec<(String, u64)> {
-    let items = text.strip_prefix("1~").unwrap_or_else(|| panic!("not a cursor: {text}")).split('~');
-    items
-        .map(|item| item.split_once('.').unwrap())
-        .map(|(epoch, offset)| (epoch.to_owned(), offset.parse().unwrap()))
-        .collect()
-}
-
-/// Streams on one HTTP/2 connection, some of them ended and resumed in the middle.
-async fn streams(node: Node) {
-    const STREAMS: usize = 8;
-    // Few enough for the connection's window: streams that are not read must not hold up the one that is.
-    const PUBLICATIONS: usize = 1000;
-    let mut rng = StdRng::seed_from_u64(3);
-    let mut connection = sse::Connection::open(node.url("/sse")).await;
-    let mut open = Vec::new();
-    for _ in 0..STREAMS {
-        let channels: Vec<usize> = (0..CHANNELS).filter(|_| rng.random_bool(0.4)).collect();
-        let client = connection.stream(Stream::request(&node, &channels, None)).await.expect("a stream");
-        open.push(Stream::opened(client, channels, None).await);
-    }
-    let publishing = publisher(&node, 4, PUBLICATIONS, 1000);
-    // Turns of reading, uneven, so that streams wait while others are read; now and then one leaves and comes back.
-    for turn in 0..200 {
-        let which = rng.random_range(0..STREAMS);
-        for _ in 0..rng.random_range(1..20) {
-            open[which].step().await;
-        }
-        if turn % 10 == 0 {
-            let Stream { client, channels, at, events } = open.swap_remove(which);
-            let from = client.last_event_id().to_owned();
-            drop(client);
-            let client = connection.stream(Stream::request(&node, &channels, Some(&from))).await.expect("a stream");
-            let resumed = Stream::opened(client, channels, Some(&from)).await;
-            assert_eq!(resumed.at, at);
-            open.push(Stream { events, ..resumed });
-        }
-    }
-    let published = publishing.await.unwrap();
-    for stream in &mut open {
-        while !stream.stands_at(&published) {
-            stream.step().await;
-        }
-        assert!(stream.events > PUBLICATIONS / 5, "{} events", stream.events);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn event_streams_over_http2() {
-    streams(racing().start().await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn event_streams_over_http2_and_tls() {
-    streams(racing().tls(Certificate::generate()).start().await).await;
 }

@@ -1,5 +1,6 @@
 //! What each command of the client protocol asks, checked before it waits for its turn.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -163,9 +164,7 @@ impl ClientSession {
         if self.will_be_subscribed(channel.as_str()) {
             return Err(ErrorCode::AlreadySubscribed);
         }
-        let waiting = self.ops.iter().filter(|op| matches!(op, Op::Subscribe { .. })).count();
-        let subscribed = self.core.subs.iter().flatten().count();
-        if subscribed + waiting >= self.core.hub.limits.channel_limit {
+        if self.is_full() {
             return Err(ErrorCode::LimitExceeded);
         }
         let index = self.free_index();
@@ -264,6 +263,20 @@ impl ClientSession {
     fn allowed(&self, right: Right, channel: &Channel, namespace: &Namespace) -> bool {
         let subscribed = self.will_be_subscribed(channel.as_str());
         self.waiting_identity().is_some_and(|identity| namespace.allows(right, channel, identity, subscribed))
+    }
+
+    /// Whether there is room for no further channel once every waiting command has had its turn.
+    fn is_full(&self) -> bool {
+        let limit = self.core.hub.limits.channel_limit;
+        let subscribed = self.core.subs.iter().flatten().map(|sub| sub.channel().as_str());
+        let joining = self.ops.iter().filter_map(|op| match op {
+            Op::Subscribe { joining, .. } => Some(joining.channel.as_str()),
+            _ => None,
+        });
+        let channels = subscribed.chain(joining);
+        // Nearly always there is room even for all of them; who leaves meanwhile is looked at only if there is not.
+        channels.clone().count() >= limit
+            && channels.filter(|channel| self.will_be_subscribed(channel)).collect::<BTreeSet<_>>().len() >= limit
     }
 
     /// Whether the channel is subscribed once every waiting command has had its turn.

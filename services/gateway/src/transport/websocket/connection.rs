@@ -110,29 +110,40 @@ impl Connection {
         while self.closing.is_none() && self.session.closing().is_none() {
             match self.decoder.next(&mut input) {
                 Ok(None) => break,
-                Ok(Some(Event::Text(text))) => self.session.on_frame(text, now),
+                Ok(Some(Event::Text(text))) => {
+                    // What is incomplete after this is a newer message.
+                    self.incomplete_since = None;
+                    self.session.on_frame(text, now);
+                }
                 Ok(Some(Event::Ping(payload))) => {
                     self.session.on_control(now);
                     pong = Some(Bytes::copy_from_slice(payload));
                 }
                 Ok(Some(Event::Pong(_) | Event::Binary(_))) => self.session.on_control(now),
                 Ok(Some(Event::Close { code, .. })) => {
+                    self.pong(pong.take());
                     self.session.close(DisconnectCode::ConnectionClosed);
                     self.begin_closing(code, "");
                 }
                 Err(fault) => {
+                    self.pong(pong.take());
                     tracing::debug!(fault = fault.metric_label(), "websocket fault");
                     self.session.close(DisconnectCode::BadRequest);
                     self.begin_closing(Some(fault.close_code()), fault.reason());
                 }
             }
         }
-        if let Some(payload) = pong {
-            frame::write(self.session.output(), Opcode::Pong, &payload);
-        }
+        self.pong(pong);
         match self.decoder.in_progress() {
             true => _ = self.incomplete_since.get_or_insert(now),
             false => self.incomplete_since = None,
+        }
+    }
+
+    /// Answers a ping, before anything that ends the connection: after a close frame nothing may follow.
+    fn pong(&mut self, payload: Option<Bytes>) {
+        if let Some(payload) = payload {
+            frame::write(self.session.output(), Opcode::Pong, &payload);
         }
     }
 
@@ -160,10 +171,17 @@ impl Connection {
         if self.poll_read(cx, now)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
+        let held_back = !self.session.wants_input();
         // What was read may be answered at once.
         self.session.poll(cx, now);
-        if let Some(code) = self.session.closing() {
+        if held_back && self.session.wants_input() {
+            // Nobody waits for the socket: there was no room for what it has.
+            cx.waker().wake_by_ref();
+        }
+        if let Some(code) = self.session.closing().filter(|_| self.closing.is_none()) {
             self.begin_closing(Some(code.code()), code.reason());
+            // From now on input is read again, to see the client go.
+            cx.waker().wake_by_ref();
         }
         let written = poll_write(&mut self.io, &mut self.session, cx)?;
         // Writing may have found that the session must end.

@@ -89,7 +89,7 @@ async fn nobody_stays_unauthenticated() {
 /// Row 54: a credential that ends ends its connection, and only its.
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_while_connected() {
-    let node = node().set("client.expiry_grace", "1s").start().await;
+    let node = node().set("client.expiry_grace", "2s").start().await;
     let brief = node.token(&Claims::user("alice").expires_in(Duration::from_secs(1)));
     let long = token(&node);
     let began = Instant::now();
@@ -109,11 +109,26 @@ async fn expired_while_connected() {
     assert_eq!(told.event, "auth_expiring");
     stream.ended_within(PATIENCE).await;
     assert_eq!(left.closed().await.code(), Some(3005));
-    assert!(began.elapsed() >= Duration::from_secs(1), "not before the grace is over: {:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(2), "not before the grace is over: {:?}", began.elapsed());
     node.publish("news", json!("after")).await;
     assert_eq!(refreshed.next_publication().await.data, json!("after"));
     refreshed.close().await;
     unharmed(&node, &long).await;
+}
+
+/// A session that the node ends goes as soon as its client goes, not only when the time for parting is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_session_goes_with_its_client() {
+    let node = node().start().await;
+    let token = token(&node);
+    for _ in 0..5 {
+        let mut raw = session(&node, &token).await;
+        raw.write_frame(&Frame::text("{}")).await;
+        assert_eq!(ending(&mut raw).await, Ok(3501));
+    }
+    let began = Instant::now();
+    emptied(&node).await;
+    assert!(began.elapsed() < Duration::from_millis(1800), "{:?}", began.elapsed());
 }
 
 /// Rows 79 and 83: without pongs a connection is given up, whether its client is mute or has vanished.

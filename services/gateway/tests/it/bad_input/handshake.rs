@@ -85,7 +85,7 @@ impl Expected {
                 return Some(format!("{name}: {:?} instead of {value:?}", answer.header(name)));
             }
         }
-        let Some(reason) = self.reason else { return None };
+        let reason = self.reason?;
         let error = &answer.json()["error"];
         let whole = answer.reason().as_deref() == Some(reason)
             && error["code"].as_u64().is_some_and(|code| code >= 100)
@@ -237,11 +237,8 @@ async fn requests() {
         post.with("Content-Type", "application/json")
     };
     let good = r#"{"channel":"news","data":1}"#;
-    let chunked = format!(
-        "{}\r\n{:x}\r\n{good}\r\n0\r\n\r\n",
-        post().with("Transfer-Encoding", "chunked").bytes().trim_end(),
-        good.len()
-    );
+    let chunked =
+        format!("{}{:x}\r\n{good}\r\n0\r\n\r\n", post().with("Transfer-Encoding", "chunked").bytes(), good.len());
     let with_body = |ask: Ask, body: &str| ask.bytes() + body;
     let length = good.len().to_string();
     let mut rows = vec![
