@@ -31,7 +31,7 @@ const READS: usize = 4;
 /// How long a message may take from its first byte to its last.
 const MESSAGE_AGE: Duration = Duration::from_secs(30);
 /// How long the closing handshake may take, what is owed included.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is read and thrown away while closing, so that the close frame is not lost to a reset.
 const CLOSE_READ_BYTES: usize = 256 * 1024;
 

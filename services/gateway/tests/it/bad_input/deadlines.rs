@@ -128,7 +128,8 @@ async fn an_ended_session_goes_with_its_client() {
     }
     let began = Instant::now();
     emptied(&node).await;
-    assert!(began.elapsed() < Duration::from_millis(1800), "{:?}", began.elapsed());
+    // The time for parting is five seconds.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 /// Rows 79 and 83: without pongs a connection is given up, whether its client is mute or has vanished.
