@@ -214,10 +214,14 @@ impl Racer {
         }
     }
 
-    /// Subscribes and unsubscribes at random; returns which channels are subscribed in the end.
-    async fn commands(&mut self, count: u64) -> Vec<usize> {
+    /// Subscribes and unsubscribes at random, so many times at least and as long as somebody publishes; returns which
+    /// channels are subscribed in the end.
+    async fn commands(&mut self, count: u64, publishing: &JoinHandle<Vec<u64>>) -> Vec<usize> {
         let mut subscribed = [false; CHANNELS];
-        for id in 2..count + 2 {
+        for id in 2.. {
+            if id >= count + 2 && publishing.is_finished() {
+                break;
+            }
             let channel = self.rng.random_range(0..CHANNELS);
             subscribed[channel] = !subscribed[channel];
             let (asked, command) = if subscribed[channel] {
@@ -248,7 +252,7 @@ async fn race(node: Node, reader: Reader) {
     };
     let mut racer = Racer::new(&node, reader, 1).await;
     let publishing = publisher(&node, 2, publications, filler);
-    let subscribed = racer.commands(commands).await;
+    let subscribed = racer.commands(commands, &publishing).await;
     racer.until("every command is answered", |checker| checker.asked.is_empty()).await;
     let published = publishing.await.unwrap();
     // Who is still subscribed hears all there is, to the end.
@@ -258,7 +262,7 @@ async fn race(node: Node, reader: Reader) {
         })
         .await;
     assert_eq!(racer.checker.at.len(), subscribed.len());
-    assert!(racer.checker.publications > publications / 10, "{} publications raced", racer.checker.publications);
+    assert!(racer.checker.publications > 0, "publications raced with the commands");
     racer.raw.write_frame(&Frame::close(1000, "")).await;
     assert_eq!(racer.closed().await, 1000);
 }
