@@ -83,12 +83,17 @@ async fn a_connection_that_was_blocked_is_woken_for_what_comes_after() {
     }
     driver.until("subscribed", |driver| driver.heard(r#""id":3"#)).await;
 
+    let mut other = Socket::new(&hub);
+    other.say(r#"{"id":2,"subscribe":{"channel":"b"}}"#);
+    other.settle(|other| other.heard().len() == 2).await;
+
     driver.open = false;
     publish(&broker, &hub, "a", r#""a1""#.to_owned()).await;
     driver.until("blocked", |driver| driver.socket.session.has_output()).await;
     // While it is blocked another channel has something, which it leaves alone for now.
     publish(&broker, &hub, "b", r#""b1""#.to_owned()).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Marked in the order of subscribing: once the other one has heard it, the blocked one is marked.
+    other.settle(|other| other.heard().len() == 3).await;
     driver.run();
 
     driver.unblock();

@@ -27,7 +27,6 @@ pub struct Authenticator {
     audience: Option<String>,
     leeway: u64,
     max_lifetime: Option<u64>,
-    allow_anonymous: bool,
 }
 
 impl Authenticator {
@@ -67,17 +66,7 @@ impl Authenticator {
             audience: settings.audience.clone(),
             leeway: settings.leeway.as_secs(),
             max_lifetime: settings.max_token_lifetime.map(|lifetime| lifetime.as_secs()),
-            allow_anonymous: settings.allow_anonymous,
         })
-    }
-
-    /// What a client is that presented a token, or nothing. `now` is in seconds since 1970.
-    pub fn identify(&self, token: Option<&str>, now: u64) -> Result<Identity, AuthFailure> {
-        match token {
-            Some(token) => self.verify(token, now),
-            None if self.allow_anonymous => Ok(Identity::anonymous()),
-            None => Err(AuthFailure::Missing),
-        }
     }
 
     /// Verifies a token. `now` is in seconds since 1970.

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use fanway_protocol::DisconnectCode;
-use fanway_protocol::Position;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
@@ -226,11 +225,6 @@ impl EventSession {
         if self.core.stuck(stuck, now) {
             self.on_tick(now);
         }
-    }
-
-    /// Where the stream stands for the client.
-    pub fn position(&self, index: u32) -> Option<Position> {
-        self.core.subs.get(index as usize)?.as_ref()?.position
     }
 }
 

