@@ -1,9 +1,58 @@
 //! The integrity check: every client, every publication, once, in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{AddAssign, Range};
 
-/// What one client has received, as sequence numbers from 0.
+use serde::{Deserialize, Serialize};
+
+/// What was published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempted {
+    /// By channel: numbers below this one were sent. Channels beyond the end had none.
+    pub counts: Vec<u64>,
+    /// By channel: of those, the ones the server did not confirm. Whether they were published is unknown.
+    pub doubtful: BTreeMap<u32, BTreeSet<u64>>,
+}
+
+impl Attempted {
+    /// Notes that the next one of a channel is sent, and returns its number.
+    pub fn next(&mut self, channel: u32) -> u64 {
+        let channel = channel as usize;
+        if self.counts.len() <= channel {
+            self.counts.resize(channel + 1, 0);
+        }
+        self.counts[channel] += 1;
+        self.counts[channel] - 1
+    }
+
+    /// Notes that one was not confirmed.
+    pub fn doubt(&mut self, channel: u32, sequence: u64) {
+        self.doubtful.entry(channel).or_default().insert(sequence);
+    }
+
+    /// How many were sent in one channel.
+    pub fn of(&self, channel: u32) -> u64 {
+        self.counts.get(channel as usize).copied().unwrap_or(0)
+    }
+
+    /// How many were sent in all channels.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// How many of them were confirmed.
+    pub fn confirmed(&self) -> u64 {
+        self.total() - self.doubtful.values().map(|doubtful| doubtful.len() as u64).sum::<u64>()
+    }
+
+    /// What a client that received all of `checker`'s channel got right and wrong.
+    pub fn judge(&self, channel: u32, checker: &Checker) -> Verdict {
+        static NONE: BTreeSet<u64> = BTreeSet::new();
+        checker.finish(self.of(channel), self.doubtful.get(&channel).unwrap_or(&NONE))
+    }
+}
+
+/// What one client has received in one channel, as sequence numbers from 0.
 ///
 /// Costs a few words while all is well; what is missing is kept as ranges, at most one per publication.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +65,7 @@ pub struct Checker {
 }
 
 /// What is right and wrong with what clients received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Publications received, each counted once.
     pub delivered: u64,
@@ -48,6 +97,11 @@ impl AddAssign for Verdict {
 }
 
 impl Checker {
+    /// Of a client that begins at a later publication than the first.
+    pub fn starting_at(sequence: u64) -> Self {
+        Self { next: sequence, ..Self::default() }
+    }
+
     /// Notes a received publication; `planned` is how many there will be. Returns whether it counts as a delivery.
     pub fn note(&mut self, sequence: u64, planned: u64) -> bool {
         if sequence >= planned {
@@ -112,6 +166,20 @@ mod tests {
         assert!(found.is_clean());
         assert_eq!(found.delivered, 4);
         assert!(verdict(&[], 0, &[]).is_clean());
+    }
+
+    #[test]
+    fn each_channel_is_judged_by_what_was_sent_in_it() {
+        let mut attempted = Attempted::default();
+        assert_eq!([2, 2, 0].map(|channel| attempted.next(channel)), [0, 1, 0]);
+        attempted.doubt(2, 1);
+        assert_eq!((attempted.total(), attempted.confirmed(), attempted.of(1), attempted.of(9)), (3, 2, 0, 0));
+        let mut checker = Checker::default();
+        assert!(attempted.judge(1, &checker).is_clean());
+        assert_eq!(attempted.judge(0, &checker).missing, 1);
+        checker.note(0, 10);
+        assert!(attempted.judge(2, &checker).is_clean());
+        assert!(Checker::starting_at(2).finish(2, &BTreeSet::new()).is_clean());
     }
 
     #[test]

@@ -40,37 +40,50 @@ impl Client {
         self.request("GET", path, "", b"")
     }
 
-    /// `POST` of JSON. `headers` are whole lines, each with its line end.
+    /// `POST`. `headers` are whole lines, each with its line end.
     pub fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> anyhow::Result<Response> {
-        self.request("POST", path, &format!("Content-Type: application/json\r\n{headers}"), body)
+        self.request("POST", path, headers, body)
     }
 
     fn request(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> anyhow::Result<Response> {
-        let Target { host, base, .. } = &self.target;
-        let mut request = format!("{method} {base}{path} HTTP/1.1\r\nHost: {host}\r\n{headers}");
-        if method == "POST" {
-            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        request.push_str("\r\n");
-        let mut request = request.into_bytes();
-        request.extend_from_slice(body);
-        let result = self.exchange(&request);
-        if result.is_err() {
-            // What state the connection is in is unknown: the next request gets a new one.
-            self.stream = None;
-        }
-        result
+        let mut request = Vec::new();
+        self.encode(method, path, headers, body, &mut request);
+        self.send(&request)?;
+        self.receive()
     }
 
-    fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Response> {
+    /// Appends a request, for [`Self::send`].
+    pub fn encode(&self, method: &str, path: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
+        let Target { host, base, .. } = &self.target;
+        out.extend_from_slice(format!("{method} {base}{path} HTTP/1.1\r\nHost: {host}\r\n{headers}").as_bytes());
+        if method == "POST" {
+            out.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(body);
+    }
+
+    /// Sends one or more requests; each is to be followed by a [`Self::receive`].
+    pub fn send(&mut self, requests: &[u8]) -> anyhow::Result<()> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => self.connect().context("cannot connect")?,
+            None => {
+                self.buffer.clear();
+                self.connect().context("cannot connect")?
+            }
         };
-        stream.write_all(request).context("cannot send the request")?;
-        self.buffer.clear();
+        stream.write_all(requests).context("cannot send the request")?;
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    /// Waits for the next response. After an error the next request gets a new connection: what state this one is in is
+    /// unknown.
+    pub fn receive(&mut self) -> anyhow::Result<Response> {
+        let mut stream = self.stream.take().context("no connection")?;
         loop {
-            if let Some((response, keep)) = parse(&self.buffer)? {
+            if let Some((response, length, keep)) = parse(&self.buffer)? {
+                self.buffer.drain(..length);
                 if keep {
                     self.stream = Some(stream);
                 }
@@ -86,6 +99,9 @@ impl Client {
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
+        if self.target.tls {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "publishing, probing and scraping need http://"));
+        }
         let stream = TcpStream::connect_timeout(&self.target.address, self.timeout)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(self.timeout))?;
@@ -94,8 +110,8 @@ impl Client {
     }
 }
 
-/// A whole response and whether its connection can be used again; `None` while it is incomplete.
-fn parse(bytes: &[u8]) -> anyhow::Result<Option<(Response, bool)>> {
+/// A whole response, its length, and whether its connection can be used again; `None` while it is incomplete.
+fn parse(bytes: &[u8]) -> anyhow::Result<Option<(Response, usize, bool)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(start) = response.parse(bytes)? else { return Ok(None) };
@@ -108,7 +124,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Option<(Response, bool)>> {
     let keep = !header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     let status = response.code.unwrap_or(0);
     let body = bytes[start..].get(..length);
-    Ok(body.map(|body| (Response { status, body: body.to_vec() }, keep)))
+    Ok(body.map(|body| (Response { status, body: body.to_vec() }, start + length, keep)))
 }
 
 #[cfg(test)]
@@ -121,8 +137,8 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(parse(&bytes[..cut]).unwrap().is_none());
         }
-        let (response, keep) = parse(bytes).unwrap().unwrap();
-        assert_eq!((response.status, response.body.as_slice(), keep), (503, &b"oops"[..], false));
+        let (response, length, keep) = parse(&[bytes, &b"HTTP"[..]].concat()).unwrap().unwrap();
+        assert_eq!((response.status, response.body.as_slice(), length, keep), (503, &b"oops"[..], bytes.len(), false));
         assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
         assert!(parse(b"SSH-2.0\r\n\r\n").is_err());
     }

@@ -1,16 +1,15 @@
 //! One client connection: its socket, the transport's state, what it has received.
 
-use std::io::{self, Read, Write};
-use std::time::Instant;
+use std::io;
 
-use mio::net::TcpStream;
-
+use super::link::Link;
 use crate::check::Checker;
+use crate::clock;
 use crate::transport::{Fault, Memo, Signal, Wire};
 
 /// A connection of a worker.
 pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+    link: Link,
     wire: Wire,
     /// Received and not yet used; empty unless something is incomplete.
     input: Vec<u8>,
@@ -18,12 +17,15 @@ pub(super) struct Connection {
     output: Vec<u8>,
     /// Whether it is subscribed.
     pub(super) ready: bool,
-    pub(super) checker: Checker,
+    /// One for each of its channels.
+    pub(super) checkers: Box<[Checker]>,
+    /// When it began to connect (see [`clock`]).
+    pub(super) begun: u64,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, wire: Wire, output: Vec<u8>) -> Self {
-        Self { stream, wire, input: Vec::new(), output, ready: false, checker: Checker::default() }
+    pub(super) fn new(link: Link, wire: Wire, output: Vec<u8>, checkers: Box<[Checker]>) -> Self {
+        Self { link, wire, input: Vec::new(), output, ready: false, checkers, begun: clock::now() }
     }
 
     /// Reads what there is and gives each signal, with the time of the read, to `take`.
@@ -34,21 +36,21 @@ impl Connection {
         scratch: &mut [u8],
         peer_closed: bool,
         memo: &mut Memo,
-        mut take: impl FnMut(&mut Checker, Signal, Instant),
+        mut take: impl FnMut(&mut [Checker], Signal, u64),
     ) -> Result<(), Fault> {
         loop {
-            let length = match self.stream.read(scratch) {
+            let length = match self.link.read(scratch) {
                 Ok(0) => return Err(Fault::Ended),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Fault::Io(error.kind())),
             };
-            let now = Instant::now();
-            let (ready, checker) = (&mut self.ready, &mut self.checker);
+            let now = clock::now();
+            let (ready, checkers) = (&mut self.ready, &mut self.checkers);
             let mut signal = |signal| {
                 *ready |= signal == Signal::Ready;
-                take(checker, signal, now);
+                take(checkers, signal, now);
             };
             if self.input.is_empty() {
                 let bytes = &scratch[..length];
@@ -66,7 +68,7 @@ impl Connection {
                 self.write()?;
             }
             // The notification is for an edge: after a short read a further one comes with the next bytes or the end.
-            if length < scratch.len() && !peer_closed {
+            if length < scratch.len() && !peer_closed && self.link.short_reads_are_last() {
                 return Ok(());
             }
         }
@@ -74,8 +76,9 @@ impl Connection {
 
     /// Writes what waits, as far as the socket takes it.
     pub(super) fn write(&mut self) -> Result<(), Fault> {
+        self.link.flush().map_err(|error| Fault::Io(error.kind()))?;
         while !self.output.is_empty() {
-            match self.stream.write(&self.output) {
+            match self.link.write(&self.output) {
                 Ok(length) => drop(self.output.drain(..length)),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
                     return Ok(());

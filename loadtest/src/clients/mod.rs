@@ -1,54 +1,28 @@
-//! The fleet of load clients: threads with an epoll loop each, so that thousands of connections cost little.
+//! The fleet of load clients: threads with an epoll loop each, so that thousands of connections cost little, in this
+//! process or in several.
 //!
 //! The fleet opens its connections at a set rate, holds them, answers pings, checks what they receive, and resets them
 //! when it is closed. A connection that ends is not opened again: it is an error of the run.
 
+mod child;
 mod connection;
+mod link;
+mod plan;
 mod socket;
+mod threads;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
-use fanway_protocol::Channel;
+use serde::{Deserialize, Serialize};
 
-use crate::check::Verdict;
+use crate::check::{Attempted, Verdict};
 use crate::report::Latencies;
-use crate::schedule::Schedule;
-use crate::target::Target;
-use crate::transport::Transport;
-use worker::{Tally, Worker};
-
-/// A connection that is not subscribed after so long has failed.
-const READY_WITHIN: Duration = Duration::from_secs(10);
-
-/// What the fleet is to do.
-pub struct Plan {
-    /// The server.
-    pub target: Target,
-    /// How clients receive.
-    pub transport: Transport,
-    /// A connection token; empty for anonymous clients.
-    pub token: String,
-    /// How many connections.
-    pub connections: usize,
-    /// Connections opened per second.
-    pub connect_rate: f64,
-    /// The channels; connection number n has channel n modulo their number.
-    pub channels: Vec<Channel>,
-    /// Threads.
-    pub workers: usize,
-    /// Publications of other runs are not counted.
-    pub run: u64,
-    /// How many publications there will be at most.
-    pub publications: u64,
-}
+pub use child::serve;
+pub use plan::Plan;
+use threads::Threads;
 
 /// What the threads share.
 #[derive(Default)]
@@ -62,12 +36,18 @@ struct Shared {
     ended: AtomicUsize,
     /// Publications received by all clients, each once per client.
     delivered: AtomicU64,
-    /// When publications are due; set before the first one is made.
-    publishing: OnceLock<Schedule>,
+}
+
+impl Shared {
+    fn counts(&self) -> Counts {
+        // `ended` first: it never exceeds a `ready` read after it.
+        let ended = self.ended.load(Relaxed);
+        Counts { ready: self.ready.load(Relaxed), failed: self.failed.load(Relaxed), ended }
+    }
 }
 
 /// How many things went wrong, by kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Faults(BTreeMap<String, u64>);
 
@@ -85,7 +65,13 @@ impl Faults {
         self.0.iter().map(|(kind, count)| (kind.as_str(), *count))
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Whether nothing went wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds another's.
+    pub fn merge(&mut self, other: &Self) {
         for (kind, count) in &other.0 {
             *self.0.entry(kind.clone()).or_default() += count;
         }
@@ -93,7 +79,7 @@ impl Faults {
 }
 
 /// Where the fleet stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Connections that were subscribed at some time.
     pub ready: usize,
@@ -106,93 +92,137 @@ pub struct Counts {
 impl Counts {
     /// Connections subscribed now.
     pub fn held(&self) -> usize {
-        self.ready - self.ended
+        self.ready.saturating_sub(self.ended)
     }
 }
 
 /// What the fleet found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Findings {
     /// The integrity of all clients together.
     pub verdict: Verdict,
+    /// From the moment a connection was begun until it was subscribed.
+    pub connected: Latencies,
     /// Publication due to received.
     pub latencies: Latencies,
-    /// When the last publication came.
-    pub last: Option<Instant>,
+    /// When the last publication came (see [`crate::clock`]).
+    pub last: Option<u64>,
     /// What went wrong, by kind.
     pub faults: Faults,
 }
 
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            verdict: Verdict::default(),
+            connected: Latencies::new(),
+            latencies: Latencies::new(),
+            last: None,
+            faults: Faults::default(),
+        }
+    }
+}
+
+impl Findings {
+    /// Adds another's.
+    pub fn merge(&mut self, other: &Self) {
+        self.verdict += other.verdict;
+        self.connected.merge(&other.connected);
+        self.latencies.merge(&other.latencies);
+        self.last = self.last.max(other.last);
+        self.faults.merge(&other.faults);
+    }
+}
+
+enum Part {
+    Here(Threads),
+    Child(child::Process),
+}
+
+impl Part {
+    fn shared(&self) -> &Shared {
+        match self {
+            Self::Here(threads) => &threads.shared,
+            Self::Child(process) => &process.shared,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Here(threads) => threads.is_over(),
+            Self::Child(process) => process.is_over(),
+        }
+    }
+}
+
 /// Open connections.
 pub struct Fleet {
-    shared: Arc<Shared>,
     connections: usize,
-    threads: Vec<JoinHandle<io::Result<Tally>>>,
+    parts: Vec<Part>,
 }
 
 impl Fleet {
-    /// Begins to open the connections.
-    pub fn open(plan: Plan) -> anyhow::Result<Self> {
-        let (plan, shared) = (Arc::new(plan), Arc::new(Shared::default()));
-        let opened_by = Schedule::new(Instant::now(), plan.connect_rate);
-        let mut fleet = Self { shared: shared.clone(), connections: plan.connections, threads: Vec::new() };
-        for index in 0..plan.workers {
-            let worker = Worker::new(index, plan.clone(), shared.clone())?;
-            let thread = std::thread::Builder::new().name(format!("clients-{index}"));
-            fleet.threads.push(thread.spawn(move || worker.run(opened_by))?);
-        }
-        Ok(fleet)
+    /// Begins to open the connections, in this process if one is enough.
+    pub fn open(plan: Plan, processes: usize) -> anyhow::Result<Self> {
+        let connections = plan.connections;
+        let parts = match processes {
+            0 | 1 => vec![Part::Here(Threads::open(plan)?)],
+            _ => {
+                let parts = plan.split(processes);
+                parts.iter().map(|part| child::Process::open(part).map(Part::Child)).collect::<anyhow::Result<_>>()?
+            }
+        };
+        Ok(Self { connections, parts })
     }
 
     /// Where it stands.
     pub fn counts(&self) -> Counts {
-        // `ended` first: it never exceeds a `ready` read after it.
-        let ended = self.shared.ended.load(Relaxed);
-        Counts { ready: self.shared.ready.load(Relaxed), failed: self.shared.failed.load(Relaxed), ended }
+        let mut sum = Counts::default();
+        for counts in self.parts.iter().map(|part| part.shared().counts()) {
+            sum.ready += counts.ready;
+            sum.failed += counts.failed;
+            sum.ended += counts.ended;
+        }
+        sum
     }
 
-    /// Whether every connection has been opened or has failed, or a thread is gone.
+    /// Whether every connection has been opened or has failed, or a part of the fleet is gone.
     pub fn is_settled(&self) -> bool {
         let Counts { ready, failed, .. } = self.counts();
-        ready + failed >= self.connections || self.threads.iter().any(JoinHandle::is_finished)
+        ready + failed >= self.connections || self.parts.iter().any(Part::is_over)
     }
 
     /// Publications received so far by all clients, each once per client.
     pub fn delivered(&self) -> u64 {
-        self.shared.delivered.load(Relaxed)
+        self.parts.iter().map(|part| part.shared().delivered.load(Relaxed)).sum()
     }
 
-    /// Says when publications are due. To be called once, before the first is made.
-    pub fn expect(&self, publishing: Schedule) {
-        let _ = self.shared.publishing.set(publishing);
+    /// The processes that hold the connections, besides this one.
+    pub fn processes(&self) -> Vec<u32> {
+        let id = |part: &Part| match part {
+            Part::Here(_) => None,
+            Part::Child(process) => Some(process.id()),
+        };
+        self.parts.iter().filter_map(id).collect()
     }
 
     /// Closes all connections and says what they received, given what was published.
-    pub fn close(mut self, attempted: u64, doubtful: &BTreeSet<u64>) -> anyhow::Result<Findings> {
-        self.shared.stop.store(true, Relaxed);
-        let mut findings = Findings {
-            verdict: Verdict::default(),
-            latencies: Latencies::new(),
-            last: None,
-            faults: Faults::default(),
-        };
-        for thread in self.threads.drain(..) {
-            let tally = thread.join().map_err(|_| anyhow!("a thread of load clients panicked"))??;
-            for checker in &tally.checkers {
-                findings.verdict += checker.finish(attempted, doubtful);
+    pub fn close(self, attempted: &Attempted) -> anyhow::Result<Findings> {
+        let mut parts = self.parts;
+        for part in &mut parts {
+            match part {
+                Part::Here(threads) => threads.shared.stop.store(true, Relaxed),
+                // If it has ended before its time, its findings say why.
+                Part::Child(process) => drop(process.close(attempted)),
             }
-            findings.latencies.merge(&tally.latencies);
-            findings.last = findings.last.max(tally.last);
-            findings.faults.merge(&tally.faults);
+        }
+        let mut findings = Findings::default();
+        for part in parts {
+            findings.merge(&match part {
+                Part::Here(threads) => threads.close(attempted)?,
+                Part::Child(process) => process.findings()?,
+            });
         }
         Ok(findings)
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
     }
 }

@@ -5,8 +5,8 @@
 
 use super::{Fault, Signal};
 
-/// Messages remembered. More than a connection receives in one read of a burst would gain nothing.
-const SLOTS: usize = 64;
+/// Messages remembered: those of a burst, or one of each of many channels.
+const SLOTS: usize = 256;
 /// Larger messages are parsed each time.
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -18,9 +18,16 @@ pub struct Memo {
     oldest: usize,
     /// The slot after the last hit: in a burst each connection receives the same messages one after another.
     expected: usize,
+    /// Whether nothing is remembered.
+    off: bool,
 }
 
 impl Memo {
+    /// One that remembers nothing, for connections that receive no message in common.
+    pub fn off() -> Self {
+        Self { off: true, ..Self::default() }
+    }
+
     /// What a message means: remembered, or parsed now.
     pub(super) fn signal(
         &mut self,
@@ -37,7 +44,7 @@ impl Memo {
         }
         let signal = parse(message)?;
         // Replies differ from connection to connection: they would only push out what is worth keeping.
-        if matches!(signal, Signal::Publication { .. }) && message.len() <= MAX_BYTES {
+        if !self.off && matches!(signal, Signal::Publication { .. }) && message.len() <= MAX_BYTES {
             let slot = (message.into(), signal);
             if slots < SLOTS {
                 self.slots.push(slot);
@@ -56,6 +63,10 @@ impl Memo {
 mod tests {
     use super::*;
 
+    fn publication(sequence: u64) -> Signal {
+        Signal::Publication { run: 1, channel: 0, sequence, due: 0 }
+    }
+
     #[test]
     fn a_message_is_parsed_once_and_never_taken_for_another() {
         let mut memo = Memo::default();
@@ -64,9 +75,9 @@ mod tests {
             for message in 0..5_u64 {
                 let signal = memo.signal(&message.to_be_bytes(), |_| {
                     parsed += 1;
-                    Ok(Signal::Publication { run: 1, sequence: message })
+                    Ok(publication(message))
                 });
-                assert_eq!(signal, Ok(Signal::Publication { run: 1, sequence: message }));
+                assert_eq!(signal, Ok(publication(message)));
             }
         }
         assert_eq!(parsed, 5);
@@ -76,7 +87,7 @@ mod tests {
     fn memory_is_bounded_and_the_newest_stay() {
         let mut memo = Memo::default();
         for message in 0..1000_u64 {
-            let _ = memo.signal(&message.to_be_bytes(), |_| Ok(Signal::Publication { run: 1, sequence: message }));
+            let _ = memo.signal(&message.to_be_bytes(), |_| Ok(publication(message)));
         }
         assert_eq!(memo.slots.len(), SLOTS);
         assert!(memo.signal(&999_u64.to_be_bytes(), |_| Err(Fault::Ended)).is_ok());

@@ -1,10 +1,13 @@
 //! How clients receive: one module per transport, each a parser without I/O that turns bytes into [`Signal`]s.
 //!
-//! A further transport is a module, a variant of [`Transport`] and a variant of [`Wire`].
+//! A further transport, another product's included, is a module, a variant of [`Transport`] and a variant of [`Wire`].
+//! What it receives must carry the [`crate::publisher::data`] of a publication unchanged.
 
 mod chunked;
+mod data;
 mod frame;
 mod memo;
+mod poll;
 mod sse;
 mod websocket;
 
@@ -13,17 +16,20 @@ use std::fmt;
 
 use fanway_protocol::Channel;
 
+use crate::channels::Channels;
 use crate::target::Target;
 pub use memo::Memo;
 
 /// The transports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// The client protocol over WebSocket.
     Websocket,
     /// Plain server-sent events over HTTP/1.1.
     Sse,
+    /// Long polling over a kept connection.
+    Poll,
 }
 
 impl fmt::Display for Transport {
@@ -31,6 +37,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Websocket => "websocket",
             Self::Sse => "sse",
+            Self::Poll => "poll",
         })
     }
 }
@@ -41,8 +48,35 @@ pub struct Opening<'a> {
     pub target: &'a Target,
     /// A connection token; empty for an anonymous client.
     pub token: &'a str,
-    /// The channel to receive.
-    pub channel: &'a Channel,
+    /// The channels to receive; at least one.
+    pub channels: &'a [Channel],
+    /// Where to go on in each of them; `None` begins at the head.
+    pub resume: Option<&'a Position>,
+}
+
+/// A place in a channel's history. Those who resume in several channels at once are all at the same place in each.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    /// The epochs of the channels, in the order of their numbers.
+    pub epochs: Vec<String>,
+    /// The offset.
+    pub offset: u64,
+}
+
+impl Position {
+    /// The epoch of a channel by its number.
+    fn epoch(&self, channel: &Channel) -> &str {
+        let number = Channels::number(channel.as_str()).unwrap_or(0) as usize;
+        self.epochs.get(number).map_or("", String::as_str)
+    }
+
+    /// The cursor over channels: one item each, in byte order of their names.
+    fn cursor(&self, channels: &[Channel]) -> String {
+        let mut names: Vec<&Channel> = channels.iter().collect();
+        names.sort_by_key(|channel| channel.as_str());
+        let items = names.iter().map(|channel| format!("~{}.{}", self.epoch(channel), self.offset));
+        std::iter::once("1".to_owned()).chain(items).collect()
+    }
 }
 
 /// What a message means to the load generator.
@@ -54,8 +88,12 @@ pub enum Signal {
     Publication {
         /// The run's number.
         run: u64,
-        /// The publication's number in it.
+        /// The channel's number.
+        channel: u32,
+        /// The publication's number in that channel.
         sequence: u64,
+        /// When it was due (see [`crate::clock`]).
+        due: u64,
     },
     /// A publication that no load generator made.
     Foreign,
@@ -117,6 +155,8 @@ pub enum Wire {
     Websocket(websocket::Wire),
     /// See [`Transport::Sse`].
     Sse(sse::Wire),
+    /// See [`Transport::Poll`].
+    Poll(Box<poll::Wire>),
 }
 
 impl Wire {
@@ -125,6 +165,7 @@ impl Wire {
         match transport {
             Transport::Websocket => Self::Websocket(websocket::Wire::open(opening, out)),
             Transport::Sse => Self::Sse(sse::Wire::open(opening, out)),
+            Transport::Poll => Self::Poll(Box::new(poll::Wire::open(opening, out))),
         }
     }
 
@@ -139,6 +180,7 @@ impl Wire {
         match self {
             Self::Websocket(wire) => wire.receive(bytes, memo, out, take),
             Self::Sse(wire) => wire.receive(bytes, memo, take),
+            Self::Poll(wire) => wire.receive(bytes, memo, out, take),
         }
     }
 }
@@ -166,16 +208,28 @@ fn header_has(response: &httparse::Response<'_, '_>, name: &str, word: &str) -> 
         .any(|header| String::from_utf8_lossy(header.value).to_ascii_lowercase().contains(word))
 }
 
-/// The data of publications that load generators make.
-#[derive(serde::Deserialize)]
-struct Data {
-    run: u64,
-    n: u64,
+/// Appends the query parameters that name the channels.
+fn channel_query(channels: &[Channel], out: &mut Vec<u8>) {
+    for (at, channel) in channels.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"?channel=" } else { b"&channel=" });
+        for byte in channel.as_str().bytes() {
+            match byte {
+                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b':' => out.push(byte),
+                _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            }
+        }
+    }
 }
 
-impl Data {
-    fn signal(raw: &serde_json::value::RawValue) -> Signal {
-        serde_json::from_str(raw.get())
-            .map_or(Signal::Foreign, |Data { run, n }| Signal::Publication { run, sequence: n })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_in_the_order_of_names() {
+        let channels: Vec<Channel> = (0..11).map(|number| Channel::new(&format!("c-{number}")).unwrap()).collect();
+        let position = Position { epochs: (0..11).map(|number| format!("e{number}")).collect(), offset: 7 };
+        assert_eq!(position.cursor(&channels[..1]), "1~e0.7");
+        assert_eq!(position.cursor(&[channels[2].clone(), channels[10].clone()]), "1~e10.7~e2.7");
     }
 }

@@ -1,10 +1,8 @@
 //! Plain server-sent events over HTTP/1.1.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::chunked::Chunked;
-use super::{Data, Fault, Memo, Opening, Signal, head, header_has};
+use super::data::Publication;
+use super::{Fault, Memo, Opening, Signal, channel_query, head, header_has};
 
 /// One connection's state.
 #[derive(Default)]
@@ -25,19 +23,17 @@ enum Stage {
 
 impl Wire {
     pub(super) fn open(opening: &Opening<'_>, out: &mut Vec<u8>) -> Self {
-        let Opening { target, token, channel } = opening;
-        out.extend_from_slice(format!("GET {}/sse?channel=", target.base).as_bytes());
-        for byte in channel.as_str().bytes() {
-            match byte {
-                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b':' => out.push(byte),
-                _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-            }
-        }
+        let Opening { target, token, channels, resume } = opening;
+        out.extend_from_slice(format!("GET {}/sse", target.base).as_bytes());
+        channel_query(channels, out);
         out.extend_from_slice(
             format!(" HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n", target.host).as_bytes(),
         );
         if !token.is_empty() {
             out.extend_from_slice(format!("Authorization: Bearer {token}\r\n").as_bytes());
+        }
+        if let Some(position) = resume {
+            out.extend_from_slice(format!("Last-Event-ID: {}\r\n", position.cursor(channels)).as_bytes());
         }
         out.extend_from_slice(b"\r\n");
         Self::default()
@@ -115,14 +111,9 @@ fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 }
 
 fn publication(data: &[u8]) -> Result<Signal, Fault> {
-    #[derive(Deserialize)]
-    struct Publication<'a> {
-        #[serde(borrow)]
-        data: &'a RawValue,
-    }
     let publication: Publication<'_> =
         serde_json::from_slice(data).map_err(|_| Fault::Protocol("an event that is no publication"))?;
-    Ok(Data::signal(publication.data))
+    Ok(publication.signal())
 }
 
 #[cfg(test)]
@@ -133,7 +124,7 @@ mod tests {
     use crate::target::Target;
 
     const BODY: &str = "retry: 1000\n: hello\n\nevent: open\ndata: {\"cursor\":\"1~e.0\"}\nid: 1~e.0\n\n\
-                        data: {\"channel\":\"a\",\"offset\":1,\"epoch\":\"e\",\"data\":{\"run\":5,\"n\":0},\"time\":1}\r\nid: 1~e.1\r\n\r\n\
+                        data: {\"channel\":\"a-3\",\"offset\":1,\"epoch\":\"e\",\"data\":{\"run\":5,\"n\":0,\"at\":9},\"time\":1}\r\nid: 1~e.1\r\n\r\n\
                         : beat\n\nevent: gap\ndata: {\"channel\":\"a\",\"reason\":\"x\"}\nid: 1~f.0\n\n";
 
     /// Receives in two parts, cut everywhere.
@@ -142,8 +133,10 @@ mod tests {
         let channel = Channel::new("a/b").unwrap();
         let outcomes = (0..stream.len()).map(|cut| {
             let mut out = Vec::new();
-            let mut wire = Wire::open(&Opening { target: &target, token: "t", channel: &channel }, &mut out);
-            assert!(out.starts_with(b"GET /sse?channel=a%2Fb HTTP/1.1\r\n"));
+            let channels = [channel.clone(), Channel::new("b").unwrap()];
+            let opening = Opening { target: &target, token: "t", channels: &channels, resume: None };
+            let mut wire = Wire::open(&opening, &mut out);
+            assert!(out.starts_with(b"GET /sse?channel=a%2Fb&channel=b HTTP/1.1\r\n"));
             let (mut memo, mut signals) = (Memo::default(), Vec::new());
             let mut take = |signal| signals.push(signal);
             let fault = wire
@@ -156,7 +149,7 @@ mod tests {
 
     #[test]
     fn events_are_read_however_they_are_cut_and_coded() {
-        let signals = vec![Signal::Ready, Signal::Publication { run: 5, sequence: 0 }, Signal::Gap];
+        let signals = vec![Signal::Ready, Signal::Publication { run: 5, channel: 3, sequence: 0, due: 9 }, Signal::Gap];
         let plain = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n{BODY}");
         assert!(receive(plain.as_bytes()).into_iter().all(|outcome| outcome == (signals.clone(), None)));
         let (first, second) = BODY.split_at(77);

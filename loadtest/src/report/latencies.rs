@@ -1,14 +1,34 @@
-//! What a run found: a table for people, JSON for programs.
+//! Latencies and their percentiles.
 
 use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Latencies up to a minute, in microseconds, to three digits.
-#[derive(Clone, Debug)]
+///
+/// Between processes they travel as the values that occurred and how often.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Latencies(Histogram<u64>);
+
+impl From<Vec<(u64, u64)>> for Latencies {
+    fn from(counts: Vec<(u64, u64)>) -> Self {
+        let mut latencies = Self::new();
+        for (value, count) in counts {
+            latencies.0.saturating_record_n(value, count);
+        }
+        latencies
+    }
+}
+
+impl From<Latencies> for Vec<(u64, u64)> {
+    fn from(latencies: Latencies) -> Self {
+        let recorded = latencies.0.iter_recorded();
+        recorded.map(|step| (step.value_iterated_to(), step.count_since_last_iteration())).collect()
+    }
+}
 
 impl Latencies {
     /// None yet.
@@ -26,6 +46,13 @@ impl Latencies {
     pub fn merge(&mut self, other: &Self) {
         // Both have the same bounds, so nothing can be out of range.
         let _ = self.0.add(&other.0);
+    }
+
+    /// Percentile and latency in milliseconds, for a plot.
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        let at = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999];
+        let at = at.into_iter().filter(|quantile| self.0.len() as f64 * (1.0 - quantile) >= 1.0);
+        at.map(|quantile| (quantile * 100.0, self.0.value_at_quantile(quantile) as f64 / 1e3)).collect()
     }
 
     /// The figures that are reported.
@@ -75,58 +102,6 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A table of two columns under a title.
-#[derive(Debug)]
-pub struct Table {
-    title: String,
-    rows: Vec<(String, String)>,
-}
-
-impl Table {
-    /// An empty one.
-    pub fn new(title: String) -> Self {
-        Self { title, rows: Vec::new() }
-    }
-
-    /// Adds a row.
-    pub fn row(&mut self, name: &str, value: impl fmt::Display) {
-        self.rows.push((name.to_owned(), value.to_string()));
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        writeln!(f, "\n{}\n", self.title)?;
-        for (name, value) in &self.rows {
-            writeln!(f, "  {name:width$}   {value}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A number with its thousands parted.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// Bytes in the unit that suits them.
-pub fn bytes(bytes: f64) -> String {
-    match bytes.abs() {
-        0.0..1024.0 => format!("{bytes:.0} B"),
-        1024.0..1_048_576.0 => format!("{:.2} KiB", bytes / 1024.0),
-        _ => format!("{:.1} MiB", bytes / 1_048_576.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,12 +124,17 @@ mod tests {
     }
 
     #[test]
-    fn figures_read_well() {
-        assert_eq!([0, 12, 999, 1_000, 1_234_567].map(grouped), ["0", "12", "999", "1,000", "1,234,567"]);
-        assert_eq!([512.0, 2048.0, -2048.0, 3e6].map(bytes), ["512 B", "2.00 KiB", "-2.00 KiB", "2.9 MiB"]);
-        let mut table = Table::new("title".into());
-        table.row("a", 1);
-        table.row("long", "x");
-        assert_eq!(table.to_string(), "\ntitle\n\n  a      1\n  long   x\n");
+    fn what_another_process_noted_is_merged_as_if_it_were_noted_here() {
+        let mut here = Latencies::new();
+        let mut there = Latencies::new();
+        (1..=1000).for_each(|n| {
+            if n % 2 == 0 { here.note(Duration::from_millis(n)) } else { there.note(Duration::from_millis(n)) }
+        });
+        let text = serde_json::to_string(&there).unwrap();
+        here.merge(&serde_json::from_str(&text).unwrap());
+        let mut all = Latencies::new();
+        (1..=1000).for_each(|n| all.note(Duration::from_millis(n)));
+        assert_eq!(here.summary(), all.summary());
+        assert_eq!(here.0, all.0);
     }
 }

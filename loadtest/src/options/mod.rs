@@ -1,13 +1,14 @@
 //! The command line.
 
-use std::path::PathBuf;
+mod common;
+
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanway_protocol::Channel;
 use serde::Serialize;
 
-use crate::transport::Transport;
+pub use common::{Against, Common};
 
 /// Load generator of Fanway.
 ///
@@ -21,21 +22,31 @@ pub struct Options {
     pub scenario: Scenario,
 }
 
-/// The scenarios.
+/// The scenarios, and what this program starts of itself.
 #[derive(Debug, Subcommand)]
 pub enum Scenario {
     /// Hold subscribed connections: server memory per connection, CPU per connection and second
     Idle(Idle),
     /// Hold connections subscribed to one channel and publish into it: latency, delivered rate, CPU per delivery
     Fanout(Fanout),
+    /// Publish several at once into one channel, again and again: what coalescing is worth
+    Burst(Burst),
+    /// The floor, started by a run as a process of its own
+    #[command(hide = true)]
+    Floor,
+    /// A part of the clients, started by a run as a process of its own
+    #[command(hide = true)]
+    Clients,
 }
 
 impl Scenario {
-    /// The options that every scenario has.
-    pub fn common(&self) -> &Common {
+    /// The options that every scenario has; `None` for what is none.
+    pub fn common(&self) -> Option<&Common> {
         match self {
-            Self::Idle(options) => &options.common,
-            Self::Fanout(options) => &options.common,
+            Self::Idle(options) => Some(&options.common),
+            Self::Fanout(options) => Some(&options.common),
+            Self::Burst(options) => Some(&options.common),
+            Self::Floor | Self::Clients => None,
         }
     }
 }
@@ -73,65 +84,46 @@ pub struct Fanout {
     /// Publications per second
     #[arg(long, default_value_t = 10.0, value_parser = rate)]
     pub rate: f64,
+    /// Publish the next when the last is delivered to all, instead of at a rate
+    #[arg(long, conflicts_with_all = ["rate", "duration"])]
+    pub one_at_a_time: bool,
     /// How many publications
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub publications: u64,
     /// Publish for so long instead of a number of publications
     #[arg(long, conflicts_with = "publications", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// What is common to those that deliver.
+    #[command(flatten)]
+    pub delivery: Delivery,
+}
+
+/// Options of `burst`.
+#[derive(Debug, Args)]
+pub struct Burst {
+    /// Those of every scenario.
+    #[command(flatten)]
+    pub common: Common,
+    /// Publications at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub in_flight: u32,
+    /// How many bursts, each when the last is delivered to all
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub bursts: u64,
+    /// What is common to those that deliver.
+    #[command(flatten)]
+    pub delivery: Delivery,
+}
+
+/// Options of scenarios that deliver publications.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Delivery {
     /// Bytes of each publication's data
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(0..=1024 * 1024))]
     pub payload_bytes: u64,
     /// How long to wait for the last deliveries
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub settle: Duration,
-}
-
-/// Options of every scenario.
-#[derive(Debug, Args)]
-pub struct Common {
-    /// The server
-    #[arg(long, default_value = "http://127.0.0.1:8000")]
-    pub url: String,
-    /// Allow a server on another machine; only load what is yours
-    #[arg(long)]
-    pub allow_remote: bool,
-    /// Start this `fanway` binary for the run, with the memory broker and fresh keys, instead of loading a running server
-    #[arg(long, value_name = "BINARY", conflicts_with_all = ["url", "server_pid"])]
-    pub spawn: Option<PathBuf>,
-    /// The server's process id, to read its memory and CPU time from /proc; without it they come from /metrics
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
-    /// Connection token of the clients
-    #[arg(long, env = "FANWAY_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// HMAC secret to sign the clients' token with, if none is given
-    #[arg(long, env = "FANWAY_SECRET", hide_env_values = true)]
-    pub secret: Option<String>,
-    /// Key of the server API
-    #[arg(long, env = "FANWAY_API_KEY", hide_env_values = true, default_value = "")]
-    pub api_key: String,
-    /// How clients receive
-    #[arg(long, value_enum, default_value_t = Transport::Websocket)]
-    pub transport: Transport,
-    /// How many connections
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub connections: u32,
-    /// Connections opened per second
-    #[arg(long, default_value_t = 2000.0, value_parser = rate)]
-    pub connect_rate: f64,
-    /// Prefix of channel names, a namespace's with its colon included
-    #[arg(long, default_value = "loadtest-", value_parser = prefix)]
-    pub channel_prefix: String,
-    /// Threads of load clients
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub workers: u8,
-    /// Also write the result as JSON
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Do not say what is going on
-    #[arg(long, short, action = ArgAction::SetTrue)]
-    pub quiet: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -143,6 +135,13 @@ fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
         _ => Err("between 0.001 and 1000000 per second".to_owned()),
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((path, value)) if path.contains('.') => Ok((path.to_owned(), value.to_owned())),
+        _ => Err("say section.name=value".to_owned()),
     }
 }
 
@@ -169,6 +168,7 @@ mod tests {
         let parse = |line: &str| Options::try_parse_from(line.split(' '));
         assert!(parse("x fanout --rate 50 --publications 500 --payload-bytes 128").is_ok());
         assert!(parse("x idle --transport sse --channels own --duration 1m --spawn target/fanway").is_ok());
+        assert!(parse("x burst --spawn f --set client.ring_entries=16 --floor --rounds 5 --pin-server 0").is_ok());
         for line in [
             "x",
             "x fanout --rate 0",
@@ -182,6 +182,11 @@ mod tests {
             "x idle --channel-prefix {a}",
             "x idle --spawn f --url http://127.0.0.1:1",
             "x idle --spawn f --server-pid 1",
+            "x idle --floor --against plain",
+            "x idle --rounds 0",
+            "x idle --set nonsense",
+            "x fanout --one-at-a-time --rate 5",
+            "x burst --in-flight 0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

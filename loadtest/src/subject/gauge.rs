@@ -1,8 +1,6 @@
-//! The server's side of a measurement: what it uses, and starting it.
+//! What a server uses: memory and CPU time.
 
-mod spawn;
-
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -10,12 +8,13 @@ use serde::Serialize;
 
 use crate::http::Client;
 use crate::target::Target;
-pub use spawn::Server;
 
 /// Where the server's usage is read.
 pub enum Gauge {
-    /// `/proc` of a process of this machine.
-    Process(u32),
+    /// `/proc` of processes of this machine, added up.
+    Processes(Vec<u32>),
+    /// `/proc` of a process of which only one thread's time counts: process and thread id.
+    Thread(u32, u32),
     /// Its own `/metrics`.
     Metrics(Box<Client>),
 }
@@ -25,7 +24,7 @@ pub enum Gauge {
 pub struct Usage {
     /// Resident memory, in bytes.
     pub rss: u64,
-    /// CPU time since its start, in seconds. Advances in steps of 10 ms.
+    /// CPU time since its start, in seconds: exact from `/proc`, in steps of 10 ms from `/metrics`.
     pub cpu: f64,
 }
 
@@ -33,7 +32,7 @@ impl Gauge {
     /// Of a process, if its id is known, or else of the server's metrics.
     pub fn new(pid: Option<u32>, target: &Target) -> Self {
         match pid {
-            Some(pid) => Self::Process(pid),
+            Some(pid) => Self::Processes(vec![pid]),
             None => Self::Metrics(Box::new(Client::new(target, Duration::from_secs(5)))),
         }
     }
@@ -41,7 +40,7 @@ impl Gauge {
     /// Where the figures come from.
     pub fn source(&self) -> String {
         match self {
-            Self::Process(pid) => format!("/proc/{pid}"),
+            Self::Processes(_) | Self::Thread(..) => "/proc".to_owned(),
             Self::Metrics(_) => "/metrics".to_owned(),
         }
     }
@@ -49,7 +48,18 @@ impl Gauge {
     /// Reads now.
     pub fn read(&mut self) -> anyhow::Result<Usage> {
         match self {
-            Self::Process(pid) => process(&Path::new("/proc").join(pid.to_string())),
+            Self::Processes(ids) => {
+                let mut sum = Usage { rss: 0, cpu: 0.0 };
+                for id in ids {
+                    let usage = process(*id)?;
+                    sum = Usage { rss: sum.rss + usage.rss, cpu: sum.cpu + usage.cpu };
+                }
+                Ok(sum)
+            }
+            Self::Thread(id, thread) => {
+                let nanos = nanos(&folder(*id).join("task").join(thread.to_string())).context("no such thread")?;
+                Ok(Usage { cpu: nanos as f64 / 1e9, ..process(*id)? })
+            }
             Self::Metrics(client) => {
                 let response = client.get("/metrics").context("/metrics")?;
                 if response.status != 200 {
@@ -75,27 +85,29 @@ impl Gauge {
     }
 }
 
-fn process(directory: &Path) -> anyhow::Result<Usage> {
-    let read = |name: &str| {
-        std::fs::read_to_string(directory.join(name)).with_context(|| format!("{}/{name}", directory.display()))
-    };
-    let ticks = rustix::param::clock_ticks_per_second() as f64;
-    let (status, stat) = (read("status")?, read("stat")?);
+fn folder(id: u32) -> PathBuf {
+    Path::new("/proc").join(id.to_string())
+}
+
+fn process(id: u32) -> anyhow::Result<Usage> {
+    let folder = folder(id);
+    let status = std::fs::read_to_string(folder.join("status"))
+        .with_context(|| format!("process {id} cannot be looked at: it has ended, or is another user's"))?;
     let rss = rss(&status).context("no VmRSS: the process has ended")?;
-    let cpu = cpu_ticks(&stat).context("stat is not as proc(5) says")? as f64 / ticks;
-    Ok(Usage { rss, cpu })
+    // The times of threads that have ended are lost, but the threads of a server stay.
+    let threads = std::fs::read_dir(folder.join("task"))?.flatten();
+    let nanos: u64 = threads.filter_map(|thread| nanos(&thread.path())).sum();
+    Ok(Usage { rss, cpu: nanos as f64 / 1e9 })
+}
+
+/// A thread's time on a core, in nanoseconds; `None` once it has ended.
+fn nanos(thread: &Path) -> Option<u64> {
+    std::fs::read_to_string(thread.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
 }
 
 fn rss(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-}
-
-/// User and system time, the 14th and 15th fields. The second is the command's name in parentheses, with anything in it.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ').skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
 fn metrics(text: &str) -> anyhow::Result<Usage> {
@@ -112,12 +124,10 @@ mod tests {
 
     #[test]
     fn proc_is_read_as_it_is_documented() {
-        let stat = "42 (a) b) S 1 42 42 0 -1 4194560 1 2 3 4 150 50 7 8 20 0 4 0 100 200 300";
-        assert_eq!(cpu_ticks(stat), Some(200));
         assert_eq!(rss("Name:\tx\nVmRSS:\t    2048 kB\nVmData:\t1 kB\n"), Some(2 * 1024 * 1024));
         assert_eq!(rss("Name:\tx\nState:\tZ (zombie)\n"), None);
-        let usage = Gauge::Process(std::process::id()).read().unwrap();
-        assert!(usage.rss > 100_000 && usage.cpu >= 0.0);
+        let usage = Gauge::Processes(vec![std::process::id()]).read().unwrap();
+        assert!(usage.rss > 100_000 && usage.cpu > 0.0);
     }
 
     #[test]

@@ -1,0 +1,216 @@
+//! What is under load: started for the run or running already, Fanway or something to compare it with.
+//!
+//! A further product is a variant of [`Product`] and a branch of [`Subject::start`] that fills a [`Subject`] in; its wire
+//! is a [`crate::transport::Transport`], its way to publish an [`Api`].
+
+pub mod affinity;
+mod certificate;
+mod fanway;
+mod floor;
+mod gauge;
+mod process;
+mod redis;
+
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, bail};
+
+use crate::options::Common;
+use crate::publisher::Api;
+use crate::target::Target;
+use crate::token;
+use certificate::Certificate;
+pub use fanway::Node;
+use floor::Floor;
+pub use gauge::{Gauge, Usage};
+pub use process::Process;
+pub use redis::Redis;
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// The server that `--spawn` or `--url` names.
+    Fanway,
+    /// The bare exchange.
+    Floor,
+}
+
+/// How nodes are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Nodes that clients connect to, in turn.
+    pub nodes: u8,
+    /// A further node that nobody connects to and everything is published on.
+    pub publisher: bool,
+    /// Redis between them; always with more than one.
+    pub redis: bool,
+}
+
+impl Layout {
+    /// One node and nothing else.
+    pub const ALONE: Self = Self { nodes: 1, publisher: false, redis: false };
+    /// Clients on one node, publications on another: the delivering node's cost is its own.
+    pub const APART: Self = Self { nodes: 1, publisher: true, redis: true };
+}
+
+/// What to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Which.
+    pub product: Product,
+    /// How many and how joined. The floor is always one: it needs no Redis to hear of a publication.
+    pub layout: Layout,
+    /// Whether clients speak TLS.
+    pub tls: bool,
+    /// Threads that serve connections.
+    pub worker_threads: Option<u8>,
+    /// Further settings of Fanway: path and value.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Spec {
+    /// What the options ask for, laid out as a scenario needs it.
+    pub fn new(common: &Common, layout: Layout) -> Self {
+        let nodes = layout.nodes.max(common.nodes);
+        let redis = layout.redis || common.redis || nodes > 1 || layout.publisher;
+        Self {
+            product: Product::Fanway,
+            layout: Layout { nodes, redis, ..layout },
+            tls: common.tls,
+            worker_threads: common.server_workers,
+            settings: common.set.clone(),
+        }
+    }
+
+    /// The floor under it.
+    pub fn floor(&self) -> Self {
+        Self { product: Product::Floor, layout: Layout::ALONE, tls: false, ..self.clone() }
+    }
+}
+
+/// A server under load.
+pub struct Subject {
+    /// Where clients connect, in turn.
+    pub doors: Vec<Target>,
+    /// Where publications go.
+    pub publish: Target,
+    /// How they go there.
+    pub api: Api,
+    /// The clients' token; may be empty.
+    pub token: String,
+    /// What the nodes that clients are connected to use.
+    pub gauge: Gauge,
+    /// What the others use, by name.
+    pub others: Vec<(&'static str, Gauge)>,
+    /// The nodes of this run, those for clients first; empty unless it started them.
+    pub nodes: Vec<Node>,
+    /// The Redis of this run.
+    pub redis: Option<Redis>,
+    _floor: Option<Floor>,
+    _certificate: Option<Certificate>,
+}
+
+impl Subject {
+    /// Starts what is to be started.
+    pub fn start(spec: &Spec, common: &Common, interrupted: &AtomicBool) -> anyhow::Result<Self> {
+        match (spec.product, &common.spawn) {
+            (Product::Floor, _) => Self::floor(common),
+            (Product::Fanway, Some(_)) => Self::spawn(spec, common, interrupted),
+            (Product::Fanway, None) => Self::running(common),
+        }
+    }
+
+    fn floor(common: &Common) -> anyhow::Result<Self> {
+        let secret = random_secret();
+        let floor = Floor::start(&secret, common.pin_server)?;
+        Ok(Self {
+            doors: vec![Target::local(floor.place.door, false)],
+            publish: Target::local(floor.place.front, false),
+            api: Api::Centrifugal { key: String::new() },
+            token: token::mint(&secret)?,
+            gauge: Gauge::Thread(floor.id(), floor.place.thread),
+            others: Vec::new(),
+            nodes: Vec::new(),
+            redis: None,
+            _floor: Some(floor),
+            _certificate: None,
+        })
+    }
+
+    fn spawn(spec: &Spec, common: &Common, interrupted: &AtomicBool) -> anyhow::Result<Self> {
+        let binary = common.spawn.as_deref().context("--spawn names no binary")?;
+        let (secret, api_key) = (random_secret(), random_secret());
+        let certificate = if spec.tls { Some(Certificate::make()?) } else { None };
+        let redis = if spec.layout.redis { Some(Redis::start(common.pin_others, interrupted)?) } else { None };
+        let count = spec.layout.nodes + u8::from(spec.layout.publisher);
+        let mut nodes = Vec::new();
+        for number in 0..count {
+            let delivers = number < spec.layout.nodes;
+            let settings = fanway::Settings {
+                binary,
+                secret: &secret,
+                api_key: &api_key,
+                redis: redis.as_ref().map(|redis| redis.address),
+                tls: certificate.as_ref().map(|made| (made.certificate.as_path(), made.key.as_path())),
+                worker_threads: spec.worker_threads,
+                more: &spec.settings,
+                core: if delivers { common.pin_server } else { common.pin_others },
+            };
+            nodes.push(Node::start(&settings, interrupted)?);
+        }
+        let (delivering, publishing) = nodes.split_at(usize::from(spec.layout.nodes));
+        let id = |node: &Node| node.process.id();
+        let mut others = Vec::new();
+        if let Some(node) = publishing.first() {
+            others.push(("publishing node", Gauge::Processes(vec![id(node)])));
+        }
+        if let Some(redis) = &redis {
+            others.push(("Redis", Gauge::Processes(vec![redis.process.id()])));
+        }
+        let publish = publishing.first().or(delivering.first()).context("no nodes")?.internal.clone();
+        Ok(Self {
+            doors: delivering.iter().map(|node| node.door.clone()).collect(),
+            publish,
+            api: Api::Centrifugal { key: api_key },
+            token: token::mint(&secret)?,
+            gauge: Gauge::Processes(delivering.iter().map(id).collect()),
+            others,
+            nodes,
+            redis,
+            _floor: None,
+            _certificate: certificate,
+        })
+    }
+
+    fn running(common: &Common) -> anyhow::Result<Self> {
+        if common.tls || common.redis || common.nodes > 1 || !common.set.is_empty() || common.server_workers.is_some() {
+            bail!("--tls, --redis, --nodes, --set and --server-workers are for servers that --spawn starts");
+        }
+        let target = Target::parse(&common.url, common.allow_remote)?;
+        let token = match (&common.token, &common.secret) {
+            (Some(token), _) => token.clone(),
+            (None, Some(secret)) => token::mint(secret)?,
+            (None, None) => String::new(),
+        };
+        let publish = match &common.api_url {
+            Some(url) => Target::parse(url, common.allow_remote)?,
+            None => target.clone(),
+        };
+        Ok(Self {
+            gauge: Gauge::new(common.server_pid, &publish),
+            doors: vec![target],
+            publish,
+            api: Api::Centrifugal { key: common.api_key.clone() },
+            token,
+            others: Vec::new(),
+            nodes: Vec::new(),
+            redis: None,
+            _floor: None,
+            _certificate: None,
+        })
+    }
+}
+
+fn random_secret() -> String {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+}
