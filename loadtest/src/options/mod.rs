@@ -1,6 +1,7 @@
 //! The command line.
 
 mod common;
+mod scenarios;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use fanway_protocol::Channel;
 use serde::Serialize;
 
 pub use common::{Against, Common};
+pub use scenarios::{ConnectStorm, Growing, Growth, ManyChannels, Own, ResumeStorm, SlowConsumers, Soak};
 
 /// Load generator of Fanway.
 ///
@@ -31,6 +33,18 @@ pub enum Scenario {
     Fanout(Fanout),
     /// Publish several at once into one channel, again and again: what coalescing is worth
     Burst(Burst),
+    /// Publish to many channels: the same for all connections, or one for each
+    ManyChannels(ManyChannels),
+    /// Connect as fast as it goes: CPU per connection, and memory after storms
+    ConnectStorm(ConnectStorm),
+    /// Kill a node and resume all its clients elsewhere
+    ResumeStorm(ResumeStorm),
+    /// Some clients read nothing: what each of them costs, and whether the others notice
+    SlowConsumers(SlowConsumers),
+    /// How cost grows with something
+    Growth(Growth),
+    /// Connections come and go, publications flow, some clients stall: integrity throughout, memory at the end
+    Soak(Soak),
     /// The floor, started by a run as a process of its own
     #[command(hide = true)]
     Floor,
@@ -46,6 +60,12 @@ impl Scenario {
             Self::Idle(options) => Some(&options.common),
             Self::Fanout(options) => Some(&options.common),
             Self::Burst(options) => Some(&options.common),
+            Self::ManyChannels(options) => Some(&options.common),
+            Self::ConnectStorm(options) => Some(&options.common),
+            Self::ResumeStorm(options) => Some(&options.common),
+            Self::SlowConsumers(options) => Some(&options.common),
+            Self::Growth(options) => Some(&options.common),
+            Self::Soak(options) => Some(&options.common),
             Self::Floor | Self::Clients => None,
         }
     }
@@ -124,8 +144,12 @@ pub struct Delivery {
     /// How long to wait for the last deliveries
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub settle: Duration,
+    /// How long memory may come to rest after them, before it is read
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub rest: Duration,
 }
 
+/// Parses a bounded duration.
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error} (say 10s or 5m)"))?;
     if duration > Duration::from_secs(24 * 60 * 60) { Err("at most a day".to_owned()) } else { Ok(duration) }
@@ -168,6 +192,9 @@ mod tests {
         let parse = |line: &str| Options::try_parse_from(line.split(' '));
         assert!(parse("x fanout --rate 50 --publications 500 --payload-bytes 128").is_ok());
         assert!(parse("x idle --transport sse --channels own --duration 1m --spawn target/fanway").is_ok());
+        assert!(parse("x many-channels --spawn f --channels own --in-flight 16").is_ok());
+        assert!(parse("x growth subscribers --spawn f --points 1000,10000 --floor").is_ok());
+        assert!(parse("x connect-storm --spawn f --storms 6 --connections 8000").is_ok());
         assert!(parse("x burst --spawn f --set client.ring_entries=16 --floor --rounds 5 --pin-server 0").is_ok());
         for line in [
             "x",
@@ -187,6 +214,11 @@ mod tests {
             "x idle --set nonsense",
             "x fanout --one-at-a-time --rate 5",
             "x burst --in-flight 0",
+            "x many-channels --channels 0",
+            "x many-channels --channels some",
+            "x growth",
+            "x growth subscribers --points 1,x",
+            "x slow-consumers --stalled 0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

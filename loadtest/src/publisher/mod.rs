@@ -38,6 +38,8 @@ pub struct Plan {
     pub run: u64,
     /// Bytes of each publication's data.
     pub payload_bytes: usize,
+    /// What was published before, to go on from.
+    pub begun: Attempted,
 }
 
 /// What was published.
@@ -59,9 +61,9 @@ pub struct Published {
 }
 
 impl Published {
-    fn new() -> Self {
+    fn new(plan: &Plan) -> Self {
         Self {
-            attempted: Attempted::default(),
+            attempted: plan.begun.clone(),
             span: Duration::ZERO,
             faults: Faults::default(),
             confirmed: Latencies::new(),

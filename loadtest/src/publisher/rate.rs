@@ -17,7 +17,7 @@ pub fn run(plan: &Plan, publications: u64, schedule: Schedule, stop: &AtomicBool
     // Sleeps end late by the thread's timer slack, 50 us unless it is said to matter.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
     let mut client = Client::new(&plan.target, TIMEOUT);
-    let mut published = Published::new();
+    let mut published = Published::new(plan);
     for number in 0..publications {
         loop {
             let wait = schedule.wait(number, Instant::now());

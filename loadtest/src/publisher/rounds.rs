@@ -19,8 +19,10 @@ pub enum Batch {
     Burst(u32),
     /// One to every channel, in one request.
     Everywhere,
-    /// So many, each to a channel and over a connection of its own; the channels take turns in a scattered order.
-    Scattered(u32),
+    /// So many, each to a channel of its own, in one request; the channels take turns in a scattered order.
+    Together(u32),
+    /// The same, each in a request of its own on a connection of its own.
+    Apart(u32),
 }
 
 /// The rounds.
@@ -29,8 +31,8 @@ pub struct Rounds<'a> {
     pub batch: Batch,
     /// How many.
     pub rounds: u64,
-    /// So many deliveries are expected of each.
-    pub deliveries: u64,
+    /// So many deliveries are expected of each publication, on average.
+    pub receivers: f64,
     /// Deliveries so far, by all clients.
     pub delivered: &'a dyn Fn() -> u64,
     /// A round that is not delivered within this time ends the run.
@@ -38,12 +40,12 @@ pub struct Rounds<'a> {
 }
 
 impl Batch {
-    /// How many publications a round has.
+    /// How many publications a round has, at most: at the end of the channels' turns it may have fewer.
     pub fn publications(self, channels: u32) -> u64 {
         match self {
             Self::Burst(in_flight) => u64::from(in_flight),
             Self::Everywhere => u64::from(channels),
-            Self::Scattered(in_flight) => u64::from(in_flight.min(channels)),
+            Self::Together(in_flight) | Self::Apart(in_flight) => u64::from(in_flight.min(channels)),
         }
     }
 
@@ -52,14 +54,14 @@ impl Batch {
         match self {
             Self::Burst(in_flight) => rounds * u64::from(in_flight),
             Self::Everywhere => rounds,
-            Self::Scattered(in_flight) => rounds * u64::from(in_flight.min(channels)) / u64::from(channels) + 1,
+            Self::Together(_) | Self::Apart(_) => rounds * self.publications(channels) / u64::from(channels) + 1,
         }
     }
 
-    fn lanes(self, channels: u32) -> u32 {
+    fn lanes(self, channels: u32) -> u64 {
         match self {
-            Self::Burst(_) | Self::Everywhere => 1,
-            Self::Scattered(in_flight) => in_flight.min(channels),
+            Self::Apart(_) => self.publications(channels),
+            _ => 1,
         }
     }
 }
@@ -69,9 +71,9 @@ pub fn run(plan: &Plan, rounds: &Rounds<'_>, stop: &AtomicBool) -> Published {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
     let count = plan.channels.count;
     let mut lanes: Vec<Client> = (0..rounds.batch.lanes(count)).map(|_| Client::new(&plan.target, TIMEOUT)).collect();
-    let mut published = Published::new();
+    let mut published = Published::new(plan);
     let mut turns = Turns::new(count);
-    let (begun, mut expected) = (Instant::now(), (rounds.delivered)());
+    let (begun, start, before) = (Instant::now(), (rounds.delivered)(), published.attempted.total());
     for _ in 0..rounds.rounds {
         if stop.load(Ordering::Relaxed) || published.is_hopeless() {
             break;
@@ -79,11 +81,15 @@ pub fn run(plan: &Plan, rounds: &Rounds<'_>, stop: &AtomicBool) -> Published {
         let due = clock::now();
         match rounds.batch {
             Batch::Burst(in_flight) => burst(plan, &mut lanes[0], in_flight, due, &mut published),
-            Batch::Everywhere => everywhere(plan, &mut lanes[0], due, &mut published),
-            Batch::Scattered(_) => scattered(plan, &mut lanes, &mut turns, due, &mut published),
+            Batch::Everywhere => together(plan, &mut lanes[0], &(0..count).collect::<Vec<_>>(), due, &mut published),
+            Batch::Together(in_flight) => {
+                together(plan, &mut lanes[0], &turns.next(in_flight), due, &mut published);
+            }
+            Batch::Apart(in_flight) => apart(plan, &mut lanes, &turns.next(in_flight), due, &mut published),
         }
         published.span = begun.elapsed();
-        expected += rounds.deliveries;
+        let made = published.attempted.total() - before;
+        let expected = start + (made as f64 * rounds.receivers).round() as u64;
         let end = Instant::now() + rounds.patience;
         while (rounds.delivered)() < expected {
             if Instant::now() > end || stop.load(Ordering::Relaxed) {
@@ -111,38 +117,35 @@ fn burst(plan: &Plan, client: &mut Client, in_flight: u32, due: u64, published: 
     }
 }
 
-fn everywhere(plan: &Plan, client: &mut Client, due: u64, published: &mut Published) {
-    let count = plan.channels.count;
-    let sequence = published.attempted.of(0);
-    for channel in 0..count {
-        let _ = published.attempted.next(channel);
-    }
+/// One request for all: those channels have had equally many.
+fn together(plan: &Plan, client: &mut Client, channels: &[u32], due: u64, published: &mut Published) {
+    let sequence = channels.iter().map(|channel| published.attempted.next(*channel)).max().unwrap_or(0);
     let text = data(plan.run, sequence, due, plan.payload_bytes);
-    let names = (0..count).map(|channel| plan.channels.name(channel));
+    let names = channels.iter().map(|channel| plan.channels.name(*channel));
     let (path, headers, body) = plan.api.broadcast(names, &text);
     let response = client.post(path, &headers, body.as_bytes());
     match response.and_then(|response| plan.api.outcome(&response)) {
-        Ok(_) => published.note(0, sequence, due, Ok(super::Place::default())),
+        Ok(place) => published.note(channels.first().copied().unwrap_or(0), sequence, due, Ok(place)),
         Err(error) => {
             let error = format!("{error:#}");
-            for channel in 0..count {
-                published.note(channel, sequence, due, Err(anyhow::Error::msg(error.clone())));
+            for channel in channels {
+                published.note(*channel, sequence, due, Err(anyhow::Error::msg(error.clone())));
             }
         }
     }
 }
 
-fn scattered(plan: &Plan, lanes: &mut [Client], turns: &mut Turns, due: u64, published: &mut Published) {
-    let sent: Vec<_> = lanes
-        .iter_mut()
-        .map(|client| {
-            let channel = turns.next();
-            let sequence = published.attempted.next(channel);
+fn apart(plan: &Plan, lanes: &mut [Client], channels: &[u32], due: u64, published: &mut Published) {
+    let sent: Vec<_> = channels
+        .iter()
+        .zip(&mut *lanes)
+        .map(|(channel, client)| {
+            let sequence = published.attempted.next(*channel);
             let text = data(plan.run, sequence, due, plan.payload_bytes);
-            let (path, headers, body) = plan.api.publish(&plan.channels.name(channel), &text);
+            let (path, headers, body) = plan.api.publish(&plan.channels.name(*channel), &text);
             let mut request = Vec::new();
             client.encode("POST", path, &headers, body.as_bytes(), &mut request);
-            (channel, sequence, client.send(&request))
+            (*channel, sequence, client.send(&request))
         })
         .collect();
     for (client, (channel, sequence, sent)) in lanes.iter_mut().zip(sent) {
@@ -156,6 +159,8 @@ struct Turns {
     count: u32,
     step: u32,
     at: u32,
+    /// How many have had their turn since the last time that all had.
+    had: u32,
 }
 
 impl Turns {
@@ -165,13 +170,19 @@ impl Turns {
         while gcd(step, count) != 1 {
             step += 1;
         }
-        Self { count, step, at: 0 }
+        Self { count, step, at: 0, had: 0 }
     }
 
-    fn next(&mut self) -> u32 {
-        let now = self.at;
-        self.at = ((u64::from(now) + u64::from(self.step)) % u64::from(self.count)) as u32;
-        now
+    /// The next few; fewer when all have had theirs.
+    fn next(&mut self, most: u32) -> Vec<u32> {
+        let few = most.min(self.count - self.had);
+        self.had = (self.had + few) % self.count;
+        let mut step = || {
+            let now = self.at;
+            self.at = ((u64::from(now) + u64::from(self.step)) % u64::from(self.count)) as u32;
+            now
+        };
+        (0..few).map(|_| step()).collect()
     }
 }
 
@@ -187,23 +198,26 @@ mod tests {
 
     #[test]
     fn every_channel_has_its_turn_before_any_has_another() {
-        for count in [1, 2, 3, 10, 100, 9_999, 10_000] {
+        for (count, most) in [(1, 16), (2, 1), (3, 2), (10, 16), (100, 7), (9_999, 16), (10_000, 16)] {
             let mut turns = Turns::new(count);
             for _ in 0..3 {
-                let met: BTreeSet<u32> = (0..count).map(|_| turns.next()).collect();
-                assert_eq!(met.len(), count as usize);
+                let mut met = BTreeSet::new();
+                while met.len() < count as usize {
+                    let few = turns.next(most);
+                    assert!(!few.is_empty() && few.iter().all(|channel| met.insert(*channel)));
+                }
             }
         }
     }
 
     #[test]
     fn no_channel_gets_more_than_is_said() {
-        for (in_flight, rounds, channels) in [(16, 10, 100), (16, 1, 4), (1, 7, 3), (3, 5, 2)] {
-            let batch = Batch::Scattered(in_flight);
+        for (in_flight, rounds, channels) in [(16, 10, 100), (16, 1, 4), (1, 7, 3), (3, 5, 2), (3, 9, 4)] {
+            let batch = Batch::Together(in_flight);
             let mut turns = Turns::new(channels);
             let mut counts = vec![0; channels as usize];
-            for _ in 0..rounds * batch.publications(channels) {
-                counts[turns.next() as usize] += 1;
+            for channel in (0..rounds).flat_map(|_| turns.next(in_flight)) {
+                counts[channel as usize] += 1;
             }
             assert!(counts.iter().all(|count| *count <= batch.per_channel(rounds, channels)));
         }

@@ -28,6 +28,7 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &Burst) -> any
         stalled: 0,
         pace: Pace::Rounds(Batch::Burst(options.in_flight), options.bursts),
         delivery: options.delivery,
+        inspect: None,
     };
     deliver(environment, order)
 }

@@ -57,11 +57,16 @@ pub(super) struct Order {
     pub(super) stalled: usize,
     pub(super) pace: Pace,
     pub(super) delivery: Delivery,
+    /// Looks at the server at the end, with all connections open, and finds further figures.
+    pub(super) inspect: Option<Inspect>,
 }
+
+/// See [`Order::inspect`]; is given how much memory the server has gained since the connections were opened.
+pub(super) type Inspect = fn(&Environment<'_>, f64) -> anyhow::Result<Vec<Figure>>;
 
 /// Opens the fleet, publishes, waits for the deliveries, checks them, and says what they cost.
 pub(super) fn deliver(environment: &mut Environment<'_>, order: Order) -> anyhow::Result<Measured> {
-    let Order { scenario, title, channels, connections: wanted, stalled, pace, delivery } = order;
+    let Order { scenario, title, channels, connections: wanted, stalled, pace, delivery, inspect } = order;
     let publications = pace.publications(channels.count);
     let plan = environment.publications(channels.clone(), delivery.payload_bytes);
     publisher::rehearse(&plan)?;
@@ -94,10 +99,9 @@ pub(super) fn deliver(environment: &mut Environment<'_>, order: Order) -> anyhow
                     rate::run(plan, publications, Schedule::new(begun, per_second), interrupted)
                 }
                 Pace::Rounds(batch, count) => {
-                    let deliveries = (batch.publications(plan.channels.count) as f64 * receivers) as u64;
                     let delivered = || fleet.delivered();
                     let patience = delivery.settle;
-                    let rounds = rounds::Rounds { batch, rounds: count, deliveries, delivered: &delivered, patience };
+                    let rounds = rounds::Rounds { batch, rounds: count, receivers, delivered: &delivered, patience };
                     rounds::run(plan, &rounds, interrupted)
                 }
             })
@@ -109,6 +113,12 @@ pub(super) fn deliver(environment: &mut Environment<'_>, order: Order) -> anyhow
         }
         publisher.join().map_err(|_| anyhow!("the publisher panicked"))?
     })?;
+    // Rounds may have fewer than planned; what kept them from going on is a fault.
+    let publications = match pace {
+        Pace::Rate(..) => publications,
+        Pace::Rounds(..) => published.attempted.total(),
+    };
+    let expected = (publications as f64 * receivers).round() as u64;
     let end = Instant::now() + delivery.settle;
     while fleet.delivered() < expected && Instant::now() < end && !environment.is_interrupted() {
         std::thread::sleep(Duration::from_millis(1));
@@ -120,7 +130,12 @@ pub(super) fn deliver(environment: &mut Environment<'_>, order: Order) -> anyhow
     }
     let own_cpu = own.read()?.cpu - own_before;
     // One that comes twice or out of nowhere would come late: give it a moment before the verdict.
-    environment.hold(Duration::from_millis(200).min(delivery.settle));
+    environment.hold(Duration::from_millis(200).min(delivery.settle).max(delivery.rest));
+    let rested = environment.subject.gauge.read()?;
+    let inspected = match inspect {
+        Some(inspect) => inspect(environment, rested.rss as f64 - before.rss as f64)?,
+        None => Vec::new(),
+    };
 
     connections.counts = fleet.counts();
     let findings = fleet.close(&published.attempted)?;
@@ -161,7 +176,10 @@ pub(super) fn deliver(environment: &mut Environment<'_>, order: Order) -> anyhow
     }
     table.row("load generator", format!("{own_cpu:.2} s of CPU"));
     table.row("memory per connection", format!("{} while idle", bytes(memory)));
-    table.row("server memory", format!("{} before, {} at the end", bytes(idle.rss as f64), bytes(after.rss as f64)));
+    table.row("server memory", format!("{} before, {} at the end", bytes(idle.rss as f64), bytes(rested.rss as f64)));
+    for Figure { name, unit, value } in &inspected {
+        table.row(name, unit.show(*value));
+    }
     table.row("measured by", environment.subject.gauge.source());
     fault_rows(&mut table, &findings.faults);
     fault_rows(&mut table, &published.faults);
@@ -174,7 +192,7 @@ pub(super) fn deliver(environment: &mut Environment<'_>, order: Order) -> anyhow
     if confirmed < publications {
         failures.push(format!("{} publications were not confirmed", grouped(publications - confirmed)));
     }
-    if !findings.faults.is_empty() && failures.is_empty() {
+    if failures.is_empty() && !(findings.faults.is_empty() && published.faults.is_empty()) {
         failures.push("errors on connections".to_owned());
     }
     if environment.is_interrupted() {
@@ -188,7 +206,11 @@ pub(super) fn deliver(environment: &mut Environment<'_>, order: Order) -> anyhow
         figure("latency p50", Unit::Millis, millis(latencies.p50)),
         figure("latency p99", Unit::Millis, millis(latencies.p99)),
         figure("delivered rate", Unit::PerSecond, rate),
+        figure("CPU per publication", Unit::Micros, cpu * 1e6 / publications as f64),
+        figure("memory with connections", Unit::Bytes, before.rss as f64),
+        figure("memory at the end", Unit::Bytes, rested.rss as f64),
     ];
+    figures.extend(inspected);
     for (name, cpu) in &others {
         let name = if *name == "Redis" { "Redis CPU per publication" } else { "publishing CPU per publication" };
         figures.push(figure(name, Unit::Micros, cpu * 1e6 / publications as f64));
@@ -215,7 +237,7 @@ pub(super) fn deliver(environment: &mut Environment<'_>, order: Order) -> anyhow
         "cpu_us_per_delivery": cpu_per_delivery,
         "rss_idle": idle.rss,
         "rss_before": before.rss,
-        "rss_after": after.rss,
+        "rss_after": rested.rss,
         "rss_per_connection": memory,
         "measured_by": environment.subject.gauge.source(),
         "figures": figures,

@@ -80,6 +80,7 @@ impl<'a> Environment<'a> {
             channels,
             run: self.run,
             payload_bytes: payload_bytes as usize,
+            begun: Attempted::default(),
         }
     }
 

@@ -41,6 +41,7 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &Fanout) -> an
         stalled: 0,
         pace: pace(options),
         delivery: options.delivery,
+        inspect: None,
     };
     deliver(environment, order)
 }

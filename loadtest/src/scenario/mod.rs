@@ -4,11 +4,17 @@
 //! out, and [`compare`] or, where it compares cases of its own, a list of [`Case`]s for [`rounds`].
 
 mod burst;
+mod connect_storm;
 mod delivery;
 mod environment;
 mod fanout;
+mod growth;
 mod idle;
+mod many_channels;
 mod progress;
+mod resume_storm;
+mod slow_consumers;
+mod soak;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -42,6 +48,28 @@ pub fn run(scenario: &Scenario, common: &Common, interrupted: Arc<AtomicBool>) -
             let measure = |environment: &mut Environment<'_>| burst::measure(environment, options);
             stage.compare(burst::title(options), Layout::ALONE, measure)
         }
+        Scenario::ManyChannels(options) => {
+            let measure = |environment: &mut Environment<'_>| many_channels::measure(environment, options);
+            stage.compare(many_channels::title(options), Layout::APART, measure)
+        }
+        Scenario::ConnectStorm(options) => {
+            let measure = |environment: &mut Environment<'_>| connect_storm::measure(environment, options);
+            stage.compare(connect_storm::title(options), Layout::ALONE, measure)
+        }
+        Scenario::ResumeStorm(options) => {
+            stage.refuse_baseline("resume-storm compares with the first connect of the same clients")?;
+            let measure = |environment: &mut Environment<'_>| resume_storm::measure(environment, options);
+            stage.compare(resume_storm::title(options), resume_storm::LAYOUT, measure)
+        }
+        Scenario::SlowConsumers(options) => {
+            stage.refuse_baseline("slow-consumers compares with all clients reading")?;
+            slow_consumers::run(&stage, options)
+        }
+        Scenario::Growth(options) => growth::run(&stage, options),
+        Scenario::Soak(options) => {
+            let measure = |environment: &mut Environment<'_>| soak::measure(environment, options);
+            stage.compare(soak::title(options), Layout::ALONE, measure)
+        }
         Scenario::Floor | Scenario::Clients => bail!("that is no scenario"),
     }
 }
@@ -54,6 +82,14 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// For scenarios that have their own comparison.
+    fn refuse_baseline(&self, why: &str) -> anyhow::Result<()> {
+        match self.common.baseline() {
+            Some(_) => bail!("neither --floor nor --against: {why}"),
+            None => Ok(()),
+        }
+    }
+
     /// Measures the server, and in turn with it what it is to be compared with.
     fn compare(
         &self,

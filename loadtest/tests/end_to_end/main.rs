@@ -1,6 +1,7 @@
 //! The binary against a server that delivers well, and against ones that do not.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod floor;
 mod stand_in;
 
 use std::process::Command;
