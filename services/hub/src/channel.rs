@@ -4,6 +4,7 @@
 //! `ring`, never the reverse, and neither over an await. Connections read the ring under its own lock, so a fan-out that
 //! is marking subscribers does not stop those already writing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ use crate::handle::Handle;
 use crate::namespace::Namespace;
 use crate::ring::Ring;
 use crate::sequencer::{Incoming, Sequencer, Step};
+
+/// Connections that were marked and must be served.
+pub(crate) type Marked = Vec<Arc<Handle>>;
 
 /// Publications a channel holds while it reads its log; more are read from the log.
 const HOLD_LIMIT: usize = 512;
@@ -42,6 +46,8 @@ pub(crate) struct LocalChannel {
     pub(crate) shared: Arc<Shared>,
     state: Mutex<State>,
     ring: Mutex<Ring>,
+    /// Sequence number in the ring of the next entry, so that a subscriber sees without the lock that there is none.
+    head: AtomicU64,
     /// Rung whenever the channel may have become ready for attaching.
     pub(crate) changed: Notify,
 }
@@ -94,7 +100,8 @@ impl LocalChannel {
             idle_since: now,
             subscribers: Slab::new(),
         };
-        Self { name, shared, state: Mutex::new(state), ring: Mutex::default(), changed: Notify::new() }
+        let (ring, head) = (Mutex::default(), AtomicU64::new(0));
+        Self { name, shared, state: Mutex::new(state), ring, head, changed: Notify::new() }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -105,8 +112,13 @@ impl LocalChannel {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an event of the feed. Returns whether the channel's log must be read.
-    pub(crate) fn hear(&self, event: Event, now: Instant) -> bool {
+    /// Sequence number in the ring of the next entry. Whoever was marked for an entry sees a number beyond it.
+    pub(crate) fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// Takes an event of the feed. Returns whether the channel's log must be read. `marked`: see [`LocalChannel::push`].
+    pub(crate) fn hear(&self, event: Event, now: Instant, marked: &mut Marked) -> bool {
         let mut state = self.state();
         let state = &mut *state;
         match (event, &mut state.sequencer) {
@@ -117,24 +129,24 @@ impl LocalChannel {
                         state.active = now;
                         let mut steps = Vec::new();
                         sequencer.live(Incoming { place, publication: delivery.publication }, &mut steps);
-                        self.emit(state, steps, delivery.received);
+                        self.emit(state, steps, delivery.received, marked);
                     }
                     // Published past the history on purpose, or by a node with other settings: passed on without a place.
                     (_, _) => {
                         let entry = Entry::publication(delivery.publication, None, false, delivery.received);
-                        self.push(state, entry);
+                        self.push(state, entry, marked);
                     }
                 }
             }
             (Event::Unreadable(_), Some(sequencer)) => sequencer.suspect(),
-            (Event::Unreadable(_), None) => self.announce_loss(state, now),
+            (Event::Unreadable(_), None) => self.announce_loss(state, now, marked),
             (Event::Interrupted, sequencer) => {
                 let heard_before = std::mem::replace(&mut state.confirmed, false);
                 state.breaks += 1;
                 state.silent_since = now;
                 match sequencer {
                     Some(sequencer) => sequencer.interrupted(),
-                    None if heard_before => self.announce_loss(state, now),
+                    None if heard_before => self.announce_loss(state, now, marked),
                     None => {}
                 }
             }
@@ -150,12 +162,18 @@ impl LocalChannel {
     }
 
     /// Publications of this channel were dropped before they could be heard.
-    pub(crate) fn lost(&self, now: Instant) -> bool {
-        self.hear(Event::Unreadable(self.name.clone()), now)
+    pub(crate) fn lost(&self, now: Instant, marked: &mut Marked) -> bool {
+        self.hear(Event::Unreadable(self.name.clone()), now, marked)
     }
 
     /// Passes the sequencer's steps on to the subscribers.
-    pub(crate) fn emit(&self, state: &State, steps: Vec<Step<Arc<Publication>>>, received: Instant) {
+    pub(crate) fn emit(
+        &self,
+        state: &State,
+        steps: Vec<Step<Arc<Publication>>>,
+        received: Instant,
+        marked: &mut Marked,
+    ) {
         for step in steps {
             let entry = match step {
                 Step::Emit { position, first_of_epoch, publication } => {
@@ -166,21 +184,28 @@ impl LocalChannel {
                     Entry::gap(reason, Some(position), received)
                 }
             };
-            self.push(state, entry);
+            self.push(state, entry, marked);
         }
     }
 
-    fn announce_loss(&self, state: &State, now: Instant) {
+    fn announce_loss(&self, state: &State, now: Instant, marked: &mut Marked) {
         self.shared.metrics.gaps_total.with_label_values(&[GapReason::Interrupted.as_str()]).inc();
-        self.push(state, Entry::gap(GapReason::Interrupted, None, now));
+        self.push(state, Entry::gap(GapReason::Interrupted, None, now), marked);
     }
 
-    fn push(&self, state: &State, entry: Entry) {
-        let change = self.ring().push(Arc::new(entry), self.shared.ring_entries, self.shared.ring_bytes);
+    /// Appends an entry and marks the subscribers. Those that nothing else was marked for are added to `marked`: the
+    /// caller must have them served.
+    fn push(&self, state: &State, entry: Entry, marked: &mut Marked) {
+        let change = {
+            let mut ring = self.ring();
+            let change = ring.push(Arc::new(entry), self.shared.ring_entries, self.shared.ring_bytes);
+            // Before the marks: see [`LocalChannel::head`].
+            self.head.store(ring.head(), Ordering::Release);
+            change
+        };
         self.shared.metrics.ring_bytes.add(change as i64);
-        for (_, subscriber) in &state.subscribers {
-            subscriber.handle.mark(subscriber.index);
-        }
+        let to_serve = state.subscribers.iter().filter(|(_, subscriber)| subscriber.handle.mark(subscriber.index));
+        marked.extend(to_serve.map(|(_, subscriber)| subscriber.handle.clone()));
     }
 
     /// Drops old entries, which nobody who keeps up needs.
@@ -309,7 +334,7 @@ mod tests {
     fn a_confirmation_from_before_the_feed_broke_is_not_taken() {
         let (local, now) = (channel(), Instant::now());
         let asked = local.state().breaks();
-        local.hear(Event::Interrupted, now);
+        local.hear(Event::Interrupted, now, &mut Vec::new());
         local.state().confirm(asked);
         assert!(!local.state().ready(), "what is published now is not heard");
         let asked = local.state().breaks();

@@ -1,14 +1,18 @@
-//! What the hub holds of a connection: enough to mark its subscriptions and wake its task once.
+//! What the hub holds of a connection: enough to mark its subscriptions, and to have it written once.
 //!
-//! The protocol between marker and owner, in one word:
-//! * A marker sets its bit and wakes only if the word was empty: otherwise a wake-up is under way already, or the owner
-//!   is blocked on its socket and will take the marks when the socket drains.
-//! * The owner takes all marks with one swap *before* it looks at the rings. A mark set after the swap finds the word
-//!   empty and wakes again; one set before is seen. So no mark is lost.
-//! * Signals (timer, close) wake always.
+//! The protocol between markers and the connection, in one word:
+//! * A marker sets its bit, and serves the connection only if the word was empty: otherwise somebody else is about to, or
+//!   the connection is blocked on its socket and takes its marks when the socket drains.
+//! * To serve is to take the connection's turn where one is ([`Writer`]), or, where that is not possible now, to wake its
+//!   task. The connection is behind a lock, so it has one owner at any time.
+//! * Whoever owns it takes all marks with one swap *before* looking at the rings. A mark set after the swap finds the
+//!   word empty and serves again; one set before is seen. So no mark is lost.
+//! * Signals (timer, close) wake the task always.
 //!
 //! `tests/handle.rs` checks it in every interleaving.
 
+use std::fmt;
+use std::sync::Arc;
 use std::task::Waker;
 
 use fanway_protocol::DisconnectCode;
@@ -23,13 +27,39 @@ pub(crate) const MARK_BITS: usize = 63;
 const TICK: u32 = 1;
 const CLOSE: u32 = 2;
 
+/// A connection's way to its socket, for whoever has marked it.
+///
+/// It saves the connection's task a wake-up, the scheduler a task, and with many subscribers much of the time that a
+/// delivery takes besides the system call.
+pub trait Writer: Send + Sync {
+    /// Writes what the connection has, here and now, without waiting. False if its task must do it: it is at work, the
+    /// socket is full, the connection ends, or anything else is out of the ordinary.
+    fn write(&self) -> bool;
+}
+
+/// The writer of a connection that only its own task can write to.
+#[derive(Debug)]
+pub struct ByTask;
+
+impl Writer for ByTask {
+    fn write(&self) -> bool {
+        false
+    }
+}
+
 /// The hub's end of a connection.
-#[derive(Debug, Default)]
-pub struct Handle {
+pub struct Handle<W: ?Sized = dyn Writer> {
     waker: AtomicWaker,
     marks: AtomicU64,
     /// Low half: [`TICK`], [`CLOSE`]; high half: the close code.
     signals: AtomicU32,
+    writer: W,
+}
+
+impl<W: ?Sized> fmt::Debug for Handle<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("marks", &self.marks).field("signals", &self.signals).finish_non_exhaustive()
+    }
 }
 
 /// What the owner found.
@@ -44,10 +74,36 @@ pub struct Taken {
 }
 
 impl Handle {
-    /// Marks a subscription as having something to read.
-    pub(crate) fn mark(&self, index: u32) {
+    /// That of a connection which only its own task writes to.
+    pub fn by_task() -> Arc<Self> {
+        Arc::new(Handle::new(ByTask))
+    }
+}
+
+impl<W> Handle<W> {
+    /// That of a connection with this writer.
+    pub fn new(writer: W) -> Self {
+        Self { waker: AtomicWaker::default(), marks: AtomicU64::new(0), signals: AtomicU32::new(0), writer }
+    }
+}
+
+impl<W: Writer + ?Sized> Handle<W> {
+    /// The connection's way to its socket.
+    pub fn writer(&self) -> &W {
+        &self.writer
+    }
+
+    /// Marks a subscription as having something to read. True if nothing was marked: the caller must [`Handle::serve`]
+    /// the connection then.
+    #[must_use]
+    pub(crate) fn mark(&self, index: u32) -> bool {
         let bit = 1 << (index as usize % MARK_BITS);
-        if self.marks.fetch_or(bit, Ordering::SeqCst) == 0 {
+        self.marks.fetch_or(bit, Ordering::SeqCst) == 0
+    }
+
+    /// Has written what the connection has: here, or by its task.
+    pub(crate) fn serve(&self) {
+        if !self.writer.write() {
             self.waker.wake();
         }
     }

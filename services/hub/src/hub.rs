@@ -14,25 +14,32 @@ use fanway_broker::{AnyBroker, Broker, Event};
 use fanway_protocol::{Channel, DisconnectCode};
 use rand::seq::SliceRandom;
 use tokio::sync::Semaphore;
+use tokio::task::unconstrained;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attach::Resumes;
-use crate::channel::{Interest, LocalChannel, Shared};
+use crate::channel::{Interest, LocalChannel, Marked, Shared};
 use crate::dispatch::Inbox;
+use crate::handle::Handle;
 use crate::identity::{AuthFailure, Identity};
 use crate::limits::Limits;
 use crate::metrics::{HubMetrics, TransportMetrics};
 use crate::namespace::Namespaces;
 use crate::session::Transport;
+use crate::turn::{Turn, with_turn};
 use crate::wheel::{TICK, Wheel};
 
 const SHARDS: usize = 64;
 /// Reads of logs for repairs and resumes that may be under way at once on this node.
 const READS: usize = 64;
-/// Events a worker handles before it lets connections run.
-const EVENTS_PER_TURN: usize = 64;
+/// Events a worker takes before the connections that they mark are served: what a connection gets from them it gets in
+/// one write.
+const EVENTS_PER_TURN: usize = 256;
+/// Connections that are served one after another. The rest of a large fan-out is cut into slices of so many, which other
+/// work comes between and which other threads take over.
+const SLICE: usize = 256;
 /// Entries older than this serve nobody who keeps up.
 const RING_AGE: Duration = Duration::from_secs(60);
 /// Looks for sessions to close at the end of a drain.
@@ -132,7 +139,7 @@ impl Hub {
             transports: Transport::ALL.map(|transport| TransportMetrics::new(&metrics, transport.as_str())),
         });
         for worker in 0..parts.inbox.queues().len() {
-            hub.spawn(hub.clone().work(parts.inbox.clone(), worker));
+            hub.spawn(unconstrained(hub.clone().work(parts.inbox.clone(), worker)));
         }
         hub.spawn(hub.clone().turn_wheel());
         hub.spawn(hub.clone().sweep());
@@ -217,6 +224,7 @@ impl Hub {
 
     /// Takes the broker's events of one worker's channels, in order.
     async fn work(self: Arc<Self>, inbox: Arc<Inbox>, worker: usize) {
+        let mut marked = Vec::new();
         loop {
             let waiting = inbox.queues()[worker].take().await;
             let mut turn = 0;
@@ -224,38 +232,66 @@ impl Hub {
                 match &event {
                     Event::Publication(delivery) => {
                         if let Some(local) = self.find(&delivery.channel) {
-                            self.hear(&local, event);
+                            self.hear(&local, event, &mut marked);
                         }
                     }
                     Event::Unreadable(channel) | Event::Restored(channel) => {
                         if let Some(local) = self.find(channel) {
-                            self.hear(&local, event);
+                            self.hear(&local, event, &mut marked);
                         }
                     }
                     // Every worker hears of it, and tells the channels whose order it keeps.
                     Event::Interrupted => {
                         for local in self.all().iter().filter(|local| inbox.worker_of(&local.name) == worker) {
-                            self.hear(local, Event::Interrupted);
+                            self.hear(local, Event::Interrupted, &mut marked);
                         }
                     }
                 }
                 turn += 1;
                 if turn % EVENTS_PER_TURN == 0 {
+                    self.serve(&mut marked);
                     tokio::task::yield_now().await;
                 }
             }
             for channel in waiting.lost {
-                if let Some(local) = self.find(&channel).filter(|local| local.lost(Instant::now())) {
+                if let Some(local) = self.find(&channel).filter(|local| local.lost(Instant::now(), &mut marked)) {
                     self.repair(&local);
                 }
             }
+            self.serve(&mut marked);
         }
     }
 
-    fn hear(self: &Arc<Self>, local: &Arc<LocalChannel>, event: Event) {
-        if local.hear(event, Instant::now()) {
+    fn hear(self: &Arc<Self>, local: &Arc<LocalChannel>, event: Event, marked: &mut Marked) {
+        if local.hear(event, Instant::now(), marked) {
             self.repair(local);
         }
+    }
+
+    /// Has the marked connections written: a few at once, more in slices of their own.
+    pub(crate) fn serve(self: &Arc<Self>, marked: &mut Marked) {
+        if marked.len() <= SLICE {
+            self.serve_slice(marked);
+            marked.clear();
+            marked.shrink_to(SLICE);
+            return;
+        }
+        let mut marked = std::mem::take(marked).into_iter();
+        while marked.len() > 0 {
+            let (hub, slice) = (self.clone(), marked.by_ref().take(SLICE).collect::<Marked>());
+            // Without tokio's budget: a slice is bounded by itself, and a socket that seems full because of the budget
+            // would have to be tried again by its task.
+            self.tracker.spawn(unconstrained(async move { hub.serve_slice(&slice) }));
+        }
+    }
+
+    fn serve_slice(&self, slice: &[Arc<Handle>]) {
+        if slice.is_empty() {
+            return;
+        }
+        with_turn(Turn::begin_slice);
+        slice.iter().for_each(|handle| handle.serve());
+        with_turn(|turn| turn.end_slice(self));
     }
 
     fn all(&self) -> Vec<Arc<LocalChannel>> {

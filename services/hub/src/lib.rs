@@ -12,13 +12,14 @@ pub mod identity;
 pub mod limits;
 pub mod metrics;
 pub mod namespace;
-pub mod outbox;
+mod outbox;
 mod repair;
 pub mod resume;
 mod ring;
 pub mod sequencer;
 pub mod session;
 mod sync;
+pub mod turn;
 mod wheel;
 
 pub use attach::{From, Joined};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fanway_broker::{Broker, BrokerError, LogView};
 use fanway_protocol::Channel;
 
-use crate::channel::LocalChannel;
+use crate::channel::{LocalChannel, Marked};
 use crate::hub::Hub;
 
 /// Entries of one read for a repair. More are read in further steps.
@@ -68,10 +68,23 @@ impl Hub {
         Ok(())
     }
 
-    async fn read_log(&self, local: &LocalChannel, since: Option<u64>) -> Result<(), BrokerError> {
+    async fn read_log(self: &Arc<Self>, local: &LocalChannel, since: Option<u64>) -> Result<(), BrokerError> {
         let began = Instant::now();
         let read = self.view(&local.name, local.shared.namespace.retention(), since, REPAIR_ENTRIES).await;
         self.metrics.repair_reads_total.inc();
+        let mut marked = Vec::new();
+        let done = self.take_read(local, began, read, &mut marked);
+        self.serve(&mut marked);
+        done
+    }
+
+    fn take_read(
+        &self,
+        local: &LocalChannel,
+        began: Instant,
+        read: Result<LogView, BrokerError>,
+        marked: &mut Marked,
+    ) -> Result<(), BrokerError> {
         let mut state = local.state();
         let state = &mut *state;
         let Some(sequencer) = &mut state.sequencer else { return Ok(()) };
@@ -83,7 +96,7 @@ impl Hub {
                     state.verified = Some(began);
                     state.active = began;
                 }
-                local.emit(state, steps, Instant::now());
+                local.emit(state, steps, Instant::now(), marked);
                 Ok(())
             }
             Err(error) => {

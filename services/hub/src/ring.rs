@@ -80,6 +80,12 @@ impl Ring {
         self.entries.get(usize::try_from(seq.checked_sub(self.first)?).ok()?)
     }
 
+    /// The entries from a sequence number on.
+    pub(crate) fn from(&self, seq: u64) -> impl Iterator<Item = &Arc<Entry>> {
+        let at = usize::try_from(seq.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.entries.range(at.min(self.entries.len())..)
+    }
+
     /// The publications after `cursor` and before the sequence number `until`, if the ring alone can tell: `cursor` is
     /// exactly one of its positions and no gap lies between. `(epoch, offset)` names one publication and its whole past,
     /// so an equal position is proof of an equal past.

@@ -116,7 +116,7 @@ mod tests {
     fn fires_at_the_tick_and_forgets_the_cancelled() {
         let start = Instant::now();
         let wheel = Wheel::new(start);
-        let (a, b) = (Arc::new(Handle::default()), Arc::new(Handle::default()));
+        let (a, b) = (Handle::by_task(), Handle::by_task());
         wheel.schedule(&a, None, start + Duration::from_millis(250));
         let timer = wheel.schedule(&b, None, start + Duration::from_millis(250));
         wheel.cancel(&b, &timer);
@@ -131,7 +131,7 @@ mod tests {
     fn far_deadlines_come_at_the_horizon_first() {
         let start = Instant::now();
         let wheel = Wheel::new(start);
-        let a = Arc::new(Handle::default());
+        let a = Handle::by_task();
         let first = wheel.schedule(&a, None, start + Duration::from_secs(3600));
         let _second = wheel.schedule(&a, Some(first), start + Duration::from_secs(3600));
         assert_eq!(wheel.handles().len(), 1);

@@ -6,8 +6,9 @@ use std::task::Poll;
 use std::time::Instant;
 
 use fanway_broker::{AnyBroker, MemoryBroker};
-use fanway_hub::outbox::Turn;
+use fanway_hub::handle::Handle;
 use fanway_hub::session::ClientSession;
+use fanway_hub::turn::Turn;
 use fanway_hub::{Access, AuthFailure, Hub, HubMetrics, Inbox, Limits, Namespace, Namespaces, Parts};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,7 +32,7 @@ fn hub(failure: AuthFailure) -> Arc<Hub> {
 
 /// What a session answers to one frame, without the WebSocket head of two bytes, and the code it closes with.
 async fn answer(hub: &Arc<Hub>, frame: &str) -> (String, Option<u16>) {
-    let mut session = ClientSession::new(hub.clone(), None, Instant::now());
+    let mut session = ClientSession::new(hub.clone(), None, Handle::by_task(), Instant::now());
     session.on_frame(frame, Instant::now());
     for _ in 0..100 {
         std::future::poll_fn(|cx| {

@@ -1,5 +1,6 @@
-//! The protocol between markers and the owner of a connection, in every interleaving (loom): whatever is marked is
-//! taken without anything else happening, whether the owner is at work, blocked on its socket, or asleep.
+//! The protocol between markers and the owners of a connection, in every interleaving (loom): whatever is marked is
+//! taken without anything else happening, whether its task is at work, blocked on its socket, or asleep, and whether the
+//! fan-out writes too.
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, unreachable_pub, reason = "the file under test is that of the library")]
 
@@ -37,11 +38,11 @@ use std::sync::atomic::AtomicUsize as Count;
 use std::task::{Wake, Waker};
 
 use fanway_protocol::DisconnectCode;
-use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use handle::{Handle, Taken};
+use handle::{ByTask, Handle, Taken, Writer};
 
 #[derive(Default)]
 struct Wakes(Count);
@@ -63,19 +64,22 @@ impl Wakes {
 struct Rings([AtomicU64; 2]);
 
 /// A connection: what it has heard, and whether its socket is blocked.
-struct Owner {
-    handle: Arc<Handle>,
+struct Connection {
+    /// Its own handle; taken out at the end, for the handle owns it.
+    handle: Arc<Handle<Slot>>,
     rings: Arc<Rings>,
     wakes: StdArc<Wakes>,
     heard: [u64; 2],
     /// Marks taken and not looked at.
     marks: u64,
     blocked: bool,
+    /// Whether the socket takes what the fan-out writes.
+    open: bool,
     close: Option<u16>,
     ticks: usize,
 }
 
-impl Owner {
+impl Connection {
     /// One poll of its task, as the sessions do it: register, take, write. `open`: whether the socket takes bytes.
     fn poll(&mut self, open: bool) {
         self.handle.register(&Waker::from(self.wakes.clone()));
@@ -88,35 +92,102 @@ impl Owner {
                 self.blocked = true;
                 return;
             }
-            for (index, heard) in self.heard.iter_mut().enumerate() {
-                if self.marks & (1 << index) != 0 {
-                    *heard = self.rings.0[index].load(Ordering::SeqCst);
-                }
-            }
-            self.marks = 0;
+            self.hear();
             if std::mem::take(&mut self.blocked) {
                 self.marks |= self.handle.take_marks();
             }
         }
     }
+
+    /// A turn outside of the task.
+    fn write(&mut self) -> bool {
+        if self.blocked {
+            return true;
+        }
+        self.marks |= self.handle.take_marks();
+        if self.marks != 0 && !self.open {
+            self.blocked = true;
+            return false;
+        }
+        self.hear();
+        true
+    }
+
+    fn hear(&mut self) {
+        for (index, heard) in self.heard.iter_mut().enumerate() {
+            if self.marks & (1 << index) != 0 {
+                *heard = self.rings.0[index].load(Ordering::SeqCst);
+            }
+        }
+        self.marks = 0;
+    }
 }
 
-/// Runs markers against an owner that polls `polls` times on its own and then only when it was woken; at the end the
-/// socket drains if it was blocked.
-fn check(polls: &'static [bool], markers: usize, signal: Option<fn(&Handle)>) {
+/// The lock between the task and the fan-out; empty where only the task writes.
+#[derive(Default)]
+struct Slot(Mutex<Option<Connection>>);
+
+impl Writer for Slot {
+    fn write(&self) -> bool {
+        let Ok(mut slot) = self.0.try_lock() else { return false };
+        slot.as_mut().is_some_and(Connection::write)
+    }
+}
+
+/// Who writes what is marked.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    /// The task alone.
+    Task,
+    /// The fan-out too, and the socket takes it.
+    FanOut,
+    /// The fan-out too, and finds the socket full.
+    FanOutBlocked,
+}
+
+/// Runs markers against a connection whose task polls `polls` times on its own and then only when it was woken; at the
+/// end the socket drains if it was blocked.
+fn check(by: By, polls: &'static [bool], markers: usize, signal: Option<fn(&Handle<Slot>)>) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(move || {
-        let (handle, rings) = (Arc::new(Handle::default()), Arc::new(Rings::default()));
+        let (handle, rings) = (Arc::new(Handle::new(Slot::default())), Arc::new(Rings::default()));
+        let wakes = StdArc::new(Wakes::default());
+        let mut connection = Some(Connection {
+            handle: handle.clone(),
+            rings: rings.clone(),
+            wakes: wakes.clone(),
+            heard: [0; 2],
+            marks: 0,
+            blocked: false,
+            open: by == By::FanOut,
+            close: None,
+            ticks: 0,
+        });
+        if by != By::Task {
+            *handle.writer().0.lock().unwrap() = connection.take();
+        }
+        let mut poll = |open| match &mut connection {
+            Some(connection) => {
+                connection.poll(open);
+                connection.blocked
+            }
+            None => {
+                let mut slot = handle.writer().0.lock().unwrap();
+                let connection = slot.as_mut().unwrap();
+                connection.poll(open);
+                connection.blocked
+            }
+        };
         let others: Vec<_> = (0..markers)
             .map(|index| {
                 let (handle, rings) = (handle.clone(), rings.clone());
                 thread::spawn(move || {
-                    rings.0[index].fetch_add(1, Ordering::SeqCst);
-                    handle.mark(index as u32);
-                    if index == 0 && markers == 1 {
+                    for _ in 0..if index == 0 && markers == 1 { 2 } else { 1 } {
                         rings.0[index].fetch_add(1, Ordering::SeqCst);
-                        handle.mark(index as u32);
+                        if handle.mark(index as u32) {
+                            handle.serve();
+                        }
                     }
                 })
             })
@@ -125,71 +196,77 @@ fn check(polls: &'static [bool], markers: usize, signal: Option<fn(&Handle)>) {
                 thread::spawn(move || signal(&handle))
             }))
             .collect();
-        let wakes = StdArc::new(Wakes::default());
-        let mut owner = Owner {
-            handle,
-            rings: rings.clone(),
-            wakes: wakes.clone(),
-            heard: [0; 2],
-            marks: 0,
-            blocked: false,
-            close: None,
-            ticks: 0,
-        };
         let mut seen = 0;
         for open in polls {
             seen = wakes.count();
-            owner.poll(*open);
+            poll(*open);
         }
         others.into_iter().for_each(|other| other.join().unwrap());
-        // From here on only a wake-up makes it work, or its socket.
-        if owner.blocked {
-            owner.poll(true);
-        }
-        while wakes.count() != seen {
+        // From here on only a wake-up makes the task work, or, once it has found it full, its socket.
+        let mut waits_for_socket = polls.last().is_some_and(|open| !open);
+        while wakes.count() != seen || std::mem::take(&mut waits_for_socket) {
             seen = wakes.count();
-            owner.poll(true);
+            poll(true);
         }
+        let connection = connection.or_else(|| handle.writer().0.lock().unwrap().take()).unwrap();
         let there = [0, 1].map(|index| rings.0[index].load(Ordering::SeqCst));
-        assert_eq!(owner.heard, there, "asleep over something");
+        assert_eq!(connection.heard, there, "asleep over something");
         if signal.is_some() {
-            assert!(owner.close.is_some() || owner.ticks > 0, "asleep over a signal");
+            assert!(connection.close.is_some() || connection.ticks > 0, "asleep over a signal");
         }
     });
 }
 
 #[test]
 fn nothing_marked_is_slept_over() {
-    check(&[true], 1, None);
-    check(&[true, true], 2, None);
+    check(By::Task, &[true], 1, None);
+    check(By::Task, &[true, true], 2, None);
+}
+
+#[test]
+fn nothing_marked_is_slept_over_if_the_fan_out_writes() {
+    check(By::FanOut, &[true], 1, None);
+    check(By::FanOut, &[true], 2, None);
+    check(By::FanOut, &[true, true], 2, None);
+}
+
+#[test]
+fn nothing_marked_is_slept_over_if_the_fan_out_finds_the_socket_full() {
+    check(By::FanOutBlocked, &[true], 1, None);
+    check(By::FanOutBlocked, &[true], 2, None);
+    check(By::FanOutBlocked, &[false], 2, None);
 }
 
 #[test]
 fn nothing_marked_while_blocked_is_slept_over() {
-    check(&[false], 1, None);
-    check(&[false, false], 2, None);
-    check(&[false, true], 2, None);
+    check(By::Task, &[false], 1, None);
+    check(By::Task, &[false, false], 2, None);
+    check(By::Task, &[false, true], 2, None);
 }
 
 #[test]
 fn no_signal_is_slept_over() {
-    check(&[true], 1, Some(Handle::tick));
-    check(&[false], 1, Some(|handle| handle.close(DisconnectCode::Slow)));
-    check(&[false, true], 1, Some(Handle::tick));
+    check(By::Task, &[true], 1, Some(Handle::tick));
+    check(By::Task, &[false], 1, Some(|handle| handle.close(DisconnectCode::Slow)));
+    check(By::Task, &[false, true], 1, Some(Handle::tick));
+    check(By::FanOut, &[true], 1, Some(Handle::tick));
+    check(By::FanOutBlocked, &[true], 1, Some(Handle::tick));
 }
 
 #[test]
 fn wakes_once_until_the_marks_are_taken() {
     loom::model(|| {
-        let (handle, wakes) = (Handle::default(), StdArc::new(Wakes::default()));
+        let (handle, wakes) = (Handle::new(ByTask), StdArc::new(Wakes::default()));
         let waker = Waker::from(wakes.clone());
         handle.register(&waker);
-        handle.mark(0);
-        handle.mark(64);
+        assert!(handle.mark(0), "the first is to serve");
+        handle.serve();
+        assert!(!handle.mark(64));
         assert_eq!(wakes.count(), 1);
         assert_eq!(handle.take(), Taken { marks: 0b11, tick: false, close: None });
         handle.register(&waker);
-        handle.mark(5);
+        assert!(handle.mark(5));
+        handle.serve();
         assert_eq!(wakes.count(), 2);
     });
 }
@@ -197,9 +274,10 @@ fn wakes_once_until_the_marks_are_taken() {
 #[test]
 fn signals_wake_a_blocked_connection_and_leave_its_marks() {
     loom::model(|| {
-        let (handle, wakes) = (Handle::default(), StdArc::new(Wakes::default()));
+        let (handle, wakes) = (Handle::new(ByTask), StdArc::new(Wakes::default()));
         handle.register(&Waker::from(wakes.clone()));
-        handle.mark(3);
+        assert!(handle.mark(3));
+        handle.serve();
         handle.register(&Waker::from(wakes.clone()));
         handle.tick();
         assert_eq!(wakes.count(), 2);

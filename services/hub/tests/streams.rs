@@ -6,8 +6,9 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanway_hub::outbox::Turn;
+use fanway_hub::handle::Handle;
 use fanway_hub::session::{EventSession, poll, resume_points};
+use fanway_hub::turn::Turn;
 use fanway_hub::{Hub, Identity, Limits};
 use fanway_protocol::Channel;
 
@@ -22,7 +23,7 @@ impl Stream {
     fn new(hub: &Arc<Hub>, channel: &str) -> Self {
         let points = resume_points(hub.namespaces(), vec![Channel::new(channel).unwrap()], None);
         Self {
-            session: EventSession::new(hub.clone(), Identity::anonymous(), points, Instant::now()),
+            session: EventSession::new(hub.clone(), Identity::anonymous(), points, Handle::by_task(), Instant::now()),
             taken: Vec::new(),
         }
     }
@@ -34,7 +35,8 @@ impl Stream {
             while self.session.has_output() {
                 self.session.gather(&mut turn);
                 self.taken.extend_from_slice(turn.bytes());
-                self.session.wrote(&turn, turn.bytes().len(), Instant::now());
+                let len = turn.bytes().len();
+                self.session.wrote(&mut turn, len, Instant::now());
             }
             match String::from_utf8_lossy(&self.taken).contains(text) {
                 true => std::task::Poll::Ready(()),

@@ -3,9 +3,7 @@
 //! Grammar (public, version 1): `1~<item>~<item>...` with one item per distinct requested channel, in byte order of the
 //! channel names; an item is `<epoch>.<offset>`, or `-` for a channel without a position. Every character is URL-safe.
 
-use std::fmt::Write as _;
-
-use crate::position::{EPOCH_LEN, Epoch, Position};
+use crate::position::{Epoch, Position};
 
 /// The most channels one stream may have, and so the most items of a cursor.
 pub const MAX_CURSOR_ITEMS: usize = 64;
@@ -46,13 +44,16 @@ impl Cursor {
     }
 
     /// Appends the cursor's text.
-    pub fn write(items: impl IntoIterator<Item = Option<Position>>, out: &mut String) {
-        out.push('1');
+    pub fn write(items: impl IntoIterator<Item = Option<Position>>, out: &mut Vec<u8>) {
+        out.push(b'1');
         for item in items {
+            out.push(b'~');
             match item {
-                None => out.push_str("~-"),
+                None => out.push(b'-'),
                 Some(position) => {
-                    let _ = write!(out, "~{}.{}", position.epoch, position.offset);
+                    out.extend_from_slice(position.epoch.as_str().as_bytes());
+                    out.push(b'.');
+                    out.extend_from_slice(itoa::Buffer::new().format(position.offset).as_bytes());
                 }
             }
         }
@@ -61,9 +62,11 @@ impl Cursor {
 
 impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = String::with_capacity(2 + self.items.len() * (EPOCH_LEN + 12));
-        Self::write(self.items.iter().copied(), &mut text);
-        f.write_str(&text)
+        f.write_str("1")?;
+        self.items.iter().try_for_each(|item| match item {
+            None => f.write_str("~-"),
+            Some(position) => write!(f, "~{}.{}", position.epoch, position.offset),
+        })
     }
 }
 

@@ -9,12 +9,14 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use fanway_hub::Hub;
+use fanway_hub::handle::Handle;
 use fanway_hub::session::{self, EventSession};
 use http::header::{ACCEPT, HeaderMap};
 use http::request::Parts;
 use http::{Method, Version};
 
 use super::admission::{Admission, Wanted};
+use super::driver::Driver;
 use super::refusal::Refusal;
 use super::websocket::connection::Connection;
 use super::websocket::handshake;
@@ -56,7 +58,7 @@ async fn websocket(State(state): State<ClientState>, request: Request) -> Respon
     let mut response = accept.response().map(|()| Body::empty());
     let hub = state.hub;
     response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
-        tracker.spawn(Connection::new(taken, hub, presented));
+        tracker.spawn(Driver::new(|handle| Connection::new(taken, hub, presented, handle)));
     }));
     response
 }
@@ -71,12 +73,14 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         let points = Wanted::parse(&parts)?.authorise(&state.hub, &identity)?;
         let hub = state.hub.clone();
         if parts.version >= Version::HTTP_2 {
-            return Ok(sse::head(sse::EventBody::of(EventSession::new(hub, identity, points, Instant::now()))));
+            let session = EventSession::new(hub, identity, points, Handle::by_task(), Instant::now());
+            return Ok(sse::head(sse::EventBody::of(session)));
         }
         let mut response = sse::head(Body::empty());
         response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
-            let session = EventSession::new(hub, identity, points, Instant::now());
-            tracker.spawn(sse::EventConnection::new(taken, session));
+            tracker.spawn(Driver::new(|handle| {
+                sse::EventConnection::new(taken, EventSession::new(hub, identity, points, handle, Instant::now()))
+            }));
         }));
         Ok(response)
     })

@@ -1,21 +1,18 @@
 //! Writing a session's output to a socket, without a buffer per connection.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use fanway_hub::outbox::Turn;
+use bytes::Bytes;
 use fanway_hub::session::{ClientSession, EventSession};
+use fanway_hub::turn::{Turn, with_turn};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use tokio::io::AsyncWrite;
 
 use crate::server::Io;
-
-thread_local! {
-    /// The buffer of the connection whose turn it is on this thread.
-    static TURN: RefCell<Turn> = RefCell::default();
-}
 
 /// Turns a connection writes before it lets others run.
 const TURNS: usize = 8;
@@ -24,10 +21,16 @@ const TURNS: usize = 8;
 pub(super) trait Output {
     /// Whether there is something to gather.
     fn has_output(&self) -> bool;
+    /// Takes the marks, outside of the session's task.
+    fn take_marks(&mut self);
+    /// Whether the socket did not take all that was offered last.
+    fn blocked(&self) -> bool;
+    /// Whether the session ends.
+    fn ends(&self) -> bool;
     /// Gathers a turn.
     fn gather(&mut self, turn: &mut Turn);
     /// Tells how much of it was taken.
-    fn wrote(&mut self, turn: &Turn, written: usize, now: Instant) -> bool;
+    fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool;
     /// Tells whether the transport itself holds bytes back.
     fn stuck(&mut self, stuck: bool, now: Instant);
 }
@@ -38,10 +41,19 @@ macro_rules! output {
             fn has_output(&self) -> bool {
                 self.has_output()
             }
+            fn take_marks(&mut self) {
+                self.take_marks();
+            }
+            fn blocked(&self) -> bool {
+                self.blocked()
+            }
+            fn ends(&self) -> bool {
+                self.closing().is_some()
+            }
             fn gather(&mut self, turn: &mut Turn) {
                 self.gather(turn);
             }
-            fn wrote(&mut self, turn: &Turn, written: usize, now: Instant) -> bool {
+            fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool {
                 self.wrote(turn, written, now)
             }
             fn stuck(&mut self, stuck: bool, now: Instant) {
@@ -66,24 +78,10 @@ pub(super) fn poll_write(io: &mut Io, session: &mut impl Output, cx: &mut Contex
         if !session.has_output() {
             return Poll::Ready(Ok(()));
         }
-        let taken = TURN.with_borrow_mut(|turn| {
-            session.gather(turn);
-            if turn.bytes().is_empty() {
-                // Nothing is left of what the socket did not take, so the session is not blocked any more.
-                session.wrote(turn, 0, Instant::now());
-                return Poll::Ready(Ok(()));
-            }
-            let taken = Pin::new(&mut *io).poll_write(cx, turn.bytes());
-            let written = match &taken {
-                Poll::Ready(Ok(written)) => *written,
-                Poll::Ready(Err(_)) | Poll::Pending => 0,
-            };
-            session.wrote(turn, written, Instant::now());
-            taken.map_ok(|_| ())
-        });
-        match taken {
-            Poll::Ready(Ok(())) => {}
-            other => return other,
+        match take_turn(session, |bytes| Pin::new(&mut *io).poll_write(cx, bytes)) {
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
         }
         if encrypted && flush(io, session, cx)?.is_pending() {
             return Poll::Pending;
@@ -91,6 +89,61 @@ pub(super) fn poll_write(io: &mut Io, session: &mut impl Output, cx: &mut Contex
     }
     cx.waker().wake_by_ref();
     Poll::Pending
+}
+
+/// Writes what the session has, outside of its task. False if the task must go on: the socket takes no more, the session
+/// ends, or there is very much to write.
+pub(super) fn write_now(io: &mut Io, session: &mut impl Output) -> bool {
+    if session.blocked() {
+        // The task waits for the socket, and takes the marks then.
+        return true;
+    }
+    if session.ends() {
+        return false;
+    }
+    session.take_marks();
+    match io {
+        Io::Tcp(tcp) => {
+            // Straight to the kernel. When the socket turns out to be full the task tries it again, and then tokio hears of it.
+            let mut send =
+                |bytes: &[u8]| match rustix::net::send(&*tcp, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                    Ok(written) => Poll::Ready(Ok(written)),
+                    Err(Errno::AGAIN) => Poll::Pending,
+                    Err(error) => Poll::Ready(Err(error.into())),
+                };
+            for _ in 0..TURNS {
+                if !session.has_output() {
+                    return !session.ends();
+                }
+                if !matches!(take_turn(session, &mut send), Poll::Ready(Ok(_))) || session.blocked() {
+                    return false;
+                }
+            }
+            false
+        }
+        Io::Tls(_) => {
+            matches!(poll_write(io, session, &mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+                && !session.ends()
+        }
+    }
+}
+
+/// One turn: gathers, writes with `write`, and tells the session how much was taken, which is returned too.
+fn take_turn(
+    session: &mut impl Output,
+    write: impl FnOnce(&[u8]) -> Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    with_turn(|turn| {
+        session.gather(turn);
+        // With nothing to write nothing is left of what the socket did not take: the session is not blocked any more.
+        let taken = if turn.bytes().is_empty() { Poll::Ready(Ok(0)) } else { write(turn.bytes()) };
+        let written = match &taken {
+            Poll::Ready(Ok(written)) => *written,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        session.wrote(turn, written, Instant::now());
+        taken
+    })
 }
 
 fn flush(io: &mut Io, session: &mut impl Output, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
@@ -103,11 +156,11 @@ fn flush(io: &mut Io, session: &mut impl Output, cx: &mut Context<'_>) -> io::Re
 }
 
 /// Gathers one turn for a transport that does the writing itself (HTTP/2), which asks only when it can take it.
-pub(super) fn take_turn(session: &mut impl Output) -> bytes::Bytes {
-    TURN.with_borrow_mut(|turn| {
-        session.gather(turn);
-        let bytes = bytes::Bytes::copy_from_slice(turn.bytes());
-        session.wrote(turn, bytes.len(), Instant::now());
-        bytes
-    })
+pub(super) fn take_bytes(session: &mut impl Output) -> Bytes {
+    let mut taken = Bytes::new();
+    let _ = take_turn(session, |bytes| {
+        taken = Bytes::copy_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    });
+    taken
 }

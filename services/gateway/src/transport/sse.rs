@@ -18,7 +18,8 @@ use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::output::{poll_write, take_turn};
+use super::driver;
+use super::output::{poll_write, take_bytes, write_now};
 use crate::server::{ConnectionGuard, Io, Taken};
 
 /// How long the last words may take.
@@ -49,6 +50,26 @@ impl EventConnection {
         Self { io: taken.io, session, ending: None, shut: false, _guard: taken.guard }
     }
 
+    /// A client of a stream says nothing more; whatever it says is thrown away. `Ready` when it is gone.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0; 256];
+        for _ in 0..4 {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            std::task::ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl driver::Connection for EventConnection {
+    fn write(&mut self) -> bool {
+        write_now(&mut self.io, &mut self.session)
+    }
+
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.session.poll(cx, Instant::now());
         if self.poll_gone(cx)?.is_ready() {
@@ -68,32 +89,6 @@ impl EventConnection {
             self.shut = true;
         }
         Poll::Pending
-    }
-
-    /// A client of a stream says nothing more; whatever it says is thrown away. `Ready` when it is gone.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut scratch = [0; 256];
-        for _ in 0..4 {
-            let mut buffer = ReadBuf::new(&mut scratch);
-            std::task::ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-impl Future for EventConnection {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let done = std::task::ready!(self.get_mut().poll_work(cx));
-        if let Err(error) = done {
-            tracing::trace!(%error, "event stream ended");
-        }
-        Poll::Ready(())
     }
 }
 
@@ -116,7 +111,7 @@ impl http_body::Body for EventBody {
         let session = &mut self.get_mut().session;
         session.poll(cx, Instant::now());
         if session.has_output() {
-            let bytes = take_turn(session);
+            let bytes = take_bytes(session);
             if !bytes.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }

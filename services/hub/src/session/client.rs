@@ -21,7 +21,7 @@ use crate::entry::write_json_frame;
 use crate::handle::Handle;
 use crate::hub::{Hub, unix_now};
 use crate::identity::Identity;
-use crate::outbox::Turn;
+use crate::turn::Turn;
 
 /// Commands that may wait for their turn before the session stops reading.
 const WAITING_COMMANDS: usize = 256;
@@ -72,10 +72,10 @@ impl std::fmt::Debug for ClientSession {
 
 impl ClientSession {
     /// A session that waits for its connect command. `presented`: the credential of the HTTP request, verified, if any.
-    pub fn new(hub: Arc<Hub>, presented: Option<Identity>, now: Instant) -> Self {
+    pub fn new(hub: Arc<Hub>, presented: Option<Identity>, handle: Arc<Handle>, now: Instant) -> Self {
         let deadline = now + hub.limits.connect_timeout;
         let bucket = Bucket::new(hub.limits.command_burst, now);
-        let mut core = Core::new(hub, Transport::WebSocket, now);
+        let mut core = Core::new(hub, Transport::WebSocket, handle, now);
         core.schedule(deadline);
         Self {
             core,
@@ -161,6 +161,16 @@ impl ClientSession {
         self.core.poll_catch_ups(cx, now);
     }
 
+    /// Takes the marks for a turn outside of the session's task.
+    pub fn take_marks(&mut self) {
+        self.core.take_marks();
+    }
+
+    /// Whether the socket did not take all that was offered last: nothing is written until it takes more.
+    pub fn blocked(&self) -> bool {
+        self.core.blocked()
+    }
+
     /// Gathers a turn of output.
     pub fn gather(&mut self, turn: &mut Turn) {
         self.core.gather(turn);
@@ -177,7 +187,7 @@ impl ClientSession {
     }
 
     /// Tells how many bytes of a turn the socket took. Returns whether it took all.
-    pub fn wrote(&mut self, turn: &Turn, written: usize, now: Instant) -> bool {
+    pub fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool {
         let (held_back, blocked) = (!self.replies_fit(), self.core.blocked());
         let whole = self.core.wrote(turn, written, now);
         if held_back && self.replies_fit() {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use fanway_protocol::{Channel, DisconnectCode, Epoch, GapReason, Position, Publication};
+use fanway_protocol::{Channel, Cursor, DisconnectCode, Epoch, GapReason, Position, Publication};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
@@ -15,7 +15,8 @@ use crate::channel::Attachment;
 use crate::entry::{Entry, Form, Kind};
 use crate::handle::{Handle, MARK_BITS, Taken};
 use crate::hub::Hub;
-use crate::outbox::{Outbox, Piece, Turn};
+use crate::outbox::Outbox;
+use crate::turn::{Load, Piece, TURN_BYTES, Turn};
 use crate::wheel::Timer;
 
 /// How a client is connected: the label of its metrics, and what its entries look like.
@@ -49,9 +50,6 @@ impl Transport {
         }
     }
 }
-
-/// Bytes one turn gathers at most, give or take one entry.
-const TURN_BYTES: usize = 64 * 1024;
 
 /// A session's hold on one channel.
 #[derive(Debug)]
@@ -100,6 +98,13 @@ impl Subscription {
     fn paused(&self) -> bool {
         self.resubscribe_at.is_some() || self.catching_up
     }
+
+    /// Whether the client would misread an entry, and must subscribe anew instead.
+    fn misreads(&self, entry: &Entry) -> bool {
+        self.label.is_some_and(|label| {
+            entry.position.is_some_and(|position| position.epoch != label) || matches!(entry.kind, Kind::Gap(_))
+        })
+    }
 }
 
 /// A subscription that fell behind its ring, being caught up from the log.
@@ -133,11 +138,10 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(hub: Arc<Hub>, transport: Transport, now: Instant) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, transport: Transport, handle: Arc<Handle>, now: Instant) -> Self {
         let metrics = hub.transport_metrics(transport);
         metrics.connections.inc();
         metrics.opened.inc();
-        let handle = Arc::new(Handle::default());
         // Every session is in the wheel from its first moment: the wheel is also the list of sessions to drain.
         let timer = Some(hub.wheel.schedule(&handle, None, now + hub.limits.ping_interval));
         let closing = hub.is_draining().then_some(DisconnectCode::Shutdown);
@@ -174,6 +178,11 @@ impl Core {
         let taken = if self.stalled_since.is_some() { self.handle.take_signals() } else { self.handle.take() };
         self.marks |= taken.marks;
         taken
+    }
+
+    /// Takes the marks, outside of the task. The signals stay for the wake-up that they have caused.
+    pub(crate) fn take_marks(&mut self) {
+        self.marks |= self.handle.take_marks();
     }
 
     pub(crate) fn sub(&self, channel: &str) -> Option<u32> {
@@ -238,7 +247,6 @@ impl Core {
 
     /// Gathers one subscription. False if the turn is full before its end.
     fn gather_one(&mut self, index: u32, turn: &mut Turn) -> bool {
-        let form = self.transport.form();
         loop {
             let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return true };
             if sub.paused() {
@@ -247,59 +255,68 @@ impl Core {
             if turn.bytes.len() >= TURN_BYTES {
                 return false;
             }
-            let channel = sub.attachment.channel.clone();
-            let (entry, from_backlog) = match sub.backlog.front() {
-                Some(entry) => (entry.clone(), true),
-                None => {
-                    let ring = channel.ring();
-                    if sub.next < ring.tail() {
-                        let tail = ring.tail();
-                        drop(ring);
-                        if turn.pieces.last().is_some_and(|piece| piece.sub == index) {
-                            // What this turn gathered may yet be given back, so where it stands is known only in the
-                            // next one.
-                            self.mark(index);
-                            return true;
-                        }
-                        self.overrun(index, tail);
-                        continue;
-                    }
-                    match ring.get(sub.next) {
-                        Some(entry) => (entry.clone(), false),
-                        None => return true,
-                    }
-                }
-            };
-            if let Some(label) = sub.label {
-                let foreign = entry.position.is_some_and(|position| position.epoch != label);
-                if foreign || matches!(entry.kind, Kind::Gap(_)) {
-                    let wait = self.hub.limits.resubscribe_spread.mul_f64(rand::random());
-                    sub.resubscribe_at = Some(Instant::now() + wait);
-                    self.handle.tick();
+            if let Some(entry) = sub.backlog.front().cloned() {
+                if !self.put(index, &entry, true, turn) {
                     return true;
                 }
+                continue;
             }
-            let (seq, position) = (sub.next, sub.position);
-            turn.bytes.extend_from_slice(entry.form(form, &channel.name));
-            let shared_end = turn.bytes.len();
-            if sub.positioned && entry.position.is_some() {
-                sub.position = entry.position;
+            match turn.batch.load(&sub.attachment.channel, sub.next) {
+                Load::Nothing => return true,
+                Load::Overrun(_) if turn.pieces.last().is_some_and(|piece| piece.sub == index) => {
+                    // What this turn gathered may yet be given back, so where it stands is known only in the next one.
+                    self.mark(index);
+                    return true;
+                }
+                Load::Overrun(tail) => self.overrun(index, tail),
+                Load::Entries => {
+                    let entries = std::mem::take(&mut turn.batch.entries);
+                    let mut fits = entries.iter().map(|entry| self.put(index, entry, false, turn));
+                    let all = fits.all(|fits| fits);
+                    turn.batch.entries = entries;
+                    if !all {
+                        let paused = self.subs[index as usize].as_ref().is_none_or(|sub| sub.paused());
+                        return paused;
+                    }
+                }
             }
-            if from_backlog {
-                sub.backlog.pop_front();
-            } else {
-                sub.next += 1;
-            }
-            if self.oldest.is_none_or(|oldest| entry.received < oldest) {
-                self.oldest = Some(entry.received);
-            }
-            self.gathered += 1;
-            if form == Form::SseEvent {
-                self.write_id(&mut turn.bytes);
-            }
-            let backlog = from_backlog.then_some(entry);
-            turn.pieces.push(Piece { sub: index, seq, position, shared_end, end: turn.bytes.len(), backlog });
         }
+    }
+
+    /// Puts one entry into the turn. False if the turn is full, or the subscription can have nothing more for now.
+    fn put(&mut self, index: u32, entry: &Arc<Entry>, from_backlog: bool, turn: &mut Turn) -> bool {
+        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
+        if turn.bytes.len() >= TURN_BYTES {
+            return false;
+        }
+        if sub.misreads(entry) {
+            let wait = self.hub.limits.resubscribe_spread.mul_f64(rand::random());
+            sub.resubscribe_at = Some(Instant::now() + wait);
+            self.handle.tick();
+            return false;
+        }
+        let form = self.transport.form();
+        let (seq, position) = (sub.next, sub.position);
+        turn.bytes.extend_from_slice(entry.form(form, &sub.attachment.channel.name));
+        let shared_end = turn.bytes.len();
+        if sub.positioned && entry.position.is_some() {
+            sub.position = entry.position;
+        }
+        if from_backlog {
+            sub.backlog.pop_front();
+        } else {
+            sub.next += 1;
+        }
+        if self.oldest.is_none_or(|oldest| entry.received < oldest) {
+            self.oldest = Some(entry.received);
+        }
+        self.gathered += 1;
+        if form == Form::SseEvent {
+            self.write_id(&mut turn.bytes);
+        }
+        let backlog = from_backlog.then(|| entry.clone());
+        turn.pieces.push(Piece { sub: index, seq, position, shared_end, end: turn.bytes.len(), backlog });
+        true
     }
 
     /// A subscription fell behind its ring. From its position it is caught up from the log; without one the loss is
@@ -369,10 +386,10 @@ impl Core {
     }
 
     /// The connection's own end of a server-sent event: its cursor, and the blank line.
-    pub(crate) fn write_id(&self, out: &mut Vec<u8>) {
+    fn write_id(&self, out: &mut Vec<u8>) {
         if let Some(order) = &self.id_order {
             out.extend_from_slice(b"id: ");
-            out.extend_from_slice(self.cursor(order).as_bytes());
+            Cursor::write(self.positions(order), out);
             out.push(b'\n');
         }
         out.push(b'\n');
@@ -380,14 +397,15 @@ impl Core {
 
     /// The cursor of all subscriptions.
     pub(crate) fn cursor(&self, order: &[u32]) -> String {
-        let items = order.iter().map(|&index| self.subs.get(index as usize)?.as_ref()?.position);
-        let mut text = String::with_capacity(2 + order.len() * 40);
-        fanway_protocol::Cursor::write(items, &mut text);
-        text
+        Cursor { items: self.positions(order).collect() }.to_string()
+    }
+
+    fn positions(&self, order: &[u32]) -> impl Iterator<Item = Option<Position>> {
+        order.iter().map(|&index| self.subs.get(index as usize)?.as_ref()?.position)
     }
 
     /// Tells how much of the turn the socket took; the rest is given back. Returns whether it took all.
-    pub(crate) fn wrote(&mut self, turn: &Turn, written: usize, now: Instant) -> bool {
+    pub(crate) fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool {
         self.outbox.settle(turn, written);
         let whole = written == turn.bytes.len();
         let mut delivered = self.gathered;
@@ -411,7 +429,10 @@ impl Core {
                 self.give_back(piece);
             }
         }
-        self.count(delivered, now);
+        if delivered > 0 {
+            let latency = self.oldest.map(|oldest| now.saturating_duration_since(oldest));
+            turn.count(&self.hub, self.transport, delivered, latency);
+        }
         let waiting = self.outbox.len();
         if waiting != self.accounted {
             self.hub.metrics.outbox_bytes.add(waiting as i64 - self.accounted as i64);
@@ -430,17 +451,6 @@ impl Core {
     fn unblock(&mut self) {
         if self.stalled_since.take().is_some() {
             self.marks |= self.handle.take_marks();
-        }
-    }
-
-    fn count(&self, delivered: u64, now: Instant) {
-        if delivered == 0 {
-            return;
-        }
-        let metrics = self.hub.transport_metrics(self.transport);
-        metrics.deliveries.inc_by(delivered);
-        if let Some(oldest) = self.oldest {
-            metrics.latency.observe(now.saturating_duration_since(oldest).as_secs_f64());
         }
     }
 

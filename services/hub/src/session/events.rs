@@ -20,7 +20,7 @@ use crate::entry::{gap_body, sse_event};
 use crate::handle::Handle;
 use crate::hub::{Hub, unix_now};
 use crate::identity::Identity;
-use crate::outbox::Turn;
+use crate::turn::Turn;
 
 /// Legacy proxies drop a response that is silent for longer.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
@@ -61,8 +61,8 @@ struct AuthExpiring {
 
 impl EventSession {
     /// Starts to join the channels, which the caller has authorised.
-    pub fn new(hub: Arc<Hub>, identity: Identity, points: Vec<ResumePoint>, now: Instant) -> Self {
-        let mut core = Core::new(hub.clone(), Transport::Sse, now);
+    pub fn new(hub: Arc<Hub>, identity: Identity, points: Vec<ResumePoint>, handle: Arc<Handle>, now: Instant) -> Self {
+        let mut core = Core::new(hub.clone(), Transport::Sse, handle, now);
         let joins: Vec<_> = points
             .iter()
             .enumerate()
@@ -206,13 +206,28 @@ impl EventSession {
         self.core.has_output()
     }
 
+    /// Takes the marks for a turn outside of the session's task.
+    pub fn take_marks(&mut self) {
+        self.core.take_marks();
+    }
+
+    /// Whether the socket did not take all that was offered last: nothing is written until it takes more.
+    pub fn blocked(&self) -> bool {
+        self.core.blocked()
+    }
+
+    /// Why the session ends, once it does.
+    pub fn closing(&self) -> Option<DisconnectCode> {
+        self.core.closing
+    }
+
     /// Gathers a turn of output.
     pub fn gather(&mut self, turn: &mut Turn) {
         self.core.gather(turn);
     }
 
     /// Tells how many bytes of a turn the socket took. Returns whether it took all.
-    pub fn wrote(&mut self, turn: &Turn, written: usize, now: Instant) -> bool {
+    pub fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool {
         let whole = self.core.wrote(turn, written, now);
         if !whole {
             self.on_tick(now);

@@ -16,8 +16,9 @@ use super::resume_points::ResumePoint;
 use crate::attach::{AttachError, From, Joined};
 use crate::entry::gap_body;
 use crate::entry::write_json;
+use crate::handle::Handle;
 use crate::hub::Hub;
-use crate::outbox::Turn;
+use crate::turn::Turn;
 
 /// What a poll found, each publication and gap as one JSON text.
 #[derive(Debug, Default)]
@@ -50,7 +51,7 @@ pub async fn poll(
     wait: Duration,
 ) -> Result<PollAnswer, PollError> {
     let now = Instant::now();
-    let mut core = Core::new(hub.clone(), Transport::Poll, now);
+    let mut core = Core::new(hub.clone(), Transport::Poll, Handle::by_task(), now);
     let deadline = now + hub.limits.command_timeout;
     let joins = points.iter().enumerate().map(|(index, point)| {
         let handle = core.handle.clone();
@@ -86,7 +87,7 @@ pub async fn poll(
         core.poll_catch_ups(cx, now);
         core.gather(&mut turn);
         let taken_bytes = collect(&turn, &mut answer);
-        core.wrote(&turn, taken_bytes, now);
+        core.wrote(&mut turn, taken_bytes, now);
         answer.draining |= taken.close.is_some() || core.closing == Some(DisconnectCode::Shutdown);
         let told = !answer.publications.is_empty() || !answer.gaps.is_empty();
         if told || answer.draining || core.closing.is_some() || now >= until {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanway_broker::{AnyBroker, Broker, MemoryBroker, Publish};
-use fanway_hub::outbox::Turn;
+use fanway_hub::handle::Handle;
 use fanway_hub::session::ClientSession;
+use fanway_hub::turn::Turn;
 use fanway_hub::{Access, Hub, HubMetrics, Identity, Inbox, Limits, Namespace, Namespaces, Parts};
 use fanway_protocol::{Channel, Publication};
 use serde_json::Value;
@@ -55,7 +56,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// Has not said anything yet.
     pub(crate) fn silent(hub: &Arc<Hub>) -> Self {
-        let session = ClientSession::new(hub.clone(), None, Instant::now());
+        let session = ClientSession::new(hub.clone(), None, Handle::by_task(), Instant::now());
         Self { session, turn: Turn::default(), taken: Vec::new() }
     }
 
@@ -84,7 +85,7 @@ impl Socket {
         let offered = self.turn.bytes();
         let taken = take(offered.len()).min(offered.len());
         self.taken.extend_from_slice(&offered[..taken]);
-        self.session.wrote(&self.turn, taken, Instant::now());
+        self.session.wrote(&mut self.turn, taken, Instant::now());
     }
 
     pub(crate) async fn settle(&mut self, mut done: impl FnMut(&mut Self) -> bool) {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fanway_hub::handle::Handle;
 use fanway_hub::session::ClientSession;
 use fanway_hub::{Hub, Identity};
 use fanway_protocol::DisconnectCode;
@@ -18,7 +19,8 @@ use tokio::time::Sleep;
 use super::decoder::{Decoder, Event, Limits};
 use super::{Opcode, frame};
 use crate::server::{ConnectionGuard, Io, Taken};
-use crate::transport::output::poll_write;
+use crate::transport::driver;
+use crate::transport::output::{poll_write, write_now};
 
 thread_local! {
     /// Where the connection whose turn it is on this thread reads to.
@@ -35,7 +37,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is read and thrown away while closing, so that the close frame is not lost to a reset.
 const CLOSE_READ_BYTES: usize = 256 * 1024;
 
-/// A WebSocket connection. Poll it until it is done; it never fails, it ends.
+/// A WebSocket connection.
 pub(crate) struct Connection {
     io: Io,
     session: ClientSession,
@@ -56,12 +58,12 @@ struct Closing {
 
 impl Connection {
     /// Takes a socket over right after the 101 was written to it.
-    pub(crate) fn new(taken: Taken, hub: Arc<Hub>, presented: Option<Identity>) -> Self {
+    pub(crate) fn new(taken: Taken, hub: Arc<Hub>, presented: Option<Identity>, handle: Arc<Handle>) -> Self {
         let now = Instant::now();
         let limits = Limits { max_message_bytes: hub.limits().message_size.as_u64() as usize, ..Limits::default() };
         let mut connection = Self {
             io: taken.io,
-            session: ClientSession::new(hub, presented, now),
+            session: ClientSession::new(hub, presented, handle, now),
             decoder: Decoder::new(limits),
             incomplete_since: None,
             closing: None,
@@ -160,6 +162,12 @@ impl Connection {
     fn overdue(&self, now: Instant) -> bool {
         self.incomplete_since.is_some_and(|since| now.saturating_duration_since(since) >= MESSAGE_AGE)
     }
+}
+
+impl driver::Connection for Connection {
+    fn write(&mut self) -> bool {
+        self.closing.is_none() && write_now(&mut self.io, &mut self.session)
+    }
 
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let now = Instant::now();
@@ -199,17 +207,5 @@ impl Connection {
             closing.shut = true;
         }
         Poll::Pending
-    }
-}
-
-impl Future for Connection {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let done = ready!(self.get_mut().poll_work(cx));
-        if let Err(error) = done {
-            tracing::trace!(%error, "websocket ended");
-        }
-        Poll::Ready(())
     }
 }
