@@ -81,12 +81,13 @@ pub struct Summary {
     pub ratios: Vec<f64>,
 }
 
-/// Measures every case in every round.
+/// Measures every case in every round. `measure` does one round: it is given its number and the order in which the cases
+/// take their turns, and gives back what it found of each case, in the order of the cases.
 pub fn run<P>(
     title: String,
     rounds: u32,
-    cases: Vec<Case<P>>,
-    mut measure: impl FnMut(u32, &Case<P>) -> anyhow::Result<Measured>,
+    cases: &[Case<P>],
+    mut measure: impl FnMut(u32, &[usize]) -> anyhow::Result<Vec<Measured>>,
 ) -> anyhow::Result<Outcome> {
     let mut found: Vec<CaseOutcome> = cases
         .iter()
@@ -102,8 +103,8 @@ pub fn run<P>(
         if round % 2 == 1 {
             order.reverse();
         }
-        for at in order {
-            found[at].rounds.push(measure(round, &cases[at])?);
+        for (case, measured) in found.iter_mut().zip(measure(round, &order)?) {
+            case.rounds.push(measured);
         }
     }
     Ok(Outcome { title, axis: None, cases: found })
@@ -250,18 +251,20 @@ mod tests {
             point: None,
             parameters: number,
         });
-        let mut order = Vec::new();
-        let outcome = run("title".into(), readings[0].len() as u32, cases.collect(), |round, case| {
-            order.push(case.label.clone());
-            let value = readings[case.parameters][round as usize];
-            let failures = if value < 0.0 { vec!["bad".to_owned()] } else { Vec::new() };
-            Ok(Measured {
-                figures: vec![Figure { name: "cost", unit: Unit::Micros, value }],
-                latencies: Vec::new(),
-                table: Table::new("one".into()),
-                json: json!(value),
-                failures,
-            })
+        let (mut order, cases) = (Vec::new(), cases.collect::<Vec<_>>());
+        let outcome = run("title".into(), readings[0].len() as u32, &cases, |round, turns| {
+            order.extend(turns.iter().map(|turn| cases[*turn].label.clone()));
+            let measured = cases.iter().map(|case| {
+                let value = readings[case.parameters][round as usize];
+                Measured {
+                    figures: vec![Figure { name: "cost", unit: Unit::Micros, value }],
+                    latencies: Vec::new(),
+                    table: Table::new("one".into()),
+                    json: json!(value),
+                    failures: if value < 0.0 { vec!["bad".to_owned()] } else { Vec::new() },
+                }
+            });
+            Ok(measured.collect())
         });
         (outcome.unwrap(), order)
     }

@@ -67,6 +67,10 @@ pub struct Common {
     /// Measure so many times, each time with a fresh server, in alternating order; figures are then medians
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
+    /// Have all that is compared open at once in each round and publish to them in turn, in so many slices: for machines
+    /// that are busy with other things
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub slices: u32,
     /// The server's process id, to read its memory and CPU time from /proc; without it they come from /metrics
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,

@@ -61,7 +61,8 @@ pub struct Published {
 }
 
 impl Published {
-    fn new(plan: &Plan) -> Self {
+    /// Nothing yet, besides what was published before.
+    pub fn new(plan: &Plan) -> Self {
         Self {
             attempted: plan.begun.clone(),
             span: Duration::ZERO,
@@ -71,6 +72,16 @@ impl Published {
             places: BTreeMap::new(),
             failures_in_a_row: 0,
         }
+    }
+
+    /// Adds what was published next: by a plan that began with what is here.
+    pub fn go_on(&mut self, next: Self) {
+        self.attempted = next.attempted;
+        self.span += next.span;
+        self.faults.merge(&next.faults);
+        self.confirmed.merge(&next.confirmed);
+        self.lag.merge(&next.lag);
+        self.places.extend(next.places);
     }
 
     fn is_hopeless(&self) -> bool {

@@ -18,6 +18,7 @@ pub fn run(plan: &Plan, publications: u64, schedule: Schedule, stop: &AtomicBool
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
     let mut client = Client::new(&plan.target, TIMEOUT);
     let mut published = Published::new(plan);
+    let before = published.attempted.total();
     for number in 0..publications {
         loop {
             let wait = schedule.wait(number, Instant::now());
@@ -29,7 +30,7 @@ pub fn run(plan: &Plan, publications: u64, schedule: Schedule, stop: &AtomicBool
         if stop.load(Ordering::Relaxed) || published.is_hopeless() {
             break;
         }
-        let channel = (number % u64::from(plan.channels.count)) as u32;
+        let channel = ((before + number) % u64::from(plan.channels.count)) as u32;
         let sequence = published.attempted.next(channel);
         let due = clock::at(schedule.due(number));
         let text = data(plan.run, sequence, due, plan.payload_bytes);

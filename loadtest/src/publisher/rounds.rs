@@ -72,7 +72,7 @@ pub fn run(plan: &Plan, rounds: &Rounds<'_>, stop: &AtomicBool) -> Published {
     let count = plan.channels.count;
     let mut lanes: Vec<Client> = (0..rounds.batch.lanes(count)).map(|_| Client::new(&plan.target, TIMEOUT)).collect();
     let mut published = Published::new(plan);
-    let mut turns = Turns::new(count);
+    let mut turns = Turns::new(count, published.attempted.total());
     let (begun, start, before) = (Instant::now(), (rounds.delivered)(), published.attempted.total());
     for _ in 0..rounds.rounds {
         if stop.load(Ordering::Relaxed) || published.is_hopeless() {
@@ -164,13 +164,16 @@ struct Turns {
 }
 
 impl Turns {
-    fn new(count: u32) -> Self {
+    /// After so many turns.
+    fn new(count: u32, before: u64) -> Self {
         // Near the golden section, and without a common divisor, so that all are met before one is met again.
         let mut step = ((f64::from(count) * 0.618_034) as u32).max(1);
         while gcd(step, count) != 1 {
             step += 1;
         }
-        Self { count, step, at: 0, had: 0 }
+        let had = (before % u64::from(count)) as u32;
+        let at = (u64::from(had) * u64::from(step) % u64::from(count)) as u32;
+        Self { count, step, at, had }
     }
 
     /// The next few; fewer when all have had theirs.
@@ -199,7 +202,7 @@ mod tests {
     #[test]
     fn every_channel_has_its_turn_before_any_has_another() {
         for (count, most) in [(1, 16), (2, 1), (3, 2), (10, 16), (100, 7), (9_999, 16), (10_000, 16)] {
-            let mut turns = Turns::new(count);
+            let mut turns = Turns::new(count, 0);
             for _ in 0..3 {
                 let mut met = BTreeSet::new();
                 while met.len() < count as usize {
@@ -211,10 +214,19 @@ mod tests {
     }
 
     #[test]
+    fn turns_go_on_where_they_were() {
+        let mut whole = Turns::new(10, 0);
+        let all: Vec<u32> = (0..4).flat_map(|_| whole.next(3)).collect();
+        for (before, channel) in all.iter().enumerate() {
+            assert_eq!(Turns::new(10, before as u64).next(1)[0], *channel);
+        }
+    }
+
+    #[test]
     fn no_channel_gets_more_than_is_said() {
         for (in_flight, rounds, channels) in [(16, 10, 100), (16, 1, 4), (1, 7, 3), (3, 5, 2), (3, 9, 4)] {
             let batch = Batch::Together(in_flight);
-            let mut turns = Turns::new(channels);
+            let mut turns = Turns::new(channels, 0);
             let mut counts = vec![0; channels as usize];
             for channel in (0..rounds).flat_map(|_| turns.next(in_flight)) {
                 counts[channel as usize] += 1;

@@ -1,12 +1,11 @@
 //! `burst`: several publications of one channel outstanding at once. A server that gathers what a connection has needs
 //! fewer writes than publications; the floor writes each.
 
-use super::delivery::{Order, Pace, deliver};
+use super::delivery::{Order, Pace};
 use super::environment::Environment;
 use crate::options::Burst;
 use crate::publisher::rounds::Batch;
 use crate::report::grouped;
-use crate::rounds::Measured;
 
 pub(super) fn title(options: &Burst) -> String {
     format!(
@@ -19,8 +18,8 @@ pub(super) fn title(options: &Burst) -> String {
     )
 }
 
-pub(super) fn measure(environment: &mut Environment<'_>, options: &Burst) -> anyhow::Result<Measured> {
-    let order = Order {
+pub(super) fn order(environment: &Environment<'_>, options: &Burst) -> anyhow::Result<Order> {
+    Ok(Order {
         scenario: "burst",
         title: title(options),
         channels: environment.channels(1, 1)?,
@@ -29,6 +28,5 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &Burst) -> any
         pace: Pace::Rounds(Batch::Burst(options.in_flight), options.bursts),
         delivery: options.delivery,
         inspect: None,
-    };
-    deliver(environment, order)
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::environment::{Environment, fault_rows, per_connection};
+use super::environment::{Environment, allowed_memory, fault_rows, per_connection};
 use crate::check::Attempted;
 use crate::clients::Findings;
 use crate::options::ConnectStorm;
@@ -11,8 +11,6 @@ use crate::rounds::Measured;
 
 /// Faster than anything accepts: what limits are the connections on their way at once.
 pub(super) const AT_ONCE: f64 = 1_000_000.0;
-/// What a server may keep after storms: a quarter more than before, and this.
-const KEPT: f64 = 8.0 * 1024.0 * 1024.0;
 
 pub(super) fn title(options: &ConnectStorm) -> String {
     let common = &options.common;
@@ -52,7 +50,7 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &ConnectStorm)
     let after = environment.subject.gauge.read_settled()?;
     let median = |readings: &[f64]| Spread::of(readings.iter().copied()).map_or(0.0, |spread| spread.median);
     let cost = median(&costs);
-    let allowed = before.rss as f64 * 1.25 + KEPT;
+    let allowed = allowed_memory(before);
 
     let latencies = all.connected.summary();
     table.row("begun to subscribed", latencies);

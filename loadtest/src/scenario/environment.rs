@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use serde::Serialize;
 
 use super::progress::Progress;
 use crate::channels::Channels;
@@ -13,8 +14,7 @@ use crate::options::Common;
 use crate::publisher;
 use crate::report::{Table, grouped};
 use crate::subject::affinity::on_core;
-use crate::subject::{Spec, Subject};
-use serde::Serialize;
+use crate::subject::{Spec, Subject, Usage};
 
 /// Connections that may be on their way at once in one thread: fewer than any listen queue.
 const OPENING_AT_ONCE: usize = 200;
@@ -158,6 +158,11 @@ pub(super) fn fault_rows(table: &mut Table, faults: &Faults) {
     for (kind, count) in faults.iter() {
         table.row("error", format!("{} x {kind}", grouped(count)));
     }
+}
+
+/// What a server may hold once it has come to rest: a quarter more than before, and 8 MiB.
+pub(super) fn allowed_memory(before: Usage) -> f64 {
+    before.rss as f64 * 1.25 + 8.0 * 1024.0 * 1024.0
 }
 
 /// The signed difference of two readings of memory, per connection.

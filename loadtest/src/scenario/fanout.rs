@@ -1,11 +1,10 @@
 //! `fanout`: one channel, many subscribers, publications at a set rate or one at a time.
 
-use super::delivery::{Order, Pace, deliver};
+use super::delivery::{Order, Pace};
 use super::environment::Environment;
 use crate::options::Fanout;
 use crate::publisher::rounds::Batch;
 use crate::report::grouped;
-use crate::rounds::Measured;
 
 pub(super) fn title(options: &Fanout) -> String {
     let common = &options.common;
@@ -32,8 +31,8 @@ fn pace(options: &Fanout) -> Pace {
     Pace::Rate(options.rate, publications)
 }
 
-pub(super) fn measure(environment: &mut Environment<'_>, options: &Fanout) -> anyhow::Result<Measured> {
-    let order = Order {
+pub(super) fn order(environment: &Environment<'_>, options: &Fanout) -> anyhow::Result<Order> {
+    Ok(Order {
         scenario: "fanout",
         title: title(options),
         channels: environment.channels(1, 1)?,
@@ -42,6 +41,5 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &Fanout) -> an
         pace: pace(options),
         delivery: options.delivery,
         inspect: None,
-    };
-    deliver(environment, order)
+    })
 }

@@ -62,7 +62,7 @@ pub(super) fn run(stage: &Stage<'_>, options: &Growth) -> anyhow::Result<Outcome
         }
     }
     let title = format!("growth by {axis} over {}", common.transport);
-    let mut outcome = stage.cases(title, cases, |environment, point| measure(environment, options, axis, *point))?;
+    let mut outcome = stage.cases(title, &cases, |environment, point| measure(environment, options, axis, *point))?;
     outcome.axis = Some(axis.to_owned());
     Ok(outcome)
 }

@@ -3,12 +3,11 @@
 //! Publications reach the delivering node through Redis, from another node, so that its CPU time is that of delivering. The
 //! floor hears of them in no time and writes each delivery by itself.
 
-use super::delivery::{Order, Pace, deliver};
+use super::delivery::{Order, Pace};
 use super::environment::Environment;
 use crate::options::{ManyChannels, Own};
 use crate::publisher::rounds::Batch;
 use crate::report::grouped;
-use crate::rounds::Measured;
 
 pub(super) fn title(options: &ManyChannels) -> String {
     let what = match options.channels {
@@ -24,7 +23,7 @@ pub(super) fn title(options: &ManyChannels) -> String {
     format!("many channels over {}: {} connections, {what}", common.transport, grouped(common.connections.into()))
 }
 
-pub(super) fn measure(environment: &mut Environment<'_>, options: &ManyChannels) -> anyhow::Result<Measured> {
+pub(super) fn order(environment: &Environment<'_>, options: &ManyChannels) -> anyhow::Result<Order> {
     let (channels, pace) = match options.channels {
         Own::Shared(count) => (environment.channels(count, count)?, Pace::Rounds(Batch::Everywhere, options.ticks)),
         Own::Own => {
@@ -35,7 +34,7 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &ManyChannels)
             (environment.channels(connections, 1)?, Pace::Rounds(batch, rounds))
         }
     };
-    let order = Order {
+    Ok(Order {
         scenario: "many-channels",
         title: title(options),
         channels,
@@ -44,6 +43,5 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &ManyChannels)
         pace,
         delivery: options.delivery,
         inspect: None,
-    };
-    deliver(environment, order)
+    })
 }

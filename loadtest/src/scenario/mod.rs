@@ -19,12 +19,13 @@ mod soak;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::options::{Against, Common, Scenario};
 use crate::rounds::{self, Case, Measured, Outcome};
 use crate::subject::{Layout, Spec};
+use delivery::{Order, Round, deliver};
 use environment::Environment;
 use progress::Progress;
 
@@ -33,7 +34,7 @@ const OTHER_FILES: u64 = 64;
 
 /// Runs the scenario that was asked for.
 pub fn run(scenario: &Scenario, common: &Common, interrupted: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
-    raise_file_limit(u64::from(common.connections) / u64::from(common.processes) + OTHER_FILES)?;
+    raise_file_limit(files(common))?;
     let stage = Stage { common, interrupted: &interrupted, progress: Progress::new(common.quiet) };
     match scenario {
         Scenario::Idle(options) => {
@@ -41,16 +42,16 @@ pub fn run(scenario: &Scenario, common: &Common, interrupted: Arc<AtomicBool>) -
             stage.compare(idle::title(options), Layout::ALONE, measure)
         }
         Scenario::Fanout(options) => {
-            let measure = |environment: &mut Environment<'_>| fanout::measure(environment, options);
-            stage.compare(fanout::title(options), Layout::ALONE, measure)
+            let order = |environment: &Environment<'_>| fanout::order(environment, options);
+            stage.compare_deliveries(fanout::title(options), Layout::ALONE, order)
         }
         Scenario::Burst(options) => {
-            let measure = |environment: &mut Environment<'_>| burst::measure(environment, options);
-            stage.compare(burst::title(options), Layout::ALONE, measure)
+            let order = |environment: &Environment<'_>| burst::order(environment, options);
+            stage.compare_deliveries(burst::title(options), Layout::ALONE, order)
         }
         Scenario::ManyChannels(options) => {
-            let measure = |environment: &mut Environment<'_>| many_channels::measure(environment, options);
-            stage.compare(many_channels::title(options), Layout::APART, measure)
+            let order = |environment: &Environment<'_>| many_channels::order(environment, options);
+            stage.compare_deliveries(many_channels::title(options), Layout::APART, order)
         }
         Scenario::ConnectStorm(options) => {
             let measure = |environment: &mut Environment<'_>| connect_storm::measure(environment, options);
@@ -90,17 +91,12 @@ impl Stage<'_> {
         }
     }
 
-    /// Measures the server, and in turn with it what it is to be compared with.
-    fn compare(
-        &self,
-        title: String,
-        layout: Layout,
-        measure: impl Fn(&mut Environment<'_>) -> anyhow::Result<Measured>,
-    ) -> anyhow::Result<Outcome> {
+    /// The server, and what it is to be compared with.
+    fn contestants(&self, layout: Layout) -> anyhow::Result<Vec<Case<()>>> {
         let spec = Spec::new(self.common, layout);
         let case =
             |label: &str, spec: Spec, base| Case { label: label.to_owned(), spec, base, point: None, parameters: () };
-        let cases = match self.common.baseline() {
+        Ok(match self.common.baseline() {
             None => vec![case("fanway", spec, None)],
             Some(Against::Floor) => vec![case("fanway", spec.clone(), Some(1)), case("floor", spec.floor(), None)],
             Some(Against::Plain) => {
@@ -110,27 +106,94 @@ impl Stage<'_> {
                 let plain = Spec { tls: false, ..spec.clone() };
                 vec![case("tls", spec, Some(1)), case("plain", plain, None)]
             }
-        };
-        self.cases(title, cases, |environment, ()| measure(environment))
+        })
+    }
+
+    /// Measures the server, and in turn with it what it is to be compared with.
+    fn compare(
+        &self,
+        title: String,
+        layout: Layout,
+        measure: impl Fn(&mut Environment<'_>) -> anyhow::Result<Measured>,
+    ) -> anyhow::Result<Outcome> {
+        if self.common.slices > 1 {
+            bail!("--slices is for scenarios that deliver: fanout, burst, many-channels");
+        }
+        self.cases(title, &self.contestants(layout)?, |environment, ()| measure(environment))
+    }
+
+    /// The same for deliveries, in slices if it is asked for: all are open at once, and publications go to one for a
+    /// moment and then to another, so that whatever else the machine does meets both alike.
+    fn compare_deliveries(
+        &self,
+        title: String,
+        layout: Layout,
+        order: impl Fn(&Environment<'_>) -> anyhow::Result<Order>,
+    ) -> anyhow::Result<Outcome> {
+        let (cases, slices) = (self.contestants(layout)?, u64::from(self.common.slices));
+        if slices == 1 {
+            return self.cases(title, &cases, |environment, ()| {
+                let order = order(environment)?;
+                deliver(environment, order)
+            });
+        }
+        raise_file_limit(files(self.common) * cases.len() as u64)?;
+        self.progress.say(&title);
+        rounds::run(title, self.common.rounds, &cases, |round, turns| {
+            self.tell_round(round, "all in turn");
+            let mut contestants = Vec::new();
+            for case in &cases {
+                let mut environment = self.environment(&case.spec)?;
+                let order = order(&environment)?;
+                let pace = order.pace;
+                let round = Round::open(&mut environment, order)?;
+                contestants.push((environment, round, pace));
+            }
+            for slice in 0..slices {
+                for turn in turns {
+                    let (environment, round, pace) = &mut contestants[*turn];
+                    round.publish(environment, pace.slice(slice, slices))?;
+                }
+            }
+            contestants.into_iter().map(|(mut environment, round, _)| round.finish(&mut environment)).collect()
+        })
     }
 
     /// Measures cases in turn, each with a fresh server.
     fn cases<P>(
         &self,
         title: String,
-        cases: Vec<Case<P>>,
+        cases: &[Case<P>],
         measure: impl Fn(&mut Environment<'_>, &P) -> anyhow::Result<Measured>,
     ) -> anyhow::Result<Outcome> {
         let alone = cases.len() == 1 && self.common.rounds == 1;
         self.progress.say(&title);
-        rounds::run(title, self.common.rounds, cases, |round, case| {
-            if !alone {
-                self.progress.say(&format!("round {} of {}: {}", round + 1, self.common.rounds, case.label));
+        rounds::run(title, self.common.rounds, cases, |round, turns| {
+            let mut found: Vec<Option<Measured>> = cases.iter().map(|_| None).collect();
+            for turn in turns {
+                let case = &cases[*turn];
+                if !alone {
+                    self.tell_round(round, &case.label);
+                }
+                let mut environment = self.environment(&case.spec)?;
+                found[*turn] = Some(measure(&mut environment, &case.parameters)?);
             }
-            let mut environment = Environment::prepare(&case.spec, self.common, self.interrupted, &self.progress)?;
-            measure(&mut environment, &case.parameters)
+            found.into_iter().map(|measured| measured.context("a case that had no turn")).collect()
         })
     }
+
+    fn tell_round(&self, round: u32, what: &str) {
+        self.progress.say(&format!("round {} of {}: {what}", round + 1, self.common.rounds));
+    }
+
+    fn environment(&self, spec: &Spec) -> anyhow::Result<Environment<'_>> {
+        Environment::prepare(spec, self.common, self.interrupted, &self.progress)
+    }
+}
+
+/// Files that this process needs.
+fn files(common: &Common) -> u64 {
+    u64::from(common.connections) / u64::from(common.processes) + OTHER_FILES
 }
 
 /// How many files this process may open, raised as far as needed and allowed. What it starts inherits it.

@@ -32,7 +32,7 @@ pub(super) fn run(stage: &Stage<'_>, options: &SlowConsumers) -> anyhow::Result<
         options.rate,
         options.duration
     );
-    stage.cases(title.clone(), cases, |environment, stalled| {
+    stage.cases(title.clone(), &cases, |environment, stalled| {
         let publications = ((options.duration.as_secs_f64() * options.rate) as u64).max(1);
         let order = Order {
             scenario: "slow-consumers",

@@ -94,6 +94,19 @@ async fn it_runs_beside_the_server_and_what_is_found_is_compared() {
     assert_eq!(cost["ratios"].as_array().unwrap().len(), 2, "{json}");
     assert_eq!(json["cases"][1]["rounds"][1]["integrity"]["delivered"], 100, "{json}");
     assert!(stdout.contains(" x floor ("), "{stdout}");
+    let Run { code, json, stderr, .. } = floor
+        .run("many-channels --channels own --connections 10 --in-flight 3 --publications 45 --floor --slices 4")
+        .await;
+    assert_eq!(code, Some(0), "{stderr}");
+    for case in [0, 1] {
+        let found = &json["cases"][case]["rounds"][0];
+        assert_eq!(
+            (&found["integrity"]["missing"], &found["confirmed"]),
+            (&0.into(), &found["publications"]),
+            "{json}"
+        );
+        assert!(found["confirmed"].as_u64().unwrap() > 30, "{json}");
+    }
     let Run { code, json, stderr, .. } = floor.run("connect-storm --connections 50 --storms 2 --rest 0s").await;
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(json["cpu_us_per_connect"].as_array().unwrap().len(), 2, "{json}");
