@@ -33,7 +33,9 @@ impl Unit {
     /// A number of it, for people.
     pub fn show(self, value: f64) -> String {
         match self {
-            Self::Micros => format!("{value:.3} us"),
+            Self::Micros if value.abs() < 100.0 => format!("{value:.3} us"),
+            Self::Micros if value.abs() < 10_000.0 => format!("{value:.1} us"),
+            Self::Micros => format!("{:.2} ms", value / 1e3),
             Self::Millis => format!("{value:.2} ms"),
             Self::Seconds => format!("{value:.2} s"),
             Self::Bytes => bytes(value),
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn units_read_well() {
-        assert_eq!(Unit::Micros.show(2.5), "2.500 us");
+        assert_eq!([2.5, 250.0, 25_000.0].map(|value| Unit::Micros.show(value)), ["2.500 us", "250.0 us", "25.00 ms"]);
         assert_eq!(Unit::Bytes.show(2048.0), "2.00 KiB");
         assert_eq!(Unit::PerSecond.show(12_345.6), "12,345/s");
     }

@@ -8,7 +8,7 @@ use crate::rounds::{Outcome, Summary};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left}\
-td.number{text-align:right;font-variant-numeric:tabular-nums}svg{width:100%;height:auto;font:11px system-ui,sans-serif}\
+td.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}svg{width:100%;height:auto;font:11px system-ui,sans-serif}\
 .grid{stroke:#e5e5e5}.failed{color:#b00020}details{margin:.5rem 0}h2{margin-top:2rem}";
 
 /// The whole page.
@@ -95,8 +95,9 @@ fn ratios(summaries: &[Summary], page: &mut String) {
             (format!("{} / {base}", summary.case), points.collect())
         })
         .collect();
-    let linear = |label: &str| Axis { label: label.to_owned(), scale: Scale::Linear };
-    let _ = write!(page, "<h2>{} by round</h2>{}", first.figure, svg(&linear("round"), &linear("ratio"), &lines));
+    let axis = |label: &str, scale| Axis { label: label.to_owned(), scale };
+    let plot = svg(&axis("round", Scale::Tight), &axis("ratio", Scale::Linear), &lines);
+    let _ = write!(page, "<h2>{} by round</h2>{plot}", first.figure);
 }
 
 fn latencies(outcome: &Outcome, page: &mut String) {

@@ -12,8 +12,10 @@ const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00
 /// How an axis is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
-    /// Evenly, from zero or the least.
+    /// Evenly, from zero.
     Linear,
+    /// Evenly, from the least.
+    Tight,
     /// By powers of ten.
     Log,
 }
@@ -86,7 +88,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 fn shown(value: f64, scale: Scale) -> bool {
-    value.is_finite() && (scale == Scale::Linear || value > 0.0)
+    value.is_finite() && (scale != Scale::Log || value > 0.0)
 }
 
 /// What an axis shows.
@@ -110,8 +112,8 @@ impl Range {
                 let (from, to) = (from.log10().floor(), to.log10().ceil());
                 Self { from: 10_f64.powf(from), to: 10_f64.powf(to.max(from + 1.0)), scale }
             }
-            Scale::Linear => {
-                let from = if from > 0.0 && from < to * 0.7 || from == to { from.min(0.0) } else { from };
+            Scale::Linear | Scale::Tight => {
+                let from = if scale == Scale::Linear { from.min(0.0) } else { from };
                 let to = if to > from { to } else { from + 1.0 };
                 Self { from, to: to + (to - from) * 0.05, scale }
             }
@@ -121,7 +123,7 @@ impl Range {
     /// Where a value is, from 0 to 1.
     fn part(&self, value: f64) -> f64 {
         match self.scale {
-            Scale::Linear => (value - self.from) / (self.to - self.from),
+            Scale::Linear | Scale::Tight => (value - self.from) / (self.to - self.from),
             Scale::Log => (value / self.from).log10() / (self.to / self.from).log10(),
         }
     }
@@ -133,7 +135,7 @@ impl Range {
                 let (first, last) = (self.from.log10().round() as i32, self.to.log10().round() as i32);
                 (first..=last).map(|power| 10_f64.powi(power)).collect()
             }
-            Scale::Linear => {
+            Scale::Linear | Scale::Tight => {
                 let rough = (self.to - self.from) / 5.0;
                 let power = 10_f64.powf(rough.log10().floor());
                 let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power);
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn lines_are_drawn_and_what_cannot_be_is_left_out() {
         let lines = [("x & y".to_owned(), vec![(1.0, 1.0), (10.0, f64::NAN), (100.0, 3.0)]), ("z".to_owned(), vec![])];
-        for scale in [Scale::Linear, Scale::Log] {
+        for scale in [Scale::Linear, Scale::Tight, Scale::Log] {
             let svg = svg(&axis(scale), &axis(scale), &lines);
             assert!(svg.contains("x &amp; y") && svg.contains("a &lt; b"), "{svg}");
             assert_eq!(svg.matches("<circle").count(), 2);

@@ -90,7 +90,7 @@ fn measure(environment: &mut Environment<'_>, options: &Growth, axis: &str, poin
     deliver(environment, order)
 }
 
-/// Publishes to few subscribers while others hold so many channels on the same node.
+/// Publishes to one subscriber while others hold so many channels on the same node.
 fn beside_others(environment: &mut Environment<'_>, options: &Growth, others: u32) -> anyhow::Result<Measured> {
     let used = |environment: &Environment<'_>| -> anyhow::Result<u64> {
         environment.subject.redis.as_ref().map_or(Ok(0), |redis| redis.figure("memory", "used_memory"))
@@ -126,9 +126,9 @@ fn beside_others(environment: &mut Environment<'_>, options: &Growth, others: u3
         scenario: "growth",
         title: format!("{} other channels", grouped(others.into())),
         channels: environment.channels(1, 1)?,
-        connections: 10,
+        connections: 1,
         stalled: 0,
-        pace: Pace::Rounds(Batch::Burst(1), (options.deliveries / 100).max(200)),
+        pace: Pace::Rounds(Batch::Burst(1), (options.deliveries / 50).max(200)),
         delivery: options.delivery,
         inspect: None,
     };
