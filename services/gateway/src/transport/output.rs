@@ -115,7 +115,7 @@ pub(super) fn write_now(io: &mut Io, session: &mut impl Output) -> bool {
                 if !session.has_output() {
                     return !session.ends();
                 }
-                if !matches!(take_turn(session, &mut send), Poll::Ready(Ok(_))) || session.blocked() {
+                if !matches!(take_turn(session, send), Poll::Ready(Ok(_))) || session.blocked() {
                     return false;
                 }
             }

@@ -251,7 +251,7 @@ impl ClientSession {
     fn resubscribe_due(&mut self, now: Instant) {
         for index in 0..self.core.subs.len() {
             let Some(sub) = &self.core.subs[index] else { continue };
-            if sub.resubscribe_at.is_none_or(|at| at > now) {
+            if sub.resubscribe_at().is_none_or(|at| at > now) {
                 continue;
             }
             if sub.server_side {
@@ -297,7 +297,7 @@ impl ClientSession {
             at = at.min(deadline);
         }
         for sub in self.core.subs.iter().flatten() {
-            if let Some(deadline) = sub.resubscribe_at {
+            if let Some(deadline) = sub.resubscribe_at() {
                 at = at.min(deadline);
             }
         }

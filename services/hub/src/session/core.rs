@@ -6,13 +6,14 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use fanway_protocol::{Channel, Cursor, DisconnectCode, Epoch, GapReason, Position, Publication};
+use fanway_protocol::{Cursor, DisconnectCode, GapReason, Position, Publication};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use smallvec::SmallVec;
 
+use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
-use crate::channel::Attachment;
-use crate::entry::{Entry, Form, Kind};
+use crate::entry::{Entry, Form};
 use crate::handle::{Handle, MARK_BITS, Taken};
 use crate::hub::Hub;
 use crate::outbox::Outbox;
@@ -51,62 +52,6 @@ impl Transport {
     }
 }
 
-/// A session's hold on one channel.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) attachment: Attachment,
-    /// Sequence number of the next entry to deliver.
-    pub(crate) next: u64,
-    /// Position of the last delivered publication, or the one it joined at.
-    pub(crate) position: Option<Position>,
-    /// For clients that learn the epoch only from a subscribe reply: the epoch of that reply. They are never sent
-    /// anything of another epoch, but made to subscribe anew. `None` for clients that read each entry's own.
-    pub(crate) label: Option<Epoch>,
-    /// When it must be made to subscribe anew; nothing is delivered meanwhile.
-    pub(crate) resubscribe_at: Option<Instant>,
-    /// Missed publications still to be delivered, before anything of the ring.
-    pub(crate) backlog: VecDeque<Arc<Entry>>,
-    /// Made by the server (the token's `channels`), not by the client.
-    pub(crate) server_side: bool,
-    /// It fell behind the ring and is being caught up from the log.
-    pub(crate) catching_up: bool,
-    /// The client can resume here, so its position is kept.
-    pub(crate) positioned: bool,
-}
-
-impl Subscription {
-    pub(crate) fn new(attached: Attached) -> (Self, Joined) {
-        let positioned = attached.attachment.channel.shared.namespace.recovery && attached.head.is_some();
-        let subscription = Self {
-            attachment: attached.attachment,
-            next: attached.next,
-            position: attached.head.filter(|_| positioned),
-            label: None,
-            resubscribe_at: None,
-            backlog: VecDeque::new(),
-            server_side: false,
-            catching_up: false,
-            positioned,
-        };
-        (subscription, attached.joined)
-    }
-
-    pub(crate) fn channel(&self) -> &Channel {
-        &self.attachment.channel.name
-    }
-
-    fn paused(&self) -> bool {
-        self.resubscribe_at.is_some() || self.catching_up
-    }
-
-    /// Whether the client would misread an entry, and must subscribe anew instead.
-    fn misreads(&self, entry: &Entry) -> bool {
-        self.label.is_some_and(|label| {
-            entry.position.is_some_and(|position| position.epoch != label) || matches!(entry.kind, Kind::Gap(_))
-        })
-    }
-}
-
 /// A subscription that fell behind its ring, being caught up from the log.
 type CatchUp = (u32, BoxFuture<'static, Result<Attached, AttachError>>);
 
@@ -118,8 +63,9 @@ pub(crate) struct Core {
     timer: Option<Timer>,
     /// When it began.
     opened: Instant,
-    /// Dense by subscription index; a gap where one ended.
-    pub(crate) subs: Vec<Option<Box<Subscription>>>,
+    /// By subscription index; a gap where one ended. The first, which most have no more than, is here and not behind a
+    /// pointer.
+    pub(crate) subs: SmallVec<[Option<Subscription>; 1]>,
     pub(crate) outbox: Outbox,
     /// Marks taken but not yet gathered.
     marks: u64,
@@ -151,7 +97,7 @@ impl Core {
             transport,
             timer,
             opened: now,
-            subs: Vec::new(),
+            subs: SmallVec::new(),
             outbox: Outbox::default(),
             marks: 0,
             id_order: None,
@@ -196,7 +142,7 @@ impl Core {
         if self.subs.len() <= at {
             self.subs.resize_with(at + 1, || None);
         }
-        self.subs[at] = Some(Box::new(subscription));
+        self.subs[at] = Some(subscription);
         self.mark(index);
     }
 
@@ -212,8 +158,8 @@ impl Core {
         while self.subs.last().is_some_and(Option::is_none) {
             self.subs.pop();
         }
-        if self.subs.is_empty() {
-            self.subs = Vec::new();
+        if self.subs.len() <= 1 {
+            self.subs.shrink_to_fit();
         }
     }
 
@@ -255,7 +201,7 @@ impl Core {
             if turn.bytes.len() >= TURN_BYTES {
                 return false;
             }
-            if let Some(entry) = sub.backlog.front().cloned() {
+            if let Some(entry) = sub.missed().cloned() {
                 if !self.put(index, &entry, true, turn) {
                     return true;
                 }
@@ -291,7 +237,7 @@ impl Core {
         }
         if sub.misreads(entry) {
             let wait = self.hub.limits.resubscribe_spread.mul_f64(rand::random());
-            sub.resubscribe_at = Some(Instant::now() + wait);
+            sub.resubscribe(Instant::now() + wait);
             self.handle.tick();
             return false;
         }
@@ -303,7 +249,7 @@ impl Core {
             sub.position = entry.position;
         }
         if from_backlog {
-            sub.backlog.pop_front();
+            sub.advance_backlog();
         } else {
             sub.next += 1;
         }
@@ -325,7 +271,7 @@ impl Core {
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
         let action = match (sub.position, self.transport) {
             (Some(position), _) => {
-                sub.catching_up = true;
+                sub.catch_up();
                 let (hub, handle, channel) = (self.hub.clone(), self.handle.clone(), sub.channel().clone());
                 let deadline = Instant::now() + hub.limits.command_timeout;
                 let from = From::Position(position);
@@ -337,7 +283,7 @@ impl Core {
             }
             (None, Transport::Sse | Transport::Poll) => {
                 sub.next = tail;
-                sub.backlog.push_back(Arc::new(Entry::gap(GapReason::Slow, None, Instant::now())));
+                sub.give_back(Arc::new(Entry::gap(GapReason::Slow, None, Instant::now())));
                 "gap"
             }
             (None, Transport::WebSocket) => {
@@ -371,14 +317,12 @@ impl Core {
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
         match caught_up {
             Ok(attached) => {
-                sub.attachment = attached.attachment;
-                sub.next = attached.next;
-                sub.backlog = match attached.joined {
+                let missed = match attached.joined {
                     Joined::Recovered(publications) => backlog(publications, now),
                     Joined::Gap(reason) => [Arc::new(Entry::gap(reason, attached.head, now))].into(),
                     Joined::Fresh => VecDeque::new(),
                 };
-                sub.catching_up = false;
+                sub.caught_up(attached.attachment, attached.next, missed);
                 self.mark(index);
             }
             Err(_) => self.close(DisconnectCode::Slow),
@@ -468,10 +412,10 @@ impl Core {
     }
 
     fn give_back(&mut self, piece: &Piece) {
-        let Some(sub) = self.subs[piece.sub as usize].as_deref_mut() else { return };
+        let Some(sub) = self.subs[piece.sub as usize].as_mut() else { return };
         sub.position = piece.position;
         match &piece.backlog {
-            Some(entry) => sub.backlog.push_front(entry.clone()),
+            Some(entry) => sub.give_back(entry.clone()),
             None => sub.next = piece.seq,
         }
         self.marks |= 1 << (piece.sub as usize % MARK_BITS);

@@ -13,8 +13,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
 
-use super::core::{Core, Subscription, Transport, backlog};
+use super::core::{Core, Transport, backlog};
 use super::resume_points::ResumePoint;
+use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
 use crate::entry::{gap_body, sse_event};
 use crate::handle::Handle;
@@ -133,7 +134,7 @@ impl EventSession {
             match (joined, point.from) {
                 (Joined::Recovered(publications), From::Position(cursor)) => {
                     sub.position = Some(cursor);
-                    sub.backlog = backlog(publications, now);
+                    sub.set_backlog(backlog(publications, now));
                 }
                 (Joined::Gap(reason), _) => gaps.push((index as u32, reason)),
                 _ => {}

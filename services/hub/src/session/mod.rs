@@ -13,6 +13,7 @@ mod ops;
 mod poll;
 mod rate;
 mod resume_points;
+mod subscription;
 
 pub use self::client::ClientSession;
 pub use self::core::Transport;

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone};
 
 use super::client::{ClientSession, Phase};
-use super::core::Subscription;
+use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, Joined};
 use crate::hub::{Hub, unix_now};
 use crate::identity::Identity;

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use fanway_protocol::DisconnectCode;
 use futures_util::future::join_all;
 
-use super::core::{Core, Subscription, Transport, backlog};
+use super::core::{Core, Transport, backlog};
 use super::resume_points::ResumePoint;
+use super::subscription::Subscription;
 use crate::attach::{AttachError, From, Joined};
 use crate::entry::gap_body;
 use crate::entry::write_json;
@@ -65,7 +66,7 @@ pub async fn poll(
         match (joined, point.from) {
             (Joined::Recovered(publications), From::Position(cursor)) => {
                 sub.position = Some(cursor);
-                sub.backlog = backlog(publications, now);
+                sub.set_backlog(backlog(publications, now));
             }
             (Joined::Gap(reason), _) => {
                 let mut gap = Vec::new();

@@ -1,0 +1,132 @@
+//! A session's hold on one channel.
+//!
+//! There are many of them, and most do nothing but follow their ring: what they need for that is together, what others
+//! need is elsewhere while they need it ([`Detour`]).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fanway_protocol::{Channel, Epoch, Position};
+
+use crate::attach::{Attached, Joined};
+use crate::channel::Attachment;
+use crate::entry::{Entry, Kind};
+
+/// A session's hold on one channel.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) attachment: Attachment,
+    /// Sequence number of the next entry to deliver.
+    pub(crate) next: u64,
+    /// What keeps it from simply following the ring.
+    detour: Option<Box<Detour>>,
+    /// Position of the last delivered publication, or the one it joined at.
+    pub(crate) position: Option<Position>,
+    /// For clients that learn the epoch only from a subscribe reply: the epoch of that reply. They are never sent
+    /// anything of another epoch, but made to subscribe anew. `None` for clients that read each entry's own.
+    pub(crate) label: Option<Epoch>,
+    /// The client can resume here, so its position is kept.
+    pub(crate) positioned: bool,
+    /// Made by the server (the token's `channels`), not by the client.
+    pub(crate) server_side: bool,
+}
+
+/// What keeps a subscription from simply following its ring.
+#[derive(Debug, Default)]
+struct Detour {
+    /// Missed publications still to be delivered, before anything of the ring.
+    backlog: VecDeque<Arc<Entry>>,
+    /// When it must be made to subscribe anew; nothing is delivered meanwhile.
+    resubscribe_at: Option<Instant>,
+    /// It fell behind the ring and is being caught up from the log; nothing is delivered meanwhile.
+    catching_up: bool,
+}
+
+impl Subscription {
+    /// Follows the ring from the place that was attached at.
+    pub(crate) fn new(attached: Attached) -> (Self, Joined) {
+        let positioned = attached.attachment.channel.shared.namespace.recovery && attached.head.is_some();
+        let subscription = Self {
+            attachment: attached.attachment,
+            next: attached.next,
+            detour: None,
+            position: attached.head.filter(|_| positioned),
+            label: None,
+            positioned,
+            server_side: false,
+        };
+        (subscription, attached.joined)
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.attachment.channel.name
+    }
+
+    /// Whether nothing is delivered for now.
+    pub(crate) fn paused(&self) -> bool {
+        self.detour.as_ref().is_some_and(|detour| detour.resubscribe_at.is_some() || detour.catching_up)
+    }
+
+    /// When it must be made to subscribe anew, if it must.
+    pub(crate) fn resubscribe_at(&self) -> Option<Instant> {
+        self.detour.as_ref()?.resubscribe_at
+    }
+
+    /// It must be made to subscribe anew at a time.
+    pub(crate) fn resubscribe(&mut self, at: Instant) {
+        self.detour().resubscribe_at = Some(at);
+    }
+
+    /// It fell behind the ring and will be caught up.
+    pub(crate) fn catch_up(&mut self) {
+        self.detour().catching_up = true;
+    }
+
+    /// It was attached anew, and has missed publications to deliver first.
+    pub(crate) fn caught_up(&mut self, attachment: Attachment, next: u64, backlog: VecDeque<Arc<Entry>>) {
+        self.attachment = attachment;
+        self.next = next;
+        self.detour().catching_up = false;
+        self.set_backlog(backlog);
+    }
+
+    /// Missed publications, to be delivered before anything of the ring.
+    pub(crate) fn set_backlog(&mut self, backlog: VecDeque<Arc<Entry>>) {
+        self.detour().backlog = backlog;
+        self.end_detour();
+    }
+
+    /// Delivers an entry before all others.
+    pub(crate) fn give_back(&mut self, entry: Arc<Entry>) {
+        self.detour().backlog.push_front(entry);
+    }
+
+    /// The first missed publication.
+    pub(crate) fn missed(&self) -> Option<&Arc<Entry>> {
+        self.detour.as_ref()?.backlog.front()
+    }
+
+    /// The first missed publication is delivered.
+    pub(crate) fn advance_backlog(&mut self) {
+        self.detour().backlog.pop_front();
+        self.end_detour();
+    }
+
+    /// Whether the client would misread an entry, and must subscribe anew instead.
+    pub(crate) fn misreads(&self, entry: &Entry) -> bool {
+        self.label.is_some_and(|label| {
+            entry.position.is_some_and(|position| position.epoch != label) || matches!(entry.kind, Kind::Gap(_))
+        })
+    }
+
+    fn detour(&mut self) -> &mut Detour {
+        self.detour.get_or_insert_default()
+    }
+
+    fn end_detour(&mut self) {
+        if self.detour.as_ref().is_some_and(|detour| detour.backlog.is_empty()) && !self.paused() {
+            self.detour = None;
+        }
+    }
+}
