@@ -78,11 +78,11 @@ pub struct ResumeStorm {
     /// Publications that each client misses
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub missed: u64,
-    /// Clients that are connected to the node where all others resume
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Clients that are connected to the node where all others resume, and as many to a third one
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub bystanders: u32,
     /// Publications per second to them
-    #[arg(long, default_value_t = 200.0, value_parser = rate)]
+    #[arg(long, default_value_t = 100.0, value_parser = rate)]
     pub bystander_rate: f64,
     /// Connections on their way at once, in each thread of load clients
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=4000))]

@@ -1,5 +1,8 @@
 //! `resume-storm`: two nodes; one is killed, publications go on, and all its clients resume on the other from where they
 //! were, while those connected there already must hardly notice.
+//!
+//! A third node has clients of its own and nothing to do with the storm: what those see is what the machine's load alone
+//! does, the load generator's included.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,14 +16,18 @@ use crate::check::Attempted;
 use crate::clients::{Findings, Fleet, Plan};
 use crate::options::ResumeStorm;
 use crate::publisher::{self, Published, rate};
-use crate::report::{Figure, Table, Unit, grouped};
+use crate::report::{Figure, Spread, Table, Unit, grouped};
 use crate::rounds::Measured;
 use crate::schedule::Schedule;
-use crate::subject::Layout;
+use crate::subject::{Layout, Node};
+use crate::target::Target;
 use crate::transport::Position;
 
-/// Two nodes that clients connect to.
-pub(super) const LAYOUT: Layout = Layout { nodes: 2, publisher: false, redis: true };
+/// One that dies, one where its clients resume, and one beside.
+pub(super) const LAYOUT: Layout = Layout { nodes: 3, publisher: false, redis: true };
+/// How many times the connect of all is measured, and the pause between.
+const CONNECTS: usize = 3;
+const REST: Duration = Duration::from_millis(500);
 /// Fast, and in each channel one after another.
 const PUBLISH_RATE: f64 = 2_000.0;
 /// How long those who are connected already are measured beforehand.
@@ -37,10 +44,10 @@ pub(super) fn title(options: &ResumeStorm) -> String {
 }
 
 pub(super) fn measure(environment: &mut Environment<'_>, options: &ResumeStorm) -> anyhow::Result<Measured> {
-    let [dying, living] = environment.subject.doors.as_slice() else { bail!("a resume storm needs --spawn") };
-    let (dying, living) = (dying.clone(), living.clone());
-    environment.subject.publish =
-        environment.subject.nodes.get(1).context("a resume storm needs two nodes")?.internal.clone();
+    let node = |number: usize| environment.subject.nodes.get(number).context("a resume storm needs --spawn");
+    let (dying, living) = (node(0)?.door.clone(), Bystanding::new(node(1)?));
+    let aside = Bystanding::new(node(2)?);
+    environment.subject.publish = living.internal.clone();
     let channels = environment.channels(options.channels, 1)?;
     let plan = |environment: &Environment<'_>, target| Plan {
         targets: vec![target],
@@ -50,8 +57,18 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &ResumeStorm) 
         ..environment.plan(channels.clone(), 2 * options.missed)
     };
 
-    // As many connect at once as will resume: what that takes is what the storm is compared with.
-    let (fleet, connected) = environment.open(plan(environment, dying))?;
+    // As many connect at once as will resume: what that takes is what the storm is compared with. The last stay.
+    let mut connect_times = Vec::new();
+    let fleet = loop {
+        let (fleet, connected) = environment.open(plan(environment, dying.clone()))?;
+        connect_times.push(connected.opened_in_seconds);
+        if connect_times.len() == CONNECTS {
+            break fleet;
+        }
+        fleet.close(&Attempted::default())?;
+        environment.hold(REST);
+    };
+    let expected_seconds = Spread::of(connect_times).map_or(0.0, |spread| spread.median);
     let first = publish(environment, &channels, options.missed, Attempted::default())?;
     let position = position(&first, options)?;
     wait(environment, &fleet, &channels, options.missed, options.settle);
@@ -67,16 +84,21 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &ResumeStorm) 
     let redis = environment.subject.redis.as_ref().context("no Redis")?;
     let calls_before = redis.calls()?;
     let mut storm = None;
-    let stormy = bystanders(environment, options, &living, |environment| {
-        let mut plan = plan(environment, living.clone());
-        plan.resume = Some(position.clone());
-        plan.from = options.missed;
-        let begun = Instant::now();
-        let (fleet, connections) = environment.open(plan)?;
-        wait(environment, &fleet, &channels, options.missed, options.settle);
-        storm = Some((fleet, connections, begun.elapsed()));
+    let mut stormy = None;
+    let beside = bystanders(environment, options, &aside, |environment| {
+        stormy = Some(bystanders(environment, options, &living, |environment| {
+            let mut plan = plan(environment, living.door.clone());
+            plan.resume = Some(position.clone());
+            plan.from = options.missed;
+            let begun = Instant::now();
+            let (fleet, connections) = environment.open(plan)?;
+            wait(environment, &fleet, &channels, options.missed, options.settle);
+            storm = Some((fleet, connections, begun.elapsed()));
+            Ok(())
+        })?);
         Ok(())
     })?;
+    let stormy = stormy.context("no storm")?;
     let calls_after = redis.calls()?;
     let (fleet, mut resumed, took) = storm.context("no storm")?;
     // What comes twice comes late.
@@ -98,18 +120,18 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &ResumeStorm) 
     };
     let reads = called(&["evalsha_ro", "fcall_ro", "eval_ro"]);
     let subscribes = called(&["subscribe", "ssubscribe"]);
-    let expected_seconds = connected.opened_in_seconds;
     let millis = |findings: &Findings| findings.latencies.summary().p99.as_secs_f64() * 1e3;
 
     let mut table = Table::new(title(options));
     resumed.rows(&mut table);
     let clean = findings.verdict.is_clean() && before_death.verdict.is_clean();
     table.row("integrity", if clean { "every client, every publication, once, in order" } else { "FAILED" });
-    table.row("first connect of all", format!("{expected_seconds:.2} s"));
+    table.row("connect of all", format!("{expected_seconds:.2} s, the median of {CONNECTS}"));
     table.row("all resumed, nothing missing", format!("{:.2} s", took.as_secs_f64()));
     table.row("begun to subscribed", findings.connected.summary());
     table.row("others before", calm.latencies.summary());
     table.row("others meanwhile", stormy.latencies.summary());
+    table.row("on the third node", beside.latencies.summary());
     let told: Vec<String> = calls.iter().map(|(name, calls)| format!("{} {name}", grouped(*calls))).collect();
     table.row("Redis commands", told.join(", "));
     fault_rows(&mut table, &findings.faults);
@@ -118,7 +140,7 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &ResumeStorm) 
     if !clean || !findings.faults.is_empty() {
         failures.push("not every client received every publication once and in order".to_owned());
     }
-    if !calm.verdict.is_clean() || !stormy.verdict.is_clean() {
+    if ![&calm, &stormy, &beside].iter().all(|findings| findings.verdict.is_clean()) {
         failures.push("those who stayed did not receive every publication once and in order".to_owned());
     }
     let figure = |name, unit, value| Figure { name, unit, value };
@@ -129,6 +151,7 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &ResumeStorm) 
         figure("Redis subscribes per 100 resumes", Unit::Plain, subscribes * 100.0 / clients),
         figure("history reads per channel", Unit::Plain, reads / f64::from(options.channels)),
         figure("p99 of others meanwhile / before", Unit::Plain, millis(&stormy) / millis(&calm)),
+        figure("p99 of others meanwhile / on the third node", Unit::Plain, millis(&stormy) / millis(&beside)),
         figure("p99 of others before", Unit::Millis, millis(&calm)),
         figure("p99 of others meanwhile", Unit::Millis, millis(&stormy)),
     ];
@@ -147,6 +170,7 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &ResumeStorm) 
         ("begun to subscribed", findings.connected),
         ("others before", calm.latencies),
         ("others meanwhile", stormy.latencies),
+        ("on the third node meanwhile", beside.latencies),
     ];
     Ok(Measured { figures, latencies, table, json, failures })
 }
@@ -187,21 +211,33 @@ fn wait(environment: &Environment<'_>, fleet: &Fleet, channels: &Channels, each:
     }
 }
 
-/// What those see who are connected to the living node while something happens.
+/// A node with clients that stay, and where it is published to them.
+struct Bystanding {
+    door: Target,
+    internal: Target,
+}
+
+impl Bystanding {
+    fn new(node: &Node) -> Self {
+        Self { door: node.door.clone(), internal: node.internal.clone() }
+    }
+}
+
+/// What those see who are connected to a node while something happens.
 fn bystanders(
     environment: &Environment<'_>,
     options: &ResumeStorm,
-    living: &crate::target::Target,
+    node: &Bystanding,
     mut meanwhile: impl FnMut(&Environment<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<Findings> {
     let most = (options.settle.as_secs_f64() * 2.0 * options.bystander_rate) as u64 + 1_000;
     let prefix = format!("{}{:08x}", options.common.channel_prefix, rand::random::<u32>());
     let channels = Channels { prefix, count: 1, per_connection: 1 };
     let mut plan = environment.plan(channels.clone(), most);
-    plan.targets = vec![living.clone()];
+    plan.targets = vec![node.door.clone()];
     plan.connections = options.bystanders as usize;
     let (fleet, _) = environment.open(plan)?;
-    let publications = environment.publications(channels, 128);
+    let publications = publisher::Plan { target: node.internal.clone(), ..environment.publications(channels, 128) };
     let stop = AtomicBool::new(false);
     let schedule = Schedule::new(Instant::now(), options.bystander_rate);
     let published = std::thread::scope(|scope| {
