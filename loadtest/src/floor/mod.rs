@@ -1,8 +1,8 @@
 //! The floor: a server that does the same exchange as the one under load with nothing around it.
 //!
-//! One thread ([`deliver`]) accepts, answers the opening of a connection with ready-made bytes, and gives each publication
+//! One thread (`deliver`) accepts, answers the opening of a connection with ready-made bytes, and gives each publication
 //! to each subscriber with one `send()`, in the order in which they were accepted. It is what the kernel alone costs, and
-//! its CPU time is what a result is compared with. Another thread ([`front`]) takes publications over HTTP, so that the
+//! its CPU time is what a result is compared with. Another thread (`front`) takes publications over HTTP, so that the
 //! same publisher drives it; its time does not count.
 //!
 //! It runs as a process of its own, without a limit, a timer, a log or a metric. Loopback only.

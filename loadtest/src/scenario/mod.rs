@@ -1,7 +1,9 @@
 //! The scenarios, one module each, and what they share.
 //!
-//! A further scenario is a module with `title` and `measure`, its options, and an arm of [`run`]: how its nodes are laid
-//! out, and [`compare`] or, where it compares cases of its own, a list of [`Case`]s for [`rounds`].
+//! A further scenario is a module, its options, and an arm of [`run`], which says how its nodes are laid out and which way
+//! it goes: one that delivers publications gives an `Order` to `Stage::compare_deliveries`; one that measures something
+//! else gives what it [`Measured`] to `Stage::compare`; one that compares cases of its own lists them for
+//! `Stage::cases`.
 
 mod burst;
 mod connect_storm;
@@ -35,6 +37,10 @@ const OTHER_FILES: u64 = 64;
 /// Runs the scenario that was asked for.
 pub fn run(scenario: &Scenario, common: &Common, interrupted: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     raise_file_limit(files(common))?;
+    let delivers = matches!(scenario, Scenario::Fanout(_) | Scenario::Burst(_) | Scenario::ManyChannels(_));
+    if common.slices > 1 && !delivers {
+        bail!("--slices is for fanout, burst and many-channels");
+    }
     let stage = Stage { common, interrupted: &interrupted, progress: Progress::new(common.quiet) };
     match scenario {
         Scenario::Idle(options) => {
@@ -116,9 +122,6 @@ impl Stage<'_> {
         layout: Layout,
         measure: impl Fn(&mut Environment<'_>) -> anyhow::Result<Measured>,
     ) -> anyhow::Result<Outcome> {
-        if self.common.slices > 1 {
-            bail!("--slices is for scenarios that deliver: fanout, burst, many-channels");
-        }
         self.cases(title, &self.contestants(layout)?, |environment, ()| measure(environment))
     }
 
