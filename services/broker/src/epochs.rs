@@ -12,6 +12,12 @@ pub(crate) fn random_text(length: usize) -> String {
     (0..length).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
 }
 
+/// The random part of an epoch, for whoever knows the reign.
+pub(crate) fn salt() -> [u8; 8] {
+    let random: u64 = rand::random();
+    std::array::from_fn(|at| ALPHABET[(random >> (6 * at)) as usize % ALPHABET.len()])
+}
+
 /// A fresh epoch of a reign (12 characters of the alphabet).
 pub(crate) fn random(reign: &str) -> Epoch {
     Epoch::parse(&(random_text(8) + reign)).expect("8 and 12 characters of the epoch's alphabet are an epoch")

@@ -1,29 +1,34 @@
-//! The connection for commands: one, shared by all who publish, replaced when it breaks.
+//! The connections for commands: one shared by all who publish, and one by all who read logs, so that a long read does
+//! not hold up a publish. They are made, tested and replaced together.
 //!
-//! Its own keeper rather than the client library's, because a publish must never be sent twice, a lost connection must
+//! Their own keeper rather than the client library's, because a publish must never be sent twice, a lost connection must
 //! be known at once, and every new connection must pass the self-test before anything is sent over it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::AsyncConnectionConfig;
-use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Value};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::dial::dial;
 use super::failure;
+use super::pipe::Pipe;
 use super::reader::Reader;
 use super::selftest::{self, Findings, Trouble};
 use super::{Context, settings::RedisSettings};
 
-/// A connection that passed its self-test.
+/// Connections that passed their self-test.
 #[derive(Clone)]
 pub(crate) struct Link {
-    pub(crate) connection: MultiplexedConnection,
-    /// Which of all connections so far, so that a late complaint about an old one does not end the new one.
+    /// For what changes something.
+    pub(crate) pipe: Pipe,
+    /// For reading logs.
+    pub(crate) reads: Pipe,
+    /// Which of all connections so far, so that a late complaint about old ones does not end the new ones.
     number: u64,
 }
 
@@ -104,32 +109,48 @@ impl Keeper {
         self.commands.link.send_replace(None);
     }
 
-    /// Makes a connection and keeps it as long as it is good. Its reader and writer run inside of this future, so that
-    /// they end with it and their end is noticed.
+    /// Makes connections and keeps them as long as both are good. What drives them ends with this future.
     async fn one_connection(&self, number: u64, backoff: &mut Backoff) -> Trouble {
-        let RedisSettings { connect_timeout, command_timeout, .. } = self.context.settings;
-        let target = &self.context.target;
+        let RedisSettings { connect_timeout, command_timeout, read_timeout, .. } = self.context.settings;
+        let mut drivers = JoinSet::new();
         let connected = timeout(connect_timeout, async {
-            let stream = dial(target).await?;
-            let config = AsyncConnectionConfig::new().set_response_timeout(Some(command_timeout));
-            MultiplexedConnection::new_with_config(&target.login, stream, config).await
+            let pipe = self.open(command_timeout, &mut drivers).await?;
+            Ok::<_, RedisError>(Link { pipe, reads: self.open(read_timeout, &mut drivers).await?, number })
         });
-        let (connection, driver) = match connected.await {
-            Ok(Ok(connected)) => connected,
+        let link = match connected.await {
+            Ok(Ok(link)) => link,
             Ok(Err(error)) => return Trouble::of(&error, &self.context.names),
             Err(_) => return Trouble::Passing(format!("no connection within {connect_timeout:?}")),
         };
         tokio::select! {
-            () = driver => Trouble::Passing("the connection was lost".into()),
-            trouble = self.serve(Link { connection, number }, backoff) => trouble,
+            ended = drivers.join_next() => match ended {
+                Some(Ok(reason)) => Trouble::Passing(reason),
+                _ => Trouble::Passing("the connection was lost".into()),
+            },
+            trouble = self.serve(link, backoff) => trouble,
         }
+    }
+
+    /// Connects and logs in.
+    async fn open(&self, patience: Duration, drivers: &mut JoinSet<String>) -> Result<Pipe, RedisError> {
+        let target = &self.context.target;
+        let (mut pipe, driver) = Pipe::new(dial(target).await?, patience);
+        drivers.spawn(driver);
+        if let Some(password) = target.login.password() {
+            let mut login = redis::cmd("AUTH");
+            login.arg(target.login.username()).arg(password).query_async::<Value>(&mut pipe).await?;
+        }
+        if target.login.db() != 0 {
+            redis::cmd("SELECT").arg(target.login.db()).query_async::<Value>(&mut pipe).await?;
+        }
+        Ok(pipe)
     }
 
     async fn serve(&self, link: Link, backoff: &mut Backoff) -> Trouble {
         let mut complaints = self.commands.complaint.subscribe();
         let mut shown = Findings::default();
         loop {
-            match selftest::run(&self.context, &mut link.connection.clone(), &self.reader).await {
+            match selftest::run(&self.context, &link, &self.reader).await {
                 Err(trouble) => return trouble,
                 Ok(findings) => self.show(findings, &mut shown),
             }

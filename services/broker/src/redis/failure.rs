@@ -6,8 +6,8 @@ use super::names::Names;
 use crate::BrokerError;
 
 /// The commands that the engine uses, as an ACL rule.
-const COMMANDS: &str = "+evalsha +eval +evalsha_ro +eval_ro +info +ping +unwatch +get +set +del +hmget +hset +pexpire \
-                        +xadd +xrange +xrevrange +publish +subscribe +unsubscribe";
+const COMMANDS: &str = "+fcall +fcall_ro +function|load +evalsha +eval +evalsha_ro +eval_ro +info +ping +unwatch +get \
+                        +set +del +hset +hdel +hexists +hlen +hmget +pexpire +publish +subscribe +unsubscribe";
 
 /// What to do about an error that no retrying cures.
 pub(crate) fn cure(error: &RedisError, names: &Names) -> Option<String> {
@@ -83,7 +83,8 @@ pub(crate) fn of_read(error: &RedisError) -> BrokerError {
     }
 }
 
-/// A failed publish. Every answer of the server proves that it was not done; silence proves nothing.
+/// A failed publish. Every answer of the server proves that it was not done, and so does that it was never sent; silence
+/// proves nothing.
 pub(crate) fn of_publish(error: &RedisError) -> BrokerError {
-    if is_answer(error) { of_read(error) } else { BrokerError::OutcomeUnknown(said(error)) }
+    if is_answer(error) || error.kind() == ErrorKind::Client { of_read(error) } else { BrokerError::OutcomeUnknown(said(error)) }
 }

@@ -2,19 +2,35 @@
 
 use std::sync::Arc;
 
-use fanway_protocol::{Channel, Epoch, Position, Publication, envelope};
-use redis::{RedisResult, Value};
+use fanway_protocol::{Channel, Position, Publication, envelope};
+use redis::aio::ConnectionLike;
+use redis::{RedisError, RedisResult, Value};
+use tokio::time::timeout;
 
+use super::connection::Commands;
+use super::meta::Meta;
+use super::pipe::Pipe;
 use super::reader::Reader;
-use super::{Context, millis, script, text, unreadable};
+use super::script::SCRIPTS;
+use super::{Context, failure, millis, place, text, unreadable};
 use crate::{BrokerError, History, HistoryQuery, Ledger, LogView, Retention, epochs};
 
 /// Logs asked about in one pipeline.
 const CHUNK: usize = 500;
 
-/// Reads logs over connections of its own.
+/// Over which connection a log is read.
+#[derive(Clone, Copy)]
+enum Way {
+    /// The one that all repairs and resumes share: many reads at once cost one round trip.
+    Shared,
+    /// One of its own, for pages that may be large.
+    Own,
+}
+
+/// Reads logs.
 pub(crate) struct Logs {
     pub(crate) context: Arc<Context>,
+    pub(crate) commands: Arc<Commands>,
     pub(crate) reader: Arc<Reader>,
 }
 
@@ -36,7 +52,7 @@ impl Logs {
         limit: usize,
     ) -> Result<Option<LogView>, BrokerError> {
         let limit = if since.is_some() { limit } else { 0 };
-        let Some(read) = self.run(channel, false, since, limit).await? else { return Ok(None) };
+        let Some(read) = self.run(Way::Shared, channel, false, since, limit).await? else { return Ok(None) };
         // An entry that cannot be read is missing, and with it everything before: entries are dense, so that a reader
         // from before it sees an honest gap.
         let readable = read.entries.iter().rposition(|(_, publication)| publication.is_none()).map_or(0, |at| at + 1);
@@ -47,7 +63,7 @@ impl Logs {
 
     pub(crate) async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
         let HistoryQuery { since, limit, reverse } = query;
-        let Some(read) = self.run(channel, reverse, since.map(|since| since.offset), limit).await? else {
+        let Some(read) = self.run(Way::Own, channel, reverse, since.map(|since| since.offset), limit).await? else {
             return Ok(History { publications: Vec::new(), top: None, since_valid: since.is_none() });
         };
         let since_valid = since.is_none_or(|since| read.ledger.holds(since, read.top.offset));
@@ -60,6 +76,7 @@ impl Logs {
 
     async fn run(
         &self,
+        way: Way,
         channel: &Channel,
         reverse: bool,
         bound: Option<u64>,
@@ -69,17 +86,22 @@ impl Logs {
         let direction: &[u8] = if reverse { b"reverse" } else { b"forward" };
         let bound = bound.map(|offset| offset.to_string()).unwrap_or_default();
         let limit = limit.min(i64::MAX as usize).to_string();
-        let answer = self
-            .reader
-            .run(async |connection| {
-                let arguments = [direction, bound.as_bytes(), limit.as_bytes()];
-                script::READ.run(connection, &[&entries, &meta], &arguments).await
-            })
-            .await?;
+        let functions = &self.context.functions;
+        let (keys, arguments) = ([entries.as_str(), &meta], [direction, bound.as_bytes(), limit.as_bytes()]);
+        let answer = match way {
+            Way::Shared => {
+                self.ask(async |connection| SCRIPTS.read.run(connection, functions, &keys, &arguments).await).await?
+            }
+            Way::Own => {
+                self.reader
+                    .run(async |connection| SCRIPTS.read.run(connection, functions, &keys, &arguments).await)
+                    .await?
+            }
+        };
         if answer == Value::Nil {
             return Ok(None);
         }
-        let read = parse(channel, &answer).ok_or_else(|| BrokerError::Corrupt("a log's content".into()))?;
+        let read = parse(channel, reverse, &answer).ok_or_else(|| BrokerError::Corrupt("a log's content".into()))?;
         let damaged = read.entries.iter().filter(|(_, publication)| publication.is_none()).count();
         self.context.state.metrics.broker_unreadable_total.inc_by(damaged as u64);
         Ok(Some(read))
@@ -87,44 +109,41 @@ impl Logs {
 
     pub(crate) async fn create(&self, channel: &Channel, retention: Retention) -> Result<Position, BrokerError> {
         let (entries, meta) = (self.context.names.entries(channel), self.context.names.meta(channel));
-        let (random, life) = (epochs::random_text(8), millis(retention.meta_life()));
-        self.reader
-            .run(async |connection| {
-                let arguments = [random.as_bytes(), life.as_bytes()];
-                let answer = script::CREATE.run(connection, &[&entries, &meta], &arguments).await?;
-                position(&answer).ok_or_else(|| unreadable("the create script's answer"))
-            })
-            .await
+        let (random, life) = (epochs::salt(), millis(retention.meta_life()).to_string());
+        self.ask(async |connection| {
+            let arguments = [random.as_slice(), life.as_bytes()];
+            let answer = SCRIPTS.create.run(connection, &self.context.functions, &[&entries, &meta], &arguments).await?;
+            let top = text(&answer).and_then(|answer| place(answer.as_bytes()));
+            top.ok_or_else(|| unreadable("the create script's answer"))
+        })
+        .await
     }
 
     pub(crate) async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
         let mut tops = Vec::with_capacity(channels.len());
         for chunk in channels.chunks(CHUNK) {
-            tops.extend(
-                self.reader.run(async |connection| self.chunk_of_tops(connection, chunk, refresh).await).await?,
-            );
+            tops.extend(self.ask(async |connection| self.chunk_of_tops(connection, chunk, refresh).await).await?);
         }
         Ok(tops)
     }
 
     async fn chunk_of_tops(
         &self,
-        connection: &mut redis::aio::MultiplexedConnection,
+        connection: &mut impl ConnectionLike,
         channels: &[Channel],
         refresh: bool,
     ) -> RedisResult<Vec<Option<Position>>> {
         let metas: Vec<_> = channels.iter().map(|channel| self.context.names.meta(channel)).collect();
         let mut reads = redis::pipe();
         for meta in &metas {
-            reads.cmd("HMGET").arg(meta).arg(&["e", "o", "t"]);
+            reads.cmd("GET").arg(meta);
         }
         let answers: Vec<Value> = reads.query_async(connection).await?;
+        let found: Vec<_> = answers.iter().map(|answer| text(answer).and_then(Meta::parse)).collect();
         let mut refreshes = redis::pipe();
-        for (meta, answer) in metas.iter().zip(&answers) {
-            if let Value::Array(fields) = answer
-                && let Some(life) = fields.get(2).and_then(text)
-            {
-                refreshes.cmd("PEXPIRE").arg(meta).arg(life).ignore();
+        for (name, meta) in metas.iter().zip(&found) {
+            if let Some(meta) = meta {
+                refreshes.cmd("PEXPIRE").arg(name).arg(meta.life).ignore();
             }
         }
         // A refused refresh is no reason to withhold what was read; the lifetime is far longer than this repeats.
@@ -132,36 +151,45 @@ impl Logs {
             && !refreshes.is_empty()
             && let Err(error) = refreshes.query_async::<()>(connection).await
         {
-            tracing::debug!(reason = super::failure::said(&error), "logs were not refreshed");
+            tracing::debug!(reason = failure::said(&error), "logs were not refreshed");
         }
-        Ok(answers.iter().map(position).collect())
+        Ok(found.into_iter().map(|meta| meta.map(|meta| meta.top)).collect())
+    }
+
+    /// Asks over the connection that all reads share: many at once leave in one write.
+    async fn ask<T>(&self, question: impl AsyncFnOnce(&mut Pipe) -> RedisResult<T>) -> Result<T, BrokerError> {
+        let patience = self.context.settings.read_timeout;
+        let answer = timeout(patience, async {
+            let Some(mut link) = self.commands.link_within(patience).await else {
+                return Err(BrokerError::Unavailable(self.context.state.commands_trouble()));
+            };
+            question(&mut link.reads).await.map_err(|error: RedisError| {
+                if failure::is_replica(&error) || error.is_connection_dropped() {
+                    self.commands.complain(&link, failure::said(&error));
+                }
+                failure::of_read(&error)
+            })
+        });
+        answer.await.unwrap_or_else(|_| {
+            // The inner wait for a connection ends at the same moment; what is known of its lack says more.
+            Err(BrokerError::Unavailable(format!("no answer within {patience:?}")))
+        })
     }
 }
 
-/// The position at the beginning of an answer: epoch, offset.
-fn position(answer: &Value) -> Option<Position> {
+fn parse(channel: &Channel, reverse: bool, answer: &Value) -> Option<Read> {
     let Value::Array(parts) = answer else { return None };
-    Some(Position { epoch: Epoch::parse(text(parts.first()?)?)?, offset: text(parts.get(1)?)?.parse().ok()? })
-}
-
-fn parse(channel: &Channel, answer: &Value) -> Option<Read> {
-    let top = position(answer)?;
-    let Value::Array(parts) = answer else { return None };
-    let ledger = Ledger::parse(text(parts.get(2)?)?)?;
-    let Value::Array(entries) = parts.get(3)? else { return None };
-    let entries = entries.iter().map(|entry| parse_entry(channel, entry)).collect::<Option<Vec<_>>>()?;
-    let dense = entries.windows(2).all(|pair| pair[0].0.abs_diff(pair[1].0) == 1);
-    (dense && ledger.current() == top.epoch).then_some(Read { top, ledger, entries })
-}
-
-/// An entry of a stream: its id and its fields.
-fn parse_entry(channel: &Channel, entry: &Value) -> Option<Entry> {
-    let Value::Array(entry) = entry else { return None };
-    let offset = text(entry.first()?)?.strip_suffix("-1")?.parse().ok()?;
-    let Value::Array(fields) = entry.get(1)? else { return None };
-    let publication = match (fields.first().and_then(text), fields.get(1)) {
-        (Some("d"), Some(Value::BulkString(body))) => envelope::decode(channel, body).ok().map(Arc::new),
-        _ => None,
-    };
-    Some((offset, publication))
+    let meta = Meta::parse(text(parts.first()?)?)?;
+    let first: u64 = text(parts.get(1)?)?.parse().ok()?;
+    let Value::Array(bodies) = parts.get(2)? else { return None };
+    let mut entries = Vec::with_capacity(bodies.len());
+    for (at, body) in (0..).zip(bodies) {
+        let offset = if reverse { first.checked_sub(at)? } else { first.checked_add(at)? };
+        let publication = match body {
+            Value::BulkString(body) => envelope::decode(channel, body).ok().map(Arc::new),
+            _ => None,
+        };
+        entries.push((offset, publication));
+    }
+    Some(Read { top: meta.top, ledger: meta.ledger, entries })
 }

@@ -1,7 +1,7 @@
 //! The engine for a fleet: logs and pub/sub in Redis.
 //!
-//! Three kinds of connections. One for commands, shared by all who publish (`connection`); a small pool for reading
-//! logs (`reader`); one that hears (`subscriber`). Three tasks keep them: the keeper of the connection for commands,
+//! Four kinds of connections. One for commands, shared by all who publish, and one for repairs and resumes
+//! (`connection`, each a `pipe`); a small pool for pages of history (`reader`); one that hears (`subscriber`). Three tasks keep them: the keeper of the connection for commands,
 //! the subscriber, and the echo `probe` that finds a node which publishes but does not hear. All heal by themselves; a
 //! refusal that only people can cure stands in the health and, once, in the log.
 //!
@@ -13,7 +13,9 @@ mod connection;
 mod dial;
 mod failure;
 mod log;
+mod meta;
 mod names;
+mod pipe;
 mod probe;
 mod publisher;
 mod reader;
@@ -26,9 +28,12 @@ mod subscriber;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
-use fanway_protocol::{Channel, Position};
+use fanway_protocol::position::EPOCH_LEN;
+use fanway_protocol::{Channel, Epoch, Position};
+use prometheus::Histogram;
 use redis::{ErrorKind, RedisError, Value};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +61,38 @@ struct Context {
     target: Target,
     names: Names,
     state: State,
+    /// Whether the server is to be called by functions rather than scripts: it has been seen to allow them.
+    functions: AtomicBool,
+}
+
+/// What is measured, its label looked up once.
+struct Operation {
+    name: &'static str,
+    seconds: Histogram,
+}
+
+/// One of each.
+struct Operations {
+    publish: Operation,
+    subscribe: Operation,
+    read: Operation,
+    create: Operation,
+    tops: Operation,
+    history: Operation,
+}
+
+impl Operations {
+    fn new(metrics: &BrokerMetrics) -> Self {
+        let of = |name| Operation { name, seconds: metrics.broker_call_seconds.with_label_values(&[name]) };
+        Self {
+            publish: of("publish"),
+            subscribe: of("subscribe"),
+            read: of("read"),
+            create: of("create"),
+            tops: of("tops"),
+            history: of("history"),
+        }
+    }
 }
 
 /// Logs and pub/sub in one Redis.
@@ -64,6 +101,7 @@ pub struct RedisBroker {
     publisher: Publisher,
     logs: Logs,
     subscriptions: Arc<Subscriptions>,
+    operations: Operations,
 }
 
 impl RedisBroker {
@@ -82,7 +120,7 @@ impl RedisBroker {
         let names = Names::new(&settings.fleet, &epochs::random_text(12));
         let echo_fresh = settings.probe_interval * 2 + settings.probe_timeout;
         let state = State::new(metrics, echo_fresh);
-        let context = Arc::new(Context { settings, target, names, state });
+        let context = Arc::new(Context { settings, target, names, state, functions: AtomicBool::new(false) });
         let (commands, hearing) = (Arc::new(Commands::new()), Arc::new(Hearing::new()));
         let (subscriptions, ready) = (Arc::new(Subscriptions::new()), Arc::new(Notify::new()));
 
@@ -109,8 +147,9 @@ impl RedisBroker {
         tracker.spawn(Probe { context: context.clone(), commands: commands.clone(), hearing, ready, cancel }.run());
 
         Ok(Self {
-            publisher: Publisher { context: context.clone(), commands },
-            logs: Logs { context: context.clone(), reader },
+            operations: Operations::new(&context.state.metrics),
+            publisher: Publisher { context: context.clone(), commands: commands.clone() },
+            logs: Logs { context: context.clone(), commands, reader },
             context,
             subscriptions,
         })
@@ -119,15 +158,15 @@ impl RedisBroker {
     /// Measures a call and counts its failure.
     async fn measured<T>(
         &self,
-        operation: &str,
+        operation: &Operation,
         call: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
-        let metrics = &self.context.state.metrics;
-        let timer = metrics.broker_call_seconds.with_label_values(&[operation]).start_timer();
+        let begun = Instant::now();
         let outcome = call.await;
-        timer.observe_duration();
+        operation.seconds.observe(begun.elapsed().as_secs_f64());
         if let Err(error) = &outcome {
-            metrics.broker_errors_total.with_label_values(&[operation, error.metric_label()]).inc();
+            let errors = &self.context.state.metrics.broker_errors_total;
+            errors.with_label_values(&[operation.name, error.metric_label()]).inc();
         }
         outcome
     }
@@ -135,11 +174,11 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     async fn publish(&self, request: Publish<'_>) -> Result<Published, BrokerError> {
-        self.measured("publish", self.publisher.publish(&request)).await
+        self.measured(&self.operations.publish, self.publisher.publish(&request)).await
     }
 
     async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
-        self.measured("subscribe", self.subscriptions.subscribe(&self.context, channels)).await
+        self.measured(&self.operations.subscribe, self.subscriptions.subscribe(&self.context, channels)).await
     }
 
     fn unsubscribe(&self, channel: &Channel) {
@@ -147,19 +186,19 @@ impl Broker for RedisBroker {
     }
 
     async fn read(&self, channel: &Channel, since: Option<u64>, limit: usize) -> Result<Option<LogView>, BrokerError> {
-        self.measured("read", self.logs.read(channel, since, limit)).await
+        self.measured(&self.operations.read, self.logs.read(channel, since, limit)).await
     }
 
     async fn create(&self, channel: &Channel, retention: Retention) -> Result<Position, BrokerError> {
-        self.measured("create", self.logs.create(channel, retention)).await
+        self.measured(&self.operations.create, self.logs.create(channel, retention)).await
     }
 
     async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
-        self.measured("tops", self.logs.tops(channels, refresh)).await
+        self.measured(&self.operations.tops, self.logs.tops(channels, refresh)).await
     }
 
     async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
-        self.measured("history", self.logs.history(channel, query)).await
+        self.measured(&self.operations.history, self.logs.history(channel, query)).await
     }
 
     fn health(&self) -> Health {
@@ -168,9 +207,16 @@ impl Broker for RedisBroker {
 }
 
 /// A lifetime as Redis takes it: milliseconds, at least one, and less than makes its clock overflow.
-fn millis(life: Duration) -> String {
-    const CENTURY: u128 = 100 * 365 * 86_400_000;
-    life.as_millis().clamp(1, CENTURY).to_string()
+fn millis(life: Duration) -> u64 {
+    const CENTURY: u64 = 100 * 365 * 86_400_000;
+    u64::try_from(life.as_millis()).unwrap_or(CENTURY).clamp(1, CENTURY)
+}
+
+/// A position as scripts write it: `epoch:offset`.
+fn place(text: &[u8]) -> Option<Position> {
+    let (epoch, offset) = text.split_at_checked(EPOCH_LEN)?;
+    let offset = std::str::from_utf8(offset.strip_prefix(b":")?).ok()?.parse().ok()?;
+    Some(Position { epoch: Epoch::from_bytes(epoch)?, offset })
 }
 
 /// The text that a value is.

@@ -13,7 +13,11 @@ use sha2::{Digest, Sha256};
 pub(crate) struct Names {
     /// `fw:<fleet>:`
     prefix: String,
-    /// What comes before the channel in the name of its pub/sub channel.
+    /// What comes before the channel in the name of its entries.
+    entries_prefix: String,
+    /// The same of its meta.
+    meta_prefix: String,
+    /// The same of its pub/sub channel.
     topic_prefix: String,
     /// This node's own pub/sub channel, for the echo probe.
     echo: String,
@@ -25,25 +29,33 @@ impl Names {
     pub(crate) fn new(fleet: &str, node: &str) -> Self {
         Self {
             prefix: format!("fw:{fleet}:"),
+            entries_prefix: format!("fw:{fleet}:h:{{"),
+            meta_prefix: format!("fw:{fleet}:m:{{"),
             topic_prefix: format!("fw:{fleet}:c:{{"),
             echo: format!("fw:{fleet}:e:{{{node}}}"),
             trial: ["h", "m", "i"].map(|kind| format!("fw:{fleet}:t:{{{node}}}:{kind}")),
         }
     }
 
-    /// The stream of a channel's entries.
+    /// The hash of a channel's entries.
     pub(crate) fn entries(&self, channel: &Channel) -> String {
-        format!("{}h:{{{channel}}}", self.prefix)
+        format!("{}{channel}}}", self.entries_prefix)
     }
 
-    /// The hash that says a log's epoch, top and ledger.
+    /// The text that says a log's epoch, top and ledger.
     pub(crate) fn meta(&self, channel: &Channel) -> String {
-        format!("{}m:{{{channel}}}", self.prefix)
+        format!("{}{channel}}}", self.meta_prefix)
     }
 
     /// The stored result of a publish. The caller's key is hashed: it may hold any byte, and be long.
     pub(crate) fn result(&self, channel: &Channel, key: &str) -> String {
         format!("{}i:{{{channel}}}:{}", self.prefix, hex(&Sha256::digest(key.as_bytes())))
+    }
+
+    /// The same names in pieces, for those who write them where they are needed: what stands before the channel in the
+    /// names of its entries, its meta and its pub/sub channel. A `}` stands after it.
+    pub(crate) fn before_channel(&self) -> [&str; 3] {
+        [&self.entries_prefix, &self.meta_prefix, &self.topic_prefix]
     }
 
     /// The pub/sub channel.
@@ -90,6 +102,8 @@ mod tests {
         assert_eq!(names.entries(&channel), "fw:blue:h:{news:1}");
         assert_eq!(names.meta(&channel), "fw:blue:m:{news:1}");
         assert_eq!(names.topic(&channel), "fw:blue:c:{news:1}");
+        let pieces = names.before_channel().map(|before| format!("{before}{channel}}}"));
+        assert_eq!(pieces, [names.entries(&channel), names.meta(&channel), names.topic(&channel)]);
         assert_eq!(names.echo(), "fw:blue:e:{n1}");
         assert_eq!(
             names.result(&channel, "abc"),

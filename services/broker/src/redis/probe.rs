@@ -100,7 +100,7 @@ impl Probe {
             .ignore()
             .cmd("INFO")
             .arg("replication")
-            .query_async::<(String,)>(&mut link.connection)
+            .query_async::<(String,)>(&mut link.pipe)
             .await;
         match sent {
             Ok((info,)) if info.contains("role:master") => Ok(()),

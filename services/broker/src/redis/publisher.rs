@@ -1,17 +1,18 @@
 //! Publishing: one script call, sent once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fanway_protocol::envelope::{self, PLAIN_HEADER};
-use fanway_protocol::{Epoch, Position};
-use redis::aio::ConnectionLike;
+use fanway_protocol::Position;
 use redis::{RedisError, RedisResult, Value};
 
 use super::connection::{Commands, Link};
 use super::names::hex;
-use super::{Context, failure, millis, script, text};
-use crate::ledger::MAX_LEDGER;
+use super::pipe::Pipe;
+use super::resp::Command;
+use super::script::{Head, SCRIPTS, Script};
+use super::{Context, failure, millis, text};
 use crate::{BrokerError, Idempotency, Publish, Published, Retention, epochs};
 
 /// Publishes over the connection for commands.
@@ -40,8 +41,8 @@ impl Publisher {
         }
     }
 
-    async fn attempt(&self, mut link: Link, request: &Publish<'_>) -> Result<Published, BrokerError> {
-        let answer = self.send(&mut link.connection, request).await;
+    async fn attempt(&self, link: Link, request: &Publish<'_>) -> Result<Published, BrokerError> {
+        let answer = self.send(&link.pipe, request).await;
         match answer {
             Ok(Answer::Done { position, unannounced }) => {
                 if let Some(reason) = unannounced {
@@ -69,37 +70,41 @@ impl Publisher {
         }
     }
 
-    async fn send(&self, connection: &mut impl ConnectionLike, request: &Publish<'_>) -> RedisResult<Answer> {
+    async fn send(&self, pipe: &Pipe, request: &Publish<'_>) -> RedisResult<Answer> {
         let Publish { channel, publication, retention, idempotency } = request;
-        let names = &self.context.names;
-        let topic = names.topic(channel);
+        let Context { names, functions, .. } = &*self.context;
+        let [entries, meta, topic] = names.before_channel().map(|before| [before, channel.as_str(), "}"]);
         let result = idempotency.map(|idempotency| names.result(channel, idempotency.key));
         if retention.keeps_log() {
-            let (entries, meta) = (names.entries(channel), names.meta(channel));
-            let keys = LogKeys { entries: &entries, meta: &meta, result: result.as_deref(), topic: &topic };
+            let log = Log { entries, meta, topic, result: result.as_deref() };
             let body = envelope::encode(channel, publication);
-            return append(connection, &keys, &body, *retention, idempotency.as_ref()).await;
+            return append(pipe, functions, &log, &body, *retention, idempotency.as_ref()).await;
         }
         let message = envelope::encode_after(PLAIN_HEADER, channel, publication);
         match (idempotency, result) {
             (Some(idempotency), Some(result)) => {
-                announce_once(connection, &result, &topic, &message, idempotency).await
+                announce_once(pipe, functions, &result, &topic.concat(), &message, idempotency).await
             }
             _ => {
-                redis::cmd("PUBLISH").arg(&topic).arg(message).query_async::<Value>(connection).await?;
+                let mut bytes = Vec::with_capacity(message.len() + 320);
+                let mut command = Command::begin(&mut bytes, 3);
+                command.word(&[b"PUBLISH"]);
+                command.word(&topic.map(str::as_bytes));
+                command.word(&[&message]);
+                pipe.ask(&bytes).await?.value()?;
                 Ok(Answer::Done { position: None, unannounced: None })
             }
         }
     }
 }
 
-/// Where a publication of a channel with history goes.
-pub(crate) struct LogKeys<'a> {
-    pub(crate) entries: &'a str,
-    pub(crate) meta: &'a str,
+/// Where a publication of a channel with history goes. Names in pieces.
+pub(crate) struct Log<'a> {
+    pub(crate) entries: [&'a str; 3],
+    pub(crate) meta: [&'a str; 3],
+    pub(crate) topic: [&'a str; 3],
     /// With an idempotency key.
     pub(crate) result: Option<&'a str>,
-    pub(crate) topic: &'a str,
 }
 
 /// What the scripts answer.
@@ -114,58 +119,109 @@ pub(crate) enum Answer {
 
 /// Appends to a log and announces.
 pub(crate) async fn append(
-    connection: &mut impl ConnectionLike,
-    keys: &LogKeys<'_>,
+    pipe: &Pipe,
+    functions: &AtomicBool,
+    log: &Log<'_>,
     body: &[u8],
     retention: Retention,
     idempotency: Option<&Idempotency<'_>>,
 ) -> RedisResult<Answer> {
-    let count = retention.count.to_string();
-    let (ttl, meta_ttl) = (millis(retention.ttl), millis(retention.meta_life()));
-    let (random, bound) = (epochs::random_text(8), MAX_LEDGER.to_string());
-    let fingerprint = idempotency.map(|idempotency| hex(&idempotency.fingerprint)).unwrap_or_default();
-    let result_ttl = millis(idempotency.map_or(Duration::ZERO, |idempotency| idempotency.ttl));
-    let args = [&count, &ttl, keys.topic, &meta_ttl, &random, &bound, &fingerprint, &result_ttl];
-    let mut arguments = vec![body];
-    arguments.extend(args.iter().map(|arg| arg.as_bytes()));
-    let log = [keys.entries, keys.meta];
-    let answer = match keys.result {
-        Some(result) => script::PUBLISH.run(connection, &[log[0], log[1], result], &arguments).await?,
-        None => script::PUBLISH.run(connection, &log, &arguments).await?,
-    };
-    parse(&answer).ok_or_else(|| super::unreadable("the publish script's answer"))
+    call(pipe, functions, &SCRIPTS.publish, |(call, script): Head<'_>| {
+        let with_result = usize::from(log.result.is_some());
+        let mut bytes = Vec::with_capacity(body.len() + script.len() + 1024);
+        let mut command = Command::begin(&mut bytes, 11 + 3 * with_result);
+        command.word(&[call.as_bytes()]);
+        command.word(&[script.as_bytes()]);
+        command.number(2 + with_result as u64);
+        command.word(&log.entries.map(str::as_bytes));
+        command.word(&log.meta.map(str::as_bytes));
+        if let Some(result) = log.result {
+            command.word(&[result.as_bytes()]);
+        }
+        command.word(&[body]);
+        command.number(u64::from(retention.count));
+        command.number(millis(retention.ttl));
+        command.word(&log.topic.map(str::as_bytes));
+        command.number(millis(retention.meta_life()));
+        command.word(&[&epochs::salt()]);
+        if let (Some(_), Some(idempotency)) = (log.result, idempotency) {
+            command.word(&[hex(&idempotency.fingerprint).as_bytes()]);
+            command.number(millis(idempotency.ttl));
+        }
+        bytes
+    })
+    .await
 }
 
 /// Announces in a channel without history, once for the key.
 pub(crate) async fn announce_once(
-    connection: &mut impl ConnectionLike,
+    pipe: &Pipe,
+    functions: &AtomicBool,
     result: &str,
     topic: &str,
     message: &[u8],
     idempotency: &Idempotency<'_>,
 ) -> RedisResult<Answer> {
-    let (fingerprint, ttl) = (hex(&idempotency.fingerprint), millis(idempotency.ttl));
-    let arguments = [message, topic.as_bytes(), fingerprint.as_bytes(), ttl.as_bytes()];
-    let answer = script::ANNOUNCE.run(connection, &[result], &arguments).await?;
-    parse(&answer).ok_or_else(|| super::unreadable("the announce script's answer"))
+    call(pipe, functions, &SCRIPTS.announce, |(call, script): Head<'_>| {
+        let mut bytes = Vec::with_capacity(message.len() + script.len() + 1024);
+        let mut command = Command::begin(&mut bytes, 8);
+        command.word(&[call.as_bytes()]);
+        command.word(&[script.as_bytes()]);
+        command.number(1);
+        command.word(&[result.as_bytes()]);
+        command.word(&[message]);
+        command.word(&[topic.as_bytes()]);
+        command.word(&[hex(&idempotency.fingerprint).as_bytes()]);
+        command.number(millis(idempotency.ttl));
+        bytes
+    })
+    .await
+}
+
+/// Calls a script, and once more if the server does not know it.
+async fn call(
+    pipe: &Pipe,
+    functions: &AtomicBool,
+    script: &Script,
+    write: impl Fn(Head<'_>) -> Vec<u8>,
+) -> RedisResult<Answer> {
+    let reply = pipe.ask(&write(script.head(functions.load(Ordering::Relaxed)))).await?;
+    if let Some(position) = place_in(reply.frame()) {
+        return Ok(Answer::Done { position: Some(position), unannounced: None });
+    }
+    let value = match reply.value() {
+        Err(error) => match script.recover(&mut pipe.clone(), functions, &error).await {
+            Some(head) => pipe.ask(&write(head)).await?.value()?,
+            None => return Err(error),
+        },
+        Ok(value) => value,
+    };
+    parse(&value).ok_or_else(|| super::unreadable("a script's answer"))
+}
+
+/// The answer of nearly every publish, read where it stands: a place as a bulk string.
+fn place_in(frame: &[u8]) -> Option<Position> {
+    let text = frame.strip_prefix(b"$")?.strip_suffix(b"\r\n")?;
+    let begin = text.iter().position(|byte| *byte == b'\n')?;
+    super::place(&text[begin + 1..])
 }
 
 fn parse(answer: &Value) -> Option<Answer> {
-    let Value::Array(parts) = answer else { return None };
-    let position = match (parts.get(1), parts.get(2)) {
-        (Some(epoch), Some(offset)) => Some(Position {
-            epoch: Epoch::parse(text(epoch)?)?,
-            offset: match offset {
-                Value::Int(offset) => u64::try_from(*offset).ok()?,
-                offset => text(offset)?.parse().ok()?,
-            },
-        }),
-        _ => None,
+    let parts = match answer {
+        Value::BulkString(place) => {
+            return Some(Answer::Done { position: Some(super::place(place)?), unannounced: None });
+        }
+        Value::Array(parts) => parts,
+        _ => return None,
+    };
+    let position = match parts.get(1) {
+        Some(place) => Some(super::place(text(place)?.as_bytes())?),
+        None => None,
     };
     match text(parts.first()?)? {
-        "done" => {
-            let unannounced = parts.get(3).and_then(text).filter(|reason| !reason.is_empty()).map(str::to_owned);
-            Some(Answer::Done { position, unannounced })
+        "done" => Some(Answer::Done { position, unannounced: None }),
+        "unannounced" => {
+            Some(Answer::Done { position, unannounced: Some(parts.get(2).and_then(text)?.to_owned()) })
         }
         "duplicate" => Some(Answer::Duplicate(position)),
         "conflict" => Some(Answer::Conflict),

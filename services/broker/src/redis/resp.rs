@@ -1,7 +1,8 @@
-//! Reads what Redis sends on a pub/sub connection: the small part of RESP2 that occurs there.
+//! RESP2, as far as connections of our own need it: what Redis sends on a pub/sub connection, where any reply ends, and
+//! commands.
 //!
-//! Written for this connection because the reader must not allocate per message, must bound what it takes, and must
-//! hand over whole batches. Nothing panics on any bytes; what is not RESP ends the connection.
+//! Written for them because the reader must not allocate per message, must bound what it takes, and must hand over whole
+//! batches. Nothing panics on any bytes; what is not RESP ends the connection.
 
 /// The longest bulk string taken. Larger than any publication can be; a longer one ends the connection.
 pub(crate) const MAX_BULK: usize = 16 << 20;
@@ -9,6 +10,8 @@ pub(crate) const MAX_BULK: usize = 16 << 20;
 const MAX_LINE: usize = 4096;
 /// The most elements of an array taken.
 const MAX_PARTS: usize = 4;
+/// The most elements of a reply taken, with those inside of its elements.
+const MAX_ELEMENTS: usize = 1 << 20;
 
 /// Something whole that Redis sent.
 #[derive(Debug, PartialEq)]
@@ -44,6 +47,39 @@ pub(crate) struct Violation(&'static str);
 pub(crate) fn parse(buffer: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Violation> {
     let mut cursor = Cursor { buffer, at: 0 };
     Ok(cursor.frame()?.map(|frame| (frame, cursor.at)))
+}
+
+/// The length of the first reply in the buffer, of whatever kind, or `None` when it is not whole yet.
+pub(crate) fn length(buffer: &[u8]) -> Result<Option<usize>, Violation> {
+    let mut cursor = Cursor { buffer, at: 0 };
+    let (mut seen, mut expected) = (0, 1);
+    while seen < expected {
+        let Some(line) = cursor.line()? else { return Ok(None) };
+        seen += 1;
+        match line.split_first() {
+            Some((b'+' | b'-' | b':', _)) => {}
+            Some((b'$', length)) => match number(length)? {
+                -1 => {}
+                length => {
+                    let length = usize::try_from(length).map_err(|_| Violation("a negative length"))?;
+                    if cursor.bulk(length)?.is_none() {
+                        return Ok(None);
+                    }
+                }
+            },
+            Some((b'*', length)) => match number(length)? {
+                -1 => {}
+                length => {
+                    expected += usize::try_from(length).map_err(|_| Violation("a negative length"))?;
+                    if expected > MAX_ELEMENTS {
+                        return Err(Violation("too many elements"));
+                    }
+                }
+            },
+            _ => return Err(Violation("an unexpected type")),
+        }
+    }
+    Ok(Some(cursor.at))
 }
 
 struct Cursor<'a> {
@@ -124,12 +160,57 @@ fn number(text: &[u8]) -> Result<i64, Violation> {
 
 /// Writes a command: words as bulk strings.
 pub(crate) fn command<'a>(out: &mut bytes::BytesMut, words: impl ExactSizeIterator<Item = &'a [u8]>) {
-    use bytes::BufMut;
-    out.put_slice(format!("*{}\r\n", words.len()).as_bytes());
-    for word in words {
-        out.put_slice(format!("${}\r\n", word.len()).as_bytes());
-        out.put_slice(word);
-        out.put_slice(b"\r\n");
+    let mut bytes = Vec::new();
+    let mut command = Command::begin(&mut bytes, words.len());
+    words.for_each(|word| command.word(&[word]));
+    out.extend_from_slice(&bytes);
+}
+
+/// A command that is written word by word, without memory of its own.
+pub(crate) struct Command<'a>(&'a mut Vec<u8>);
+
+impl<'a> Command<'a> {
+    /// Begins a command of so many words.
+    pub(crate) fn begin(out: &'a mut Vec<u8>, words: usize) -> Self {
+        out.push(b'*');
+        let mut command = Self(out);
+        command.line(words as u64);
+        command
+    }
+
+    /// A word, given in pieces.
+    pub(crate) fn word(&mut self, pieces: &[&[u8]]) {
+        self.0.push(b'$');
+        self.line(pieces.iter().map(|piece| piece.len() as u64).sum());
+        pieces.iter().for_each(|piece| self.0.extend_from_slice(piece));
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    /// A number as a word.
+    pub(crate) fn number(&mut self, number: u64) {
+        let mut digits = [0; 20];
+        let begin = decimal(number, &mut digits);
+        self.word(&[&digits[begin..]]);
+    }
+
+    fn line(&mut self, number: u64) {
+        let mut digits = [0; 20];
+        let begin = decimal(number, &mut digits);
+        self.0.extend_from_slice(&digits[begin..]);
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Writes a number's digits at the end of the space, and returns where they begin.
+fn decimal(mut number: u64, space: &mut [u8; 20]) -> usize {
+    let mut begin = space.len();
+    loop {
+        begin -= 1;
+        space[begin] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return begin;
+        }
     }
 }
 
@@ -189,6 +270,39 @@ mod tests {
         assert!(parse(&[b'+'; MAX_LINE]).is_err());
     }
 
+    #[test]
+    fn where_replies_end() {
+        for text in [
+            "+OK\r\n",
+            "-ERR no\r\n",
+            ":-3\r\n",
+            "$-1\r\n",
+            "$3\r\na\r\n\r\n",
+            "*-1\r\n",
+            "*0\r\n",
+            "*3\r\n*2\r\n$1\r\na\r\n:1\r\n*1\r\n$-1\r\n+b\r\n",
+        ] {
+            let more = format!("{text}:1\r\n");
+            assert_eq!(length(more.as_bytes()), Ok(Some(text.len())), "{text:?}");
+            for cut in 0..text.len() {
+                assert_eq!(length(&text.as_bytes()[..cut]), Ok(None), "{text:?} cut at {cut}");
+            }
+        }
+        for text in ["HTTP/1.1 400\r\n", "$-2\r\n", "*-2\r\n", "*9999999\r\n", "$1\r\nabc", "$x\r\n", "%1\r\n"] {
+            assert!(length(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn commands_in_pieces() {
+        let mut out = Vec::new();
+        let mut command = Command::begin(&mut out, 3);
+        command.word(&[b"a", b"", b"bc"]);
+        command.number(0);
+        command.number(u64::MAX);
+        assert_eq!(out, b"*3\r\n$3\r\nabc\r\n$1\r\n0\r\n$20\r\n18446744073709551615\r\n");
+    }
+
     proptest! {
         #[test]
         fn messages_are_read_whole(messages in vec((vec(any::<u8>(), 0..30), vec(any::<u8>(), 0..300)), 0..10)) {
@@ -206,6 +320,7 @@ mod tests {
         #[test]
         fn random_bytes_do_no_harm(bytes in vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'$'), Just(b'*'), Just(b'1')], 0..200)) {
             let _ = parse(&bytes);
+            let _ = length(&bytes);
         }
     }
 }

@@ -2,16 +2,22 @@
 //!
 //! It works on keys of this node's own that expire by themselves, and announces on its own echo channel.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{RedisError, Value};
+use redis::aio::ConnectionLike;
+use redis::{RedisError, RedisResult, Value};
 
+use super::connection::Link;
 use super::names::Names;
+use super::pipe::Pipe;
 use super::reader::Reader;
-use super::{Context, failure, publisher, script};
+use super::script::SCRIPTS;
+use super::{Context, failure, publisher};
 use crate::{Idempotency, Retention, epochs};
 
+/// No functions: the way that must work everywhere.
+static SCRIPTS_ALONE: AtomicBool = AtomicBool::new(false);
 /// A script that does nothing.
 const TRIVIAL: &str = "return 1";
 
@@ -34,11 +40,8 @@ pub(crate) struct Findings {
 }
 
 /// Tests reading, then writing. Only a refusal to write that may pass is no reason to do without the connection.
-pub(crate) async fn run(
-    context: &Context,
-    connection: &mut MultiplexedConnection,
-    reader: &Reader,
-) -> Result<Findings, Trouble> {
+pub(crate) async fn run(context: &Context, link: &Link, reader: &Reader) -> Result<Findings, Trouble> {
+    let connection = &mut link.pipe.clone();
     let trouble = |error: RedisError| Trouble::of(&error, &context.names);
     let info: String = redis::cmd("INFO").arg("replication").query_async(connection).await.map_err(trouble)?;
     if !info.contains("role:master") {
@@ -46,9 +49,12 @@ pub(crate) async fn run(
     }
     let info: String = redis::cmd("INFO").arg("memory").query_async(connection).await.map_err(trouble)?;
     let warning = eviction_warning(&info);
-    reads(context, reader).await?;
-    let writes_trouble = match writes(&context.names, connection).await {
-        Ok(()) => None,
+    reads(context, link, reader).await?;
+    let writes_trouble = match writes(&context.names, &link.pipe, &SCRIPTS_ALONE).await {
+        Ok(()) => {
+            context.functions.store(functions(&context.names, link).await, Ordering::Relaxed);
+            None
+        }
         Err(error) => match Trouble::of(&error, &context.names) {
             Trouble::Passing(reason) if failure::is_answer(&error) => Some(format!("writes are refused: {reason}")),
             trouble => return Err(trouble),
@@ -57,50 +63,83 @@ pub(crate) async fn run(
     Ok(Findings { writes_trouble, warning })
 }
 
-/// Over a connection of the reader's, whose handling of connections needs rights of its own.
-async fn reads(context: &Context, reader: &Reader) -> Result<(), Trouble> {
-    let [entries, meta, _] = context.names.trial();
+/// Over both connections that read.
+async fn reads(context: &Context, link: &Link, reader: &Reader) -> Result<(), Trouble> {
+    read_once(&context.names, &mut link.reads.clone(), &SCRIPTS_ALONE)
+        .await
+        .map_err(|error| Trouble::of(&error, &context.names))?;
     let read = reader.raw(async |connection| {
-        script::READ.run(connection, &[entries, meta], &[b"forward", b"0", b"1"]).await?;
-        // A server that knows the scripts is not sent them: whether it would take them is seen here.
-        redis::cmd("EVAL_RO").arg(TRIVIAL).arg(0).query_async::<Value>(connection).await?;
+        read_once(&context.names, connection, &SCRIPTS_ALONE).await?;
         // The pool sends these before it uses a connection again, and quietly makes a new one when they are refused.
         for command in ["UNWATCH", "PING"] {
             redis::cmd(command).query_async::<Value>(connection).await?;
         }
-        redis::cmd("HMGET").arg(meta).arg(&["e", "o", "t"]).query_async::<Value>(connection).await
+        Ok(())
     });
     match read.await {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         Err(Ok(error)) => Err(Trouble::of(&error, &context.names)),
         Err(Err(reason)) => Err(Trouble::Passing(reason)),
     }
 }
 
-async fn writes(names: &Names, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+async fn read_once(names: &Names, connection: &mut impl ConnectionLike, functions: &AtomicBool) -> RedisResult<()> {
+    let [entries, meta, _] = names.trial();
+    SCRIPTS.read.run(connection, functions, &[entries, meta], &[b"forward", b"0", b"1"]).await?;
+    // A server that knows the scripts is not sent them: whether it would take them is seen here.
+    redis::cmd("EVAL_RO").arg(TRIVIAL).arg(0).query_async::<Value>(connection).await?;
+    redis::cmd("GET").arg(meta).query_async::<Value>(connection).await?;
+    Ok(())
+}
+
+/// Whether functions can be used instead of scripts. A refusal is no trouble: scripts do the same.
+async fn functions(names: &Names, link: &Link) -> bool {
+    let functions = AtomicBool::new(true);
+    let tried = async {
+        SCRIPTS.load(&mut link.pipe.clone()).await?;
+        writes(names, &link.pipe, &functions).await?;
+        read_once(names, &mut link.reads.clone(), &functions).await
+    };
+    if let Err(error) = tried.await {
+        tracing::info!(reason = failure::said(&error), "redis does not let functions be used; scripts are used instead");
+        return false;
+    }
+    functions.into_inner()
+}
+
+async fn writes(names: &Names, pipe: &Pipe, functions: &AtomicBool) -> Result<(), RedisError> {
     const LIFE: Duration = Duration::from_secs(10);
     let [entries, meta, result] = names.trial();
+    let connection = &mut pipe.clone();
     let retention = Retention { count: 1, ttl: LIFE, meta_ttl: LIFE };
     let random = epochs::random_text(16);
     let idempotency = Idempotency { key: &random, fingerprint: rand::random(), ttl: LIFE };
     redis::cmd("EVAL").arg(TRIVIAL).arg(0).query_async::<Value>(connection).await?;
-    script::CREATE.run(connection, &[entries, meta], &[&random.as_bytes()[..8], b"10000"]).await?;
+    SCRIPTS.create.run(connection, functions, &[entries, meta], &[&random.as_bytes()[..8], b"10000"]).await?;
     let result = format!("{result}:{random}");
-    let keys = publisher::LogKeys { entries, meta, result: Some(&result), topic: names.echo() };
-    let answer = publisher::append(connection, &keys, b"", retention, Some(&idempotency)).await?;
-    if let publisher::Answer::Done { unannounced: Some(reason), .. } = answer {
-        return Err(redis::make_extension_error(
-            reason.split(' ').next().unwrap_or_default().to_owned(),
-            reason.split_once(' ').map(|(_, rest)| rest.to_owned()),
-        ));
+    // The second time there is an entry to drop. With a result of its own: what is stored is not done again.
+    for result in [&result, &format!("{result}:b")] {
+        let log = publisher::Log {
+            entries: [entries, "", ""],
+            meta: [meta, "", ""],
+            topic: [names.echo(), "", ""],
+            result: Some(result),
+        };
+        let answer = publisher::append(pipe, functions, &log, b"", retention, Some(&idempotency)).await?;
+        if let publisher::Answer::Done { unannounced: Some(reason), .. } = answer {
+            return Err(redis::make_extension_error(
+                reason.split(' ').next().unwrap_or_default().to_owned(),
+                reason.split_once(' ').map(|(_, rest)| rest.to_owned()),
+            ));
+        }
     }
     let result = format!("{result}:a");
-    publisher::announce_once(connection, &result, names.echo(), b"", &idempotency).await?;
+    publisher::announce_once(pipe, functions, &result, names.echo(), b"", &idempotency).await?;
     redis::cmd("PEXPIRE").arg(meta).arg(10_000).query_async::<Value>(connection).await?;
     redis::cmd("PUBLISH").arg(names.echo()).arg("").query_async::<Value>(connection).await?;
     // Now that there is an entry to read.
     for direction in ["forward", "reverse"] {
-        script::READ.run(connection, &[entries, meta], &[direction.as_bytes(), b"", b"1"]).await?;
+        SCRIPTS.read.run(connection, functions, &[entries, meta], &[direction.as_bytes(), b"", b"1"]).await?;
     }
     Ok(())
 }

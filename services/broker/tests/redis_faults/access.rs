@@ -7,9 +7,11 @@ use fanway_testkit::wait::until;
 use crate::support::{KEEP, Node, channel, publish_all, request, settings};
 
 /// The rule that the documentation and the cure give.
-const RULE: &str = "fanway on >secret resetkeys ~fw:fanway:* resetchannels &fw:fanway:* nocommands +evalsha +eval \
-                    +evalsha_ro +eval_ro +info +ping +unwatch +get +set +del +hmget +hset +pexpire +xadd +xrange \
-                    +xrevrange +publish +subscribe +unsubscribe";
+const RULE: &str = "fanway on >secret resetkeys ~fw:fanway:* resetchannels &fw:fanway:* nocommands +fcall \
+                    +fcall_ro +function|load +evalsha +eval +evalsha_ro +eval_ro +info +ping +unwatch +get +set +del \
+                    +hset +hdel +hexists +hlen +hmget +pexpire +publish +subscribe +unsubscribe";
+/// What can be done without: scripts do the same.
+const OPTIONAL: [&str; 3] = ["+fcall", "+fcall_ro", "+function|load"];
 
 fn as_fanway(server: &RedisServer) -> RedisSettings {
     RedisSettings { user: Some("fanway".into()), password: Some("secret".into()), ..settings(&server.url()) }
@@ -32,7 +34,7 @@ async fn the_rule_of_the_cure_is_enough() {
 #[tokio::test]
 async fn a_missing_right_is_named_with_its_cure_and_heals_when_given() {
     let server = RedisOptions::default().user(RULE).start().await;
-    for word in RULE.split_whitespace().filter(|word| word.starts_with('+')) {
+    for word in RULE.split_whitespace().filter(|word| word.starts_with('+') && !OPTIONAL.contains(word)) {
         server.command(&format!("ACL SETUSER fanway -{}", &word[1..])).await;
         let node = Node::begin(as_fanway(&server));
         let detail = node.until_detail("give the user").await;
@@ -40,6 +42,47 @@ async fn a_missing_right_is_named_with_its_cure_and_heals_when_given() {
         server.command(&format!("ACL SETUSER fanway {word}")).await;
         // The connection had its rights checked again.
         node.until_well().await;
+    }
+}
+
+/// How often a command was done since the server started.
+async fn calls(server: &RedisServer, command: &str) -> u64 {
+    let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut server.admin().await).await.unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn functions_are_used_where_they_are_allowed_and_loaded_again_when_lost() {
+    let server = RedisOptions::default().user(RULE).start().await;
+    let (node, news) = (Node::start(as_fanway(&server)).await, channel("news"));
+    server.command("CONFIG RESETSTAT").await;
+    publish_all(&node.broker, &news, 1..=2).await;
+    server.command("FUNCTION FLUSH").await;
+    publish_all(&node.broker, &news, 3..=4).await;
+    server.command("FUNCTION FLUSH").await;
+    assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 4);
+    assert_eq!((calls(&server, "evalsha").await, calls(&server, "eval").await), (0, 0));
+
+    // Lost, and not to be loaded again.
+    server.command("ACL SETUSER fanway -function|load").await;
+    server.command("FUNCTION FLUSH").await;
+    publish_all(&node.broker, &news, 5..=6).await;
+    assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 6);
+    assert!(calls(&server, "evalsha").await + calls(&server, "eval").await > 0);
+}
+
+#[tokio::test]
+async fn functions_can_be_done_without() {
+    let server = RedisOptions::default().user(RULE).start().await;
+    for (number, word) in (1..).zip(OPTIONAL) {
+        server.command(&format!("ACL SETUSER fanway -{}", &word[1..])).await;
+        let (node, news) = (Node::start(as_fanway(&server)).await, channel(&format!("news-{number}")));
+        server.command("CONFIG RESETSTAT").await;
+        publish_all(&node.broker, &news, 1..=2).await;
+        assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 2, "without {word}");
+        assert_eq!((calls(&server, "fcall").await, calls(&server, "fcall_ro").await), (0, 0), "without {word}");
+        server.command(&format!("ACL SETUSER fanway {word}")).await;
     }
 }
 

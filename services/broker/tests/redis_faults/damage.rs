@@ -12,6 +12,15 @@ async fn announce(server: &RedisServer, topic: &str, payload: &[u8]) {
     redis::cmd("PUBLISH").arg(topic).arg(payload).query_async::<()>(&mut admin).await.unwrap();
 }
 
+/// Has the meta of a channel changed.
+async fn rewrite_meta(server: &RedisServer, channel: &str, change: impl FnOnce(&str) -> String) {
+    let (mut admin, key) = (server.admin().await, format!("fw:fanway:m:{{{channel}}}"));
+    let meta: String = redis::cmd("GET").arg(&key).query_async(&mut admin).await.unwrap();
+    let changed = change(&meta);
+    assert_ne!(meta, changed);
+    redis::cmd("SET").arg(&key).arg(changed).query_async::<()>(&mut admin).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_is_reported_as_missed() {
     let server = RedisServer::start().await;
@@ -70,8 +79,8 @@ async fn an_entry_that_cannot_be_read_is_a_gap() {
     let server = RedisServer::start().await;
     let (node, news) = (Node::on(&server).await, channel("news"));
     publish_all(&node.broker, &news, 1..=2).await;
-    server.command("XADD fw:fanway:h:{news} 3-1 d rubbish").await;
-    server.command("HSET fw:fanway:m:{news} o 3").await;
+    server.command("HSET fw:fanway:h:{news} 3 rubbish").await;
+    rewrite_meta(&server, "news", |meta| meta.replacen(":2:", ":3:", 1)).await;
     publish_all(&node.broker, &news, 4..=5).await;
     let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
     assert_eq!(view.entries.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [4, 5]);
@@ -90,28 +99,41 @@ async fn damaged_and_newer_logs() {
     let corrupt = |error: BrokerError| assert!(matches!(error, BrokerError::Corrupt(_)), "{error:?}");
 
     publish_all(&node.broker, &news, 1..=1).await;
-    server.command("HSET fw:fanway:m:{news} v 2").await;
+    rewrite_meta(&server, "news", |meta| meta.replacen("1:", "2:", 1)).await;
     corrupt(node.publish(request(&news, 2, KEEP)).await.unwrap_err());
     corrupt(node.read(&news, Some(0), 10).await.unwrap_err());
     corrupt(node.create(&news, KEEP).await.unwrap_err());
     assert!(node.health().detail.is_none(), "one log is not the server");
 
+    // Another type of key, another text.
+    server.command("RPUSH fw:fanway:m:{list} x").await;
+    server.command("SET fw:fanway:m:{text} x").await;
+    for strange in ["list", "text"] {
+        corrupt(node.publish(request(&channel(strange), 2, KEEP)).await.unwrap_err());
+        corrupt(node.read(&channel(strange), Some(0), 10).await.unwrap_err());
+    }
     let ledger = channel("ledger");
     publish_all(&node.broker, &ledger, 1..=1).await;
-    server.command("HSET fw:fanway:m:{ledger} l rubbish").await;
+    rewrite_meta(&server, "ledger", |meta| format!("{meta},rubbish")).await;
     corrupt(node.read(&ledger, Some(0), 10).await.unwrap_err());
-
-    // Another type of key.
-    server.command("SET fw:fanway:m:{string} x").await;
-    corrupt(node.publish(request(&channel("string"), 2, KEEP)).await.unwrap_err());
-    corrupt(node.read(&channel("string"), Some(0), 10).await.unwrap_err());
 
     // A part of the meta is lost: that is no log, and the next publish begins one.
     let part = channel("part");
     let old = node.publish(request(&part, 1, KEEP)).await.unwrap().position.unwrap();
-    server.command("HDEL fw:fanway:m:{part} l").await;
+    rewrite_meta(&server, "part", |meta| meta[..meta.rfind(':').unwrap()].to_owned()).await;
     assert_eq!(node.read(&part, Some(0), 10).await.unwrap(), None);
     let new = node.publish(request(&part, 2, KEEP)).await.unwrap().position.unwrap();
     assert!(new.offset == 1 && new.epoch != old.epoch);
     assert_eq!(node.read(&part, Some(0), 10).await.unwrap().unwrap().entries.len(), 1);
+}
+
+#[tokio::test]
+async fn a_missing_entry_is_a_gap() {
+    let server = RedisServer::start().await;
+    let (node, news) = (Node::on(&server).await, channel("news"));
+    publish_all(&node.broker, &news, 1..=6).await;
+    server.command("HDEL fw:fanway:h:{news} 3").await;
+    let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+    assert_eq!(view.entries.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [4, 5, 6]);
+    assert!(!view.kept(2) && view.kept(3));
 }

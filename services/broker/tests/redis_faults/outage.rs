@@ -16,7 +16,7 @@ async fn through(proxy: &ChaosProxy) -> Node {
 }
 
 async fn entries(server: &RedisServer, key: &str) -> i64 {
-    redis::cmd("XLEN").arg(key).query_async(&mut server.admin().await).await.unwrap()
+    redis::cmd("HLEN").arg(key).query_async(&mut server.admin().await).await.unwrap()
 }
 
 #[tokio::test]

@@ -137,17 +137,26 @@ async fn a_replica_is_not_used() {
     node.until_well().await;
 }
 
+/// Somebody restored an older copy of the meta, or of the entries: one of them speaks of another line.
 #[tokio::test]
-async fn a_newer_stream_than_its_meta_begins_a_new_line() {
+async fn entries_and_meta_of_different_times_begin_a_new_line() {
     let server = RedisServer::start().await;
-    let (node, news) = (Node::on(&server).await, channel("news"));
-    publish_all(&node.broker, &news, 1..=5).await;
-    let old = node.read(&news, None, 0).await.unwrap().unwrap().top;
-    // Somebody restored an older copy of the meta.
-    server.command("HSET fw:fanway:m:{news} o 3").await;
-    let new = node.publish(request(&news, 6, KEEP)).await.unwrap().position.unwrap();
-    assert!(new.offset == 1 && new.epoch != old.epoch, "{new:?}");
-    let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
-    assert_eq!(view.entries.len(), 1);
-    assert_eq!(node.publish(request(&news, 7, KEEP)).await.unwrap().position.unwrap().offset, 2);
+    let node = Node::on(&server).await;
+    // How often is published, when the copy is made, whether of the meta.
+    for (name, published, copied, of_meta) in
+        [("next", 5, 3, true), ("full", 15, 8, true), ("gone", 30, 3, true), ("old", 15, 3, false)]
+    {
+        let news = channel(name);
+        let key = format!("fw:fanway:{}:{{{name}}}", if of_meta { "m" } else { "h" });
+        publish_all(&node.broker, &news, 1..=copied).await;
+        server.command(&format!("COPY {key} copy-{name}")).await;
+        publish_all(&node.broker, &news, copied + 1..=published).await;
+        let old = node.read(&news, None, 0).await.unwrap().unwrap().top;
+        server.command(&format!("COPY copy-{name} {key} REPLACE")).await;
+        let new = node.publish(request(&news, 6, KEEP)).await.unwrap().position.unwrap();
+        assert!(new.offset == 1 && new.epoch != old.epoch, "{name}: {new:?}");
+        let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+        assert_eq!(view.entries.len(), 1, "{name}");
+        assert_eq!(node.publish(request(&news, 7, KEEP)).await.unwrap().position.unwrap().offset, 2);
+    }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -12,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::ApiState;
+use super::{Api, ApiState};
 use super::body::{Call, parse, read};
 use super::content::{Content, Parts, TagMap};
 use super::error::{ApiError, BrokerFailure, ErrorBody};
@@ -98,14 +99,14 @@ enum Item {
     responses((status = 200, description = "One answer per channel, or an application error.", body = inline(super::openapi::Either<BroadcastAnswer>)), Failures),
     security(("api_key" = []), ("authorization" = [])),
 )]
-pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> Response {
-    let call = Call::begin(&state, "broadcast", &request);
-    call.end(answer(&state, request).await)
+pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let call = Call::begin(&api.state, &api.broadcast, &request);
+    call.end(answer(&api.state, request).await)
 }
 
 async fn answer(state: &ApiState, request: Request) -> Result<BroadcastResult, ApiError> {
-    let headers = request.headers().clone();
-    let body = read(state, request, state.settings.broadcast_body_limit.as_u64(), Scope::Publish).await?;
+    let (head, body) = request.into_parts();
+    let body = read(state, &head, body, state.settings.broadcast_body_limit.as_u64(), Scope::Publish).await?;
     let request: BroadcastRequest<'_> = parse(&body)?;
     let channels = request.channels.unwrap_or_default();
     if channels.len() > MAX_CHANNELS {
@@ -114,11 +115,11 @@ async fn answer(state: &ApiState, request: Request) -> Result<BroadcastResult, A
     if channels.is_empty() {
         return Err(ApiError::bad_request("invalid_channel", "channels is missing or empty"));
     }
-    let header_key = idempotency::from_headers(&headers)?;
+    let header_key = idempotency::from_headers(&head.headers)?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
     let parts =
         Parts { data: request.data, b64data: request.b64data.as_deref(), tags: request.tags, version: request.version };
-    let content = Content::new(parts, &headers)?;
+    let content = Content::new(parts, &head.headers, key.is_some())?;
     let results = publish_all(state, &channels, &content, key, request.skip_history.unwrap_or(false)).await;
     if let Some(failure) = common_failure(&results) {
         return Err(ApiError::Broker(failure));

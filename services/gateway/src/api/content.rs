@@ -36,18 +36,18 @@ pub(super) struct Parts<'a> {
 /// A checked publication, not yet on any channel.
 pub(super) struct Content {
     pub(super) publication: Arc<Publication>,
-    /// See [`idempotency::fingerprint`].
-    pub(super) fingerprint: [u8; 16],
+    /// See [`idempotency::fingerprint`]; for requests with an idempotency key.
+    pub(super) fingerprint: Option<[u8; 16]>,
 }
 
 impl Content {
-    pub(super) fn new(parts: Parts<'_>, headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub(super) fn new(parts: Parts<'_>, headers: &HeaderMap, with_key: bool) -> Result<Self, ApiError> {
         if parts.version.is_some_and(|version| version > 0) {
             return Err(ApiError::NotAvailable("publications with a version are not supported"));
         }
         let data = json_line(&data(parts.data, parts.b64data)?);
         let tags = tags(parts.tags)?;
-        let fingerprint = idempotency::fingerprint(&data, tags.as_ref());
+        let fingerprint = with_key.then(|| idempotency::fingerprint(&data, tags.as_ref()));
         let publication = Publication { data, tags, info: None, time: now(), trace: trace(headers) };
         Ok(Self { publication: Arc::new(publication), fingerprint })
     }

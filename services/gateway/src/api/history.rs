@@ -12,7 +12,7 @@ use fanway_protocol::{Channel, ClientInfo, Epoch, Position, Publication};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ApiState;
+use super::{Api, ApiState};
 use super::body::{Call, parse, read};
 use super::error::ApiError;
 use super::openapi::Failures;
@@ -116,13 +116,14 @@ impl HistoryPublication {
     responses((status = 200, description = "A page, or an application error.", body = inline(super::openapi::Either<HistoryAnswer>)), Failures),
     security(("api_key" = []), ("authorization" = [])),
 )]
-pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> Response {
-    let call = Call::begin(&state, "history", &request);
-    call.end(answer(&state, request).await)
+pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let call = Call::begin(&api.state, &api.history, &request);
+    call.end(answer(&api.state, request).await)
 }
 
 async fn answer(state: &ApiState, request: Request) -> Result<HistoryResult, ApiError> {
-    let body = read(state, request, state.settings.publish_body_limit.as_u64(), Scope::Read).await?;
+    let (head, body) = request.into_parts();
+    let body = read(state, &head, body, state.settings.publish_body_limit.as_u64(), Scope::Read).await?;
     let request: HistoryRequest<'_> = parse(&body)?;
     let channel = Channel::new(&request.channel.unwrap_or_default())?;
     let retention = state.namespaces.of(&channel).ok_or(ApiError::UnknownChannel)?.retention();

@@ -1,11 +1,13 @@
 //! `POST /api/info`: what this node is and how busy.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ApiState;
+use super::{Api, ApiState};
 use super::body::{Call, parse, read_optional};
 use super::error::ApiError;
 use super::openapi::Failures;
@@ -60,9 +62,9 @@ pub struct NodeInfo {
     responses((status = 200, description = "The figures.", body = InfoAnswer), Failures),
     security(("api_key" = []), ("authorization" = [])),
 )]
-pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> Response {
-    let call = Call::begin(&state, "info", &request);
-    call.end(answer(&state, request).await)
+pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let call = Call::begin(&api.state, &api.info, &request);
+    call.end(answer(&api.state, request).await)
 }
 
 async fn answer(state: &ApiState, request: Request) -> Result<InfoResult, ApiError> {

@@ -31,6 +31,7 @@ use fanway_broker::AnyBroker;
 use fanway_hub::Namespaces;
 use http::request::Parts;
 
+use self::metrics::Meter;
 use crate::auth::Scope;
 
 pub use error::{ApiAuthError, ApiError};
@@ -59,6 +60,28 @@ pub struct ApiState {
     pub settings: Arc<ApiSettings>,
 }
 
+/// The state, and what is looked up once for all requests.
+struct Api {
+    state: ApiState,
+    publish: Meter,
+    broadcast: Meter,
+    history: Meter,
+    info: Meter,
+}
+
+impl Api {
+    fn new(state: ApiState) -> Self {
+        let meter = |endpoint| Meter::new(&state.metrics, endpoint);
+        Self {
+            publish: meter("publish"),
+            broadcast: meter("broadcast"),
+            history: meter("history"),
+            info: meter("info"),
+            state,
+        }
+    }
+}
+
 /// The routes below `/api`, among them the answers to unknown paths and wrong methods there.
 pub fn router(state: ApiState) -> Router {
     Router::new()
@@ -71,7 +94,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/", any(not_found))
         .route("/api/{*method}", any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(state)
+        .with_state(Arc::new(Api::new(state)))
 }
 
 /// The answer to a path that nobody serves; also fit as the whole server's fallback.

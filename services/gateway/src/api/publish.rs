@@ -1,6 +1,7 @@
 //! `POST /api/publish`: one publication to one channel.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::ApiState;
+use super::{Api, ApiState};
 use super::body::{Call, parse, read};
 use super::content::{Content, Parts, TagMap};
 use super::error::ApiError;
@@ -78,20 +79,20 @@ pub(super) struct PublishResult {
     responses((status = 200, description = "Published, or an application error.", body = inline(super::openapi::Either<PublishAnswer>)), Failures),
     security(("api_key" = []), ("authorization" = [])),
 )]
-pub(super) async fn handle(State(state): State<ApiState>, request: Request) -> Response {
-    let call = Call::begin(&state, "publish", &request);
-    call.end(answer(&state, request).await)
+pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let call = Call::begin(&api.state, &api.publish, &request);
+    call.end(answer(&api.state, request).await)
 }
 
 async fn answer(state: &ApiState, request: Request) -> Result<PublishResult, ApiError> {
-    let headers = request.headers().clone();
-    let body = read(state, request, state.settings.publish_body_limit.as_u64(), Scope::Publish).await?;
+    let (head, body) = request.into_parts();
+    let body = read(state, &head, body, state.settings.publish_body_limit.as_u64(), Scope::Publish).await?;
     let request: PublishRequest<'_> = parse(&body)?;
-    let header_key = idempotency::from_headers(&headers)?;
+    let header_key = idempotency::from_headers(&head.headers)?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
     let parts =
         Parts { data: request.data, b64data: request.b64data.as_deref(), tags: request.tags, version: request.version };
-    let content = Content::new(parts, &headers)?;
+    let content = Content::new(parts, &head.headers, key.is_some())?;
     let channel = request.channel.unwrap_or_default();
     publish_one(state, &channel, &content, key, request.skip_history.unwrap_or(false)).await
 }
@@ -110,9 +111,9 @@ pub(super) async fn publish_one(
         channel: &channel,
         publication: content.publication.clone(),
         retention: if skip_history { Retention::NONE } else { namespace.retention() },
-        idempotency: key.map(|key| Idempotency {
+        idempotency: key.zip(content.fingerprint).map(|(key, fingerprint)| Idempotency {
             key,
-            fingerprint: content.fingerprint,
+            fingerprint,
             ttl: state.settings.idempotency_ttl,
         }),
     };

@@ -1,87 +1,77 @@
 -- Appends a publication to its channel's log and announces it, in one atomic step.
 --
--- KEYS  1 entries (stream: id <offset>-1, field d)
---       2 meta (hash: v version, e current epoch, o top offset, l ledger "e0:1,e1:4", t its lifetime in ms)
+-- KEYS  1 entries (hash: offset to body; the offsets are dense)
+--       2 meta (text: version:epoch:top:lifetime in ms:ledger, the ledger being the epoch's first offset, then
+--         ",older epoch:first offset" for each epoch before it)
 --       3 stored result (only for a publish with an idempotency key)
 -- ARGV  1 body  2 entries to keep  3 their lifetime in ms  4 pub/sub channel  5 lifetime of meta in ms
---       6 fresh random text, new for every attempt  7 ledger entries to keep  8 fingerprint  9 lifetime of the result in ms
--- Returns {"done", epoch, offset, why it could not be announced or ""}, {"duplicate", epoch, offset} or {"conflict"}.
+--       6 fresh random text, new for every attempt  7 fingerprint  8 lifetime of the result in ms
+-- Returns "epoch:offset", or {"unannounced", "epoch:offset", why}, {"duplicate", "epoch:offset"} or {"conflict"}.
 --
--- The reign (12 characters of the replication id) is asked of the server itself: what a caller believes can be stale,
--- and a stale belief loses publications silently. An epoch is fresh random text and the reign. Nothing is written
--- before everything that can fail for a reason outside of the keys has been asked.
+-- An epoch is fresh random text and the reign. Nothing is written before everything that can fail for a reason outside
+-- of the keys has been asked.
 
 if KEYS[3] then
   local stored = redis.call('get', KEYS[3])
   if stored then
-    local fingerprint, epoch, offset = string.match(stored, '^1:(%x+):([^:]+):(%d+)$')
+    local fingerprint, place = string.match(stored, '^1:(%x+):([^:]+:%d+)$')
     if not fingerprint then return redis.error_reply('FWDATA the stored result cannot be read') end
-    if fingerprint ~= ARGV[8] then return { 'conflict' } end
-    return { 'duplicate', epoch, offset }
+    if fingerprint ~= ARGV[7] then return { 'conflict' } end
+    return { 'duplicate', place }
   end
 end
 
-local info = redis.call('info', 'replication')
-if not string.find(info, 'role:master', 1, true) then return redis.error_reply('FWROLE this server is a replica') end
-local reign = string.match(info, 'master_replid:(%x%x%x%x%x%x%x%x%x%x%x%x)')
-if not reign then return redis.error_reply('FWREPLID this server does not tell its replication id') end
+local reign, refusal = reign_here()
+if not reign then return refusal end
+local epoch, top, ledger, newer = parts(redis.call('get', KEYS[2]))
+if newer then return redis.error_reply('FWVERSION the log was written by a newer version') end
 
-local meta = redis.call('hmget', KEYS[2], 'v', 'e', 'o', 'l', 't')
-local version, epoch, top, ledger, life = meta[1], meta[2], tonumber(meta[3]), meta[4], meta[5]
-if version and version ~= '1' then return redis.error_reply('FWVERSION the log was written by a newer version') end
-
--- A log begins: never used, expired, flushed, or its meta lost. Old entries would belong to a line that is gone.
-local changed = false
-local function begin()
+local previous, offset = epoch, nil
+-- Whether the entries are exactly those that the meta speaks of, with the new one.
+local whole = false
+if epoch then
+  local number = top + 1
+  offset = string.format('%d', number)
+  local surplus = number - ARGV[2]
+  if string.sub(epoch, -12) ~= reign then
+    -- The first publication of this reign: a new epoch begins with it. Ledger entries go once their successor begins
+    -- before the oldest publication that is still kept.
+    local entries, kept_from = { offset }, surplus + 1
+    for entry in string.gmatch(epoch .. ':' .. ledger, '[^,]+') do entries[#entries + 1] = entry end
+    local count = #entries
+    while count > 1
+      and (count > MAX_LEDGER or tonumber(string.match(entries[count - 1], '%d+$')) < kept_from) do
+      count = count - 1
+    end
+    epoch = ARGV[6] .. reign
+    ledger = table.concat(entries, ',', 1, count)
+  end
+  if redis.call('hset', KEYS[1], offset, ARGV[1]) == 1 then
+    -- Beyond the oldest there is another one only when fewer than before are to be kept.
+    local gone = surplus > 0 and redis.call('hdel', KEYS[1], surplus, surplus - 1) or 0
+    while gone > 1 do
+      surplus = surplus - 2
+      gone = redis.call('hdel', KEYS[1], surplus, surplus - 1)
+    end
+    whole = gone == 1 or redis.call('hexists', KEYS[1], top) == 1 or redis.call('hlen', KEYS[1]) == 1
+  end
+end
+if not whole then
+  -- A log begins: never used, expired, flushed, or its meta lost. Or entries and meta are of different times, because
+  -- somebody restored an older copy of one of them; which line is true cannot be known. What is there belongs to a line
+  -- that is gone.
   redis.call('del', KEYS[1], KEYS[2])
-  epoch = ARGV[6] .. reign
-  top = 0
-  ledger = epoch .. ':1'
-  changed = true
-end
-
-local previous = epoch
-if not (version and epoch and top and ledger) then
-  begin()
+  epoch, offset, ledger = ARGV[6] .. reign, '1', '1'
   previous = epoch
-elseif string.sub(epoch, -12) ~= reign then
-  -- The first publication of this reign: a new epoch begins with it. Ledger entries go once their successor begins
-  -- before the oldest publication that is still kept.
-  epoch = ARGV[6] .. reign
-  local entries, kept_from = {}, top + 2 - ARGV[2]
-  for entry in string.gmatch(ledger, '[^,]+') do entries[#entries + 1] = entry end
-  entries[#entries + 1] = epoch .. ':' .. (top + 1)
-  local first, bound = 1, tonumber(ARGV[7])
-  while first < #entries
-    and (#entries - first + 1 > bound or tonumber(string.match(entries[first + 1], ':(%d+)$')) < kept_from) do
-    first = first + 1
-  end
-  ledger = table.concat(entries, ',', first)
-  changed = true
+  redis.call('hset', KEYS[1], offset, ARGV[1])
 end
 
-local function append() return redis.pcall('xadd', KEYS[1], 'MAXLEN', ARGV[2], (top + 1) .. '-1', 'd', ARGV[1]) end
-local added = append()
-if type(added) == 'table' and added.err and string.find(added.err, 'equal or smaller', 1, true) then
-  -- Entries newer than the meta: somebody restored an older copy of it. Which line is true cannot be known.
-  begin()
-  previous = epoch
-  added = append()
-end
-if type(added) == 'table' and added.err then return added end
-local offset = top + 1
-
-if changed or life ~= ARGV[5] then
-  redis.call('hset', KEYS[2], 'v', '1', 'e', epoch, 'o', offset, 'l', ledger, 't', ARGV[5])
-else
-  redis.call('hset', KEYS[2], 'o', offset)
-end
+local place = epoch .. ':' .. offset
 redis.call('pexpire', KEYS[1], ARGV[3])
-redis.call('pexpire', KEYS[2], ARGV[5])
-if KEYS[3] then
-  redis.call('set', KEYS[3], '1:' .. ARGV[8] .. ':' .. epoch .. ':' .. offset, 'PX', ARGV[9])
-end
+redis.call('set', KEYS[2], '1:' .. place .. ':' .. ARGV[5] .. ':' .. ledger, 'PX', ARGV[5])
+if KEYS[3] then redis.call('set', KEYS[3], '1:' .. ARGV[7] .. ':' .. place, 'PX', ARGV[8]) end
 
 -- Last, and without undoing what is written: the log is the truth, subscribers find it by their position check.
-local announced = redis.pcall('publish', ARGV[4], '1:' .. epoch .. ':' .. offset .. ':' .. previous .. ':' .. ARGV[1])
-return { 'done', epoch, offset, type(announced) == 'table' and announced.err or '' }
+local announced = redis.pcall('publish', ARGV[4], '1:' .. place .. ':' .. previous .. ':' .. ARGV[1])
+if type(announced) == 'table' then return { 'unannounced', place, announced.err or '' } end
+return place

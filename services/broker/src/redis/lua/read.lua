@@ -3,22 +3,37 @@
 -- KEYS  1 entries  2 meta
 -- ARGV  1 "forward" or "reverse"  2 offset: strictly after it, or strictly before it in reverse; "" for no bound
 --       3 the most entries; 0 for none
--- Returns {epoch, top, ledger, entries}, or nil when there is no log.
+-- Returns {meta, offset of the first body, bodies}, bodies being nil where an entry is missing, or nil when there is no
+-- log.
 
-if not string.find(redis.call('info', 'replication'), 'role:master', 1, true) then
-  return redis.error_reply('FWROLE this server is a replica')
+local reign, refusal = reign_here()
+if not reign then return refusal end
+local meta = redis.call('get', KEYS[2])
+local epoch, top, _, newer = parts(meta)
+if newer then return redis.error_reply('FWVERSION the log was written by a newer version') end
+if not epoch then return false end
+
+local most, bound = tonumber(ARGV[3]), tonumber(ARGV[2])
+if most == 0 then return { meta, '0', {} } end
+top = tonumber(top)
+local first, last = top - redis.call('hlen', KEYS[1]) + 1, top
+local step = 1
+if ARGV[1] == 'forward' then
+  if bound then first = math.max(first, bound + 1) end
+  last = math.min(last, first + most - 1)
+else
+  if bound then last = math.min(last, bound - 1) end
+  first, last, step = last, math.max(first, last - most + 1), -1
 end
-local meta = redis.call('hmget', KEYS[2], 'v', 'e', 'o', 'l')
-if meta[1] and meta[1] ~= '1' then return redis.error_reply('FWVERSION the log was written by a newer version') end
-if not (meta[1] and meta[2] and tonumber(meta[3]) and meta[4]) then return false end
 
-local entries = {}
-if ARGV[3] ~= '0' then
-  local bound = ARGV[2] ~= '' and '(' .. ARGV[2] .. '-1'
-  if ARGV[1] == 'forward' then
-    entries = redis.call('xrange', KEYS[1], bound or '-', '+', 'COUNT', ARGV[3])
-  else
-    entries = redis.call('xrevrange', KEYS[1], bound or '+', '-', 'COUNT', ARGV[3])
+local bodies = {}
+-- Lua bounds the arguments of a call.
+local chunk = {}
+for offset = first, last, step do
+  chunk[#chunk + 1] = string.format('%d', offset)
+  if #chunk == 1000 or offset == last then
+    for _, body in ipairs(redis.call('hmget', KEYS[1], unpack(chunk))) do bodies[#bodies + 1] = body end
+    chunk = {}
   end
 end
-return { meta[2], meta[3], meta[4], entries }
+return { meta, string.format('%d', first), bodies }

@@ -1,0 +1,388 @@
+//! A connection that many use at once: what is queued leaves in one write, and replies come back in order.
+//!
+//! Not the client library's multiplexed connection, because every publish goes through here and half of its cost was
+//! there: here a command costs one place in a buffer and one `oneshot`, deadlines are kept by one timer for all, and it
+//! is known of each command whether it was ever handed to the socket. Commands that nobody is in a hurry for still go
+//! through the library, for which a [`Pipe`] is a connection like others.
+//!
+//! Concurrency: callers add to [`Queue`] under a lock that is held for a copy; the [`Driver`], one future, takes all of
+//! it at once. It lets everything else that is ready run before it takes, so that commands made in the same moment
+//! leave together; when nothing else is ready it takes at once. Both ends are bounded: a queue that is full refuses.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use redis::aio::ConnectionLike;
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+
+use super::dial::Stream;
+use super::resp;
+
+/// Bytes of commands that may wait to be written.
+const MAX_BYTES: usize = 16 << 20;
+/// Commands that may wait to be written or answered.
+const MAX_WAITING: usize = 65_536;
+/// Space made before each read.
+const READ: usize = 16 * 1024;
+/// A buffer that grew beyond this is given back.
+const KEEP: usize = 256 * 1024;
+/// Bytes of a reply that need no memory of their own: all answers to publishes.
+const SHORT: usize = 62;
+
+/// Why there is no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// The command was never handed to the socket: it was certainly not done.
+    NotSent(&'static str),
+    /// The connection was lost.
+    Lost,
+    /// There was no reply in time.
+    Late,
+}
+
+impl From<Silence> for RedisError {
+    fn from(silence: Silence) -> Self {
+        match silence {
+            Silence::NotSent(why) => (ErrorKind::Client, "not sent", why.to_owned()).into(),
+            Silence::Lost => io::Error::new(io::ErrorKind::BrokenPipe, "the connection was lost").into(),
+            Silence::Late => io::Error::new(io::ErrorKind::TimedOut, "no reply in time").into(),
+        }
+    }
+}
+
+/// A whole reply as it came.
+pub(crate) enum Reply {
+    /// A short one, and its length.
+    Short([u8; SHORT], u8),
+    /// Another.
+    Long(Bytes),
+}
+
+impl Reply {
+    fn new(frame: &[u8]) -> Self {
+        match u8::try_from(frame.len()) {
+            Ok(length) if frame.len() <= SHORT => {
+                let mut bytes = [0; SHORT];
+                bytes[..frame.len()].copy_from_slice(frame);
+                Self::Short(bytes, length)
+            }
+            _ => Self::Long(Bytes::copy_from_slice(frame)),
+        }
+    }
+
+    /// Its bytes.
+    pub(crate) fn frame(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes, length) => &bytes[..usize::from(*length)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+
+    /// What it says; an error of the server is an error.
+    pub(crate) fn value(&self) -> RedisResult<Value> {
+        redis::parse_redis_value(self.frame())?.extract_error()
+    }
+}
+
+/// Somebody who waits for a reply.
+struct Waiting {
+    /// When the command was queued.
+    since: Instant,
+    /// `None` once it is too late.
+    reply: Option<oneshot::Sender<Result<Reply, Silence>>>,
+}
+
+impl Waiting {
+    fn end(&mut self, with: Result<Reply, Silence>) {
+        if let Some(reply) = self.reply.take() {
+            // Fails when whoever waited has gone.
+            let _ = reply.send(with);
+        }
+    }
+}
+
+/// What callers and the driver share.
+#[derive(Default)]
+struct Queue(Mutex<Queued>);
+
+#[derive(Default)]
+struct Queued {
+    /// Commands not yet taken by the driver.
+    bytes: BytesMut,
+    /// Who waits for the replies to them, in their order.
+    waiting: Vec<Waiting>,
+    /// Commands that the driver has taken and that are not answered.
+    taken: usize,
+    /// The driver, when it waits for commands.
+    driver: Option<Waker>,
+    /// There is no driver any more.
+    closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Queued> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The callers' end. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pipe {
+    queue: Arc<Queue>,
+}
+
+impl Pipe {
+    /// A connection over a stream, and what drives it. No command is answered later than `patience` after it was queued.
+    pub(crate) fn new(stream: Box<dyn Stream>, patience: Duration) -> (Self, Driver) {
+        let queue = Arc::new(Queue::default());
+        let driver = Driver {
+            queue: Arc::clone(&queue),
+            stream,
+            patience,
+            output: BytesMut::new(),
+            unflushed: false,
+            input: BytesMut::new(),
+            sent: VecDeque::new(),
+            timer: None,
+            gave_way: false,
+        };
+        (Self { queue }, driver)
+    }
+
+    /// Queues a whole command, as bytes, and waits for its reply.
+    pub(crate) async fn ask(&self, command: &[u8]) -> Result<Reply, Silence> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(command, std::iter::once(reply))?;
+        answer.await.unwrap_or(Err(Silence::Lost))
+    }
+
+    fn queue(
+        &self,
+        commands: &[u8],
+        replies: impl ExactSizeIterator<Item = oneshot::Sender<Result<Reply, Silence>>>,
+    ) -> Result<(), Silence> {
+        let since = Instant::now();
+        let mut queued = self.queue.lock();
+        if queued.closed {
+            return Err(Silence::NotSent("the connection was lost"));
+        }
+        if queued.bytes.len() + commands.len() > MAX_BYTES
+            || queued.waiting.len() + queued.taken + replies.len() > MAX_WAITING
+        {
+            return Err(Silence::NotSent("too many commands wait for an answer"));
+        }
+        queued.bytes.extend_from_slice(commands);
+        queued.waiting.extend(replies.map(|reply| Waiting { since, reply: Some(reply) }));
+        let driver = queued.driver.take();
+        drop(queued);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Ok(())
+    }
+}
+
+/// The library's view, for commands that are not on the hot path.
+impl ConnectionLike for Pipe {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move { self.ask(&cmd.get_packed_command()).await?.value() })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(async move {
+            let (replies, answers): (Vec<_>, Vec<_>) = (0..offset + count).map(|_| oneshot::channel()).unzip();
+            self.queue(&pipeline.get_packed_pipeline(), replies.into_iter())?;
+            let mut values = Vec::with_capacity(count);
+            for (at, answer) in answers.into_iter().enumerate() {
+                let reply = answer.await.unwrap_or(Err(Silence::Lost))?;
+                if at >= offset {
+                    values.push(redis::parse_redis_value(reply.frame())?);
+                }
+            }
+            Ok(values)
+        })
+    }
+
+    fn get_db(&self) -> i64 {
+        // Asked by parts of the library that are not used here.
+        0
+    }
+}
+
+/// The future that moves the bytes; it resolves with why the connection is over. Whoever waits then is told.
+pub(crate) struct Driver {
+    queue: Arc<Queue>,
+    stream: Box<dyn Stream>,
+    /// How long a command may wait for its reply.
+    patience: Duration,
+    /// Taken and not yet written.
+    output: BytesMut,
+    /// Something was written that may still be in the stream's own buffer.
+    unflushed: bool,
+    /// Read and not yet a whole reply.
+    input: BytesMut,
+    /// Who waits for the next replies.
+    sent: VecDeque<Waiting>,
+    /// Set while anybody waits: fires when the longest waiting has waited too long.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Everything that was ready has run since there are commands.
+    gave_way: bool,
+}
+
+impl Future for Driver {
+    type Output = String;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<String> {
+        let this = self.get_mut();
+        match this.turn(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(never)) => match never {},
+            Poll::Ready(Err(reason)) => Poll::Ready(reason),
+        }
+    }
+}
+
+impl Driver {
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<std::convert::Infallible, String>> {
+        while let Poll::Ready(read) = self.poll_read(cx) {
+            read?;
+        }
+        loop {
+            let written = self.poll_write(cx).map_err(|error| error.to_string())?;
+            if written.is_pending() || !self.take(cx) {
+                break;
+            }
+        }
+        self.watch_the_clock(cx);
+        Poll::Pending
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        self.input.reserve(READ);
+        let read = std::pin::pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        match ready!(read) {
+            Ok(0) => return Poll::Ready(Err("the server closed the connection".into())),
+            Ok(_) => {}
+            Err(error) => return Poll::Ready(Err(error.to_string())),
+        }
+        let (mut at, mut answered) = (0, 0);
+        while let Some(length) = resp::length(&self.input[at..]).map_err(|violation| violation.to_string())? {
+            let Some(mut waiting) = self.sent.pop_front() else {
+                return Poll::Ready(Err("the server answers what was not asked".into()));
+            };
+            waiting.end(Ok(Reply::new(&self.input[at..at + length])));
+            at += length;
+            answered += 1;
+        }
+        if answered > 0 {
+            self.queue.lock().taken -= answered;
+            self.input.advance(at);
+            if self.input.is_empty() && self.input.capacity() > KEEP {
+                self.input = BytesMut::new();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes all of what was taken.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output.advance(written);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes everything that is queued, unless others should run first. Returns whether there is something to write.
+    fn take(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut queued = self.queue.lock();
+        if queued.waiting.is_empty() {
+            if !queued.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+                queued.driver = Some(cx.waker().clone());
+            }
+            self.gave_way = false;
+            return false;
+        }
+        if !self.gave_way {
+            self.gave_way = true;
+            drop(queued);
+            cx.waker().wake_by_ref();
+            return false;
+        }
+        if self.output.capacity() > KEEP {
+            self.output = BytesMut::new();
+        }
+        std::mem::swap(&mut self.output, &mut queued.bytes);
+        queued.taken += queued.waiting.len();
+        self.sent.extend(queued.waiting.drain(..));
+        self.gave_way = false;
+        true
+    }
+
+    /// Ends the waiting of those who have waited too long, and sets the timer for the next of them.
+    fn watch_the_clock(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if let Some(timer) = &mut self.timer {
+                if timer.as_mut().poll(cx).is_pending() {
+                    return;
+                }
+            } else if self.sent.is_empty() {
+                return;
+            }
+            let overdue = Instant::now().checked_sub(self.patience);
+            let late = |waiting: &&mut Waiting| overdue.is_some_and(|overdue| waiting.since <= overdue);
+            let mut queued = self.queue.lock();
+            let mut all = self.sent.iter_mut().chain(&mut queued.waiting);
+            all.by_ref().take_while(late).for_each(|waiting| waiting.end(Err(Silence::Late)));
+            drop(all);
+            let next = self.sent.iter().chain(&queued.waiting).find(|waiting| waiting.reply.is_some());
+            let next = next.map(|waiting| waiting.since + self.patience);
+            drop(queued);
+            match (next, &mut self.timer) {
+                (None, timer) => {
+                    *timer = None;
+                    return;
+                }
+                (Some(next), Some(timer)) => timer.as_mut().reset(next),
+                (Some(next), timer) => *timer = Some(Box::pin(tokio::time::sleep_until(next))),
+            }
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let mut queued = self.queue.lock();
+        queued.closed = true;
+        let never_sent = std::mem::take(&mut queued.waiting);
+        queued.bytes = BytesMut::new();
+        drop(queued);
+        for mut waiting in never_sent {
+            waiting.end(Err(Silence::NotSent("the connection was lost")));
+        }
+        for mut waiting in self.sent.drain(..) {
+            waiting.end(Err(Silence::Lost));
+        }
+    }
+}
