@@ -86,5 +86,9 @@ pub(crate) fn of_read(error: &RedisError) -> BrokerError {
 /// A failed publish. Every answer of the server proves that it was not done, and so does that it was never sent; silence
 /// proves nothing.
 pub(crate) fn of_publish(error: &RedisError) -> BrokerError {
-    if is_answer(error) || error.kind() == ErrorKind::Client { of_read(error) } else { BrokerError::OutcomeUnknown(said(error)) }
+    if is_answer(error) || error.kind() == ErrorKind::Client {
+        of_read(error)
+    } else {
+        BrokerError::OutcomeUnknown(said(error))
+    }
 }

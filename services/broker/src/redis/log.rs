@@ -112,7 +112,8 @@ impl Logs {
         let (random, life) = (epochs::salt(), millis(retention.meta_life()).to_string());
         self.ask(async |connection| {
             let arguments = [random.as_slice(), life.as_bytes()];
-            let answer = SCRIPTS.create.run(connection, &self.context.functions, &[&entries, &meta], &arguments).await?;
+            let answer =
+                SCRIPTS.create.run(connection, &self.context.functions, &[&entries, &meta], &arguments).await?;
             let top = text(&answer).and_then(|answer| place(answer.as_bytes()));
             top.ok_or_else(|| unreadable("the create script's answer"))
         })

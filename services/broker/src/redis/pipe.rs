@@ -157,11 +157,14 @@ impl Pipe {
         (Self { queue }, driver)
     }
 
-    /// Queues a whole command, as bytes, and waits for its reply.
-    pub(crate) async fn ask(&self, command: &[u8]) -> Result<Reply, Silence> {
+    /// Queues a whole command, as bytes, at once; resolves with its reply.
+    pub(crate) fn ask(&self, command: &[u8]) -> impl Future<Output = Result<Reply, Silence>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.queue(command, std::iter::once(reply))?;
-        answer.await.unwrap_or(Err(Silence::Lost))
+        let queued = self.queue(command, std::iter::once(reply));
+        async move {
+            queued?;
+            answer.await.unwrap_or(Err(Silence::Lost))
+        }
     }
 
     fn queue(

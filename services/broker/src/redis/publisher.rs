@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fanway_protocol::envelope::{self, PLAIN_HEADER};
 use fanway_protocol::Position;
+use fanway_protocol::envelope::{self, PLAIN_HEADER};
 use redis::{RedisError, RedisResult, Value};
 
 use super::connection::{Commands, Link};
 use super::names::hex;
-use super::pipe::Pipe;
+use super::pipe::{Pipe, Reply, Silence};
 use super::resp::Command;
 use super::script::{Head, SCRIPTS, Script};
 use super::{Context, failure, millis, text};
@@ -23,26 +23,63 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Publishes. Repeats an attempt without answer once, and only with an idempotency key, which makes that harmless.
+    ///
+    /// What is awaited here is small, and all that seldom happens is apart: this future is a part of that of every
+    /// request, and is moved with it.
     pub(crate) async fn publish(&self, request: &Publish<'_>) -> Result<Published, BrokerError> {
         let Some(link) = self.commands.link() else {
             return Err(BrokerError::Unavailable(self.context.state.commands_trouble()));
         };
-        let unknown = match self.attempt(link, request).await {
+        let reply = link.pipe.ask(&self.written(request, None)).await;
+        if let Ok(reply) = &reply {
+            // Nearly every answer is a place, or for a channel without history a number.
+            let position = place_in(reply.frame());
+            if position.is_some() || reply.frame().starts_with(b":") {
+                return Ok(Published { position, duplicate: false });
+            }
+        }
+        Box::pin(self.settle(link, request, reply)).await
+    }
+
+    /// Goes on after the first reply.
+    async fn settle(
+        &self,
+        link: Link,
+        request: &Publish<'_>,
+        reply: Result<Reply, Silence>,
+    ) -> Result<Published, BrokerError> {
+        let unknown = match self.attempted(link, request, reply).await {
             Err(unknown @ BrokerError::OutcomeUnknown(_)) if request.idempotency.is_some() => unknown,
             outcome => return outcome,
         };
         let Some(link) = self.commands.link_within(self.context.settings.command_timeout).await else {
             return Err(unknown);
         };
-        match self.attempt(link, request).await {
+        let reply = link.pipe.ask(&self.written(request, None)).await;
+        match self.attempted(link, request, reply).await {
             // Of the second attempt this is proven, not of the first.
             Err(BrokerError::Unavailable(_)) => Err(unknown),
             outcome => outcome,
         }
     }
 
-    async fn attempt(&self, link: Link, request: &Publish<'_>) -> Result<Published, BrokerError> {
-        let answer = self.send(&link.pipe, request).await;
+    /// What an attempt has come to.
+    async fn attempted(
+        &self,
+        link: Link,
+        request: &Publish<'_>,
+        reply: Result<Reply, Silence>,
+    ) -> Result<Published, BrokerError> {
+        let answer = match script_of(request) {
+            Some(script) => {
+                let again = |head: Head<'_>| self.written(request, Some(head));
+                understood(&link.pipe, &self.context.functions, script, reply, again).await
+            }
+            None => match reply {
+                Ok(reply) => reply.value().map(|_| Answer::Done { position: None, unannounced: None }),
+                Err(silence) => Err(silence.into()),
+            },
+        };
         match answer {
             Ok(Answer::Done { position, unannounced }) => {
                 if let Some(reason) = unannounced {
@@ -70,31 +107,41 @@ impl Publisher {
         }
     }
 
-    async fn send(&self, pipe: &Pipe, request: &Publish<'_>) -> RedisResult<Answer> {
+    /// The command, with another head than the usual one if that is known to be needed.
+    fn written(&self, request: &Publish<'_>, head: Option<Head<'_>>) -> Vec<u8> {
         let Publish { channel, publication, retention, idempotency } = request;
         let Context { names, functions, .. } = &*self.context;
         let [entries, meta, topic] = names.before_channel().map(|before| [before, channel.as_str(), "}"]);
+        let Some(script) = script_of(request) else {
+            let message = envelope::encode_after(PLAIN_HEADER, channel, publication);
+            let mut bytes = Vec::with_capacity(message.len() + 400);
+            let mut command = Command::begin(&mut bytes, 3);
+            command.word(&[b"PUBLISH"]);
+            command.word(&topic.map(str::as_bytes));
+            command.word(&[&message]);
+            return bytes;
+        };
+        let head = head.unwrap_or_else(|| script.head(functions.load(Ordering::Relaxed)));
         let result = idempotency.map(|idempotency| names.result(channel, idempotency.key));
-        if retention.keeps_log() {
-            let log = Log { entries, meta, topic, result: result.as_deref() };
-            let body = envelope::encode(channel, publication);
-            return append(pipe, functions, &log, &body, *retention, idempotency.as_ref()).await;
-        }
-        let message = envelope::encode_after(PLAIN_HEADER, channel, publication);
-        match (idempotency, result) {
-            (Some(idempotency), Some(result)) => {
-                announce_once(pipe, functions, &result, &topic.concat(), &message, idempotency).await
+        match (idempotency, &result) {
+            (Some(idempotency), Some(result)) if !retention.keeps_log() => {
+                let message = envelope::encode_after(PLAIN_HEADER, channel, publication);
+                write_announce(head, result, &topic.concat(), &message, idempotency)
             }
             _ => {
-                let mut bytes = Vec::with_capacity(message.len() + 320);
-                let mut command = Command::begin(&mut bytes, 3);
-                command.word(&[b"PUBLISH"]);
-                command.word(&topic.map(str::as_bytes));
-                command.word(&[&message]);
-                pipe.ask(&bytes).await?.value()?;
-                Ok(Answer::Done { position: None, unannounced: None })
+                let log = Log { entries, meta, topic, result: result.as_deref() };
+                write_append(head, &log, &envelope::encode(channel, publication), *retention, idempotency.as_ref())
             }
         }
+    }
+}
+
+/// The script that publishes this; none for what is just announced.
+fn script_of(request: &Publish<'_>) -> Option<&'static Script> {
+    match (request.retention.keeps_log(), request.idempotency) {
+        (true, _) => Some(&SCRIPTS.publish),
+        (false, Some(_)) => Some(&SCRIPTS.announce),
+        (false, None) => None,
     }
 }
 
@@ -126,31 +173,41 @@ pub(crate) async fn append(
     retention: Retention,
     idempotency: Option<&Idempotency<'_>>,
 ) -> RedisResult<Answer> {
-    call(pipe, functions, &SCRIPTS.publish, |(call, script): Head<'_>| {
-        let with_result = usize::from(log.result.is_some());
-        let mut bytes = Vec::with_capacity(body.len() + script.len() + 1024);
-        let mut command = Command::begin(&mut bytes, 11 + 3 * with_result);
-        command.word(&[call.as_bytes()]);
-        command.word(&[script.as_bytes()]);
-        command.number(2 + with_result as u64);
-        command.word(&log.entries.map(str::as_bytes));
-        command.word(&log.meta.map(str::as_bytes));
-        if let Some(result) = log.result {
-            command.word(&[result.as_bytes()]);
-        }
-        command.word(&[body]);
-        command.number(u64::from(retention.count));
-        command.number(millis(retention.ttl));
-        command.word(&log.topic.map(str::as_bytes));
-        command.number(millis(retention.meta_life()));
-        command.word(&[&epochs::salt()]);
-        if let (Some(_), Some(idempotency)) = (log.result, idempotency) {
-            command.word(&[hex(&idempotency.fingerprint).as_bytes()]);
-            command.number(millis(idempotency.ttl));
-        }
-        bytes
-    })
-    .await
+    let write = |head: Head<'_>| write_append(head, log, body, retention, idempotency);
+    let reply = pipe.ask(&write(SCRIPTS.publish.head(functions.load(Ordering::Relaxed)))).await;
+    understood(pipe, functions, &SCRIPTS.publish, reply, write).await
+}
+
+fn write_append(
+    (call, script): Head<'_>,
+    log: &Log<'_>,
+    body: &[u8],
+    retention: Retention,
+    idempotency: Option<&Idempotency<'_>>,
+) -> Vec<u8> {
+    let with_result = log.result.is_some() && idempotency.is_some();
+    let names = log.entries[1].len() * 3;
+    let mut bytes = Vec::with_capacity(body.len() + script.len() + names + 512);
+    let mut command = Command::begin(&mut bytes, if with_result { 14 } else { 11 });
+    command.word(&[call.as_bytes()]);
+    command.word(&[script.as_bytes()]);
+    command.number(if with_result { 3 } else { 2 });
+    command.word(&log.entries.map(str::as_bytes));
+    command.word(&log.meta.map(str::as_bytes));
+    if let Some(result) = log.result.filter(|_| with_result) {
+        command.word(&[result.as_bytes()]);
+    }
+    command.word(&[body]);
+    command.number(u64::from(retention.count));
+    command.number(millis(retention.ttl));
+    command.word(&log.topic.map(str::as_bytes));
+    command.number(millis(retention.meta_life()));
+    command.word(&[&epochs::salt()]);
+    if let Some(idempotency) = idempotency.filter(|_| with_result) {
+        command.word(&[hex(&idempotency.fingerprint).as_bytes()]);
+        command.number(millis(idempotency.ttl));
+    }
+    bytes
 }
 
 /// Announces in a channel without history, once for the key.
@@ -162,34 +219,40 @@ pub(crate) async fn announce_once(
     message: &[u8],
     idempotency: &Idempotency<'_>,
 ) -> RedisResult<Answer> {
-    call(pipe, functions, &SCRIPTS.announce, |(call, script): Head<'_>| {
-        let mut bytes = Vec::with_capacity(message.len() + script.len() + 1024);
-        let mut command = Command::begin(&mut bytes, 8);
-        command.word(&[call.as_bytes()]);
-        command.word(&[script.as_bytes()]);
-        command.number(1);
-        command.word(&[result.as_bytes()]);
-        command.word(&[message]);
-        command.word(&[topic.as_bytes()]);
-        command.word(&[hex(&idempotency.fingerprint).as_bytes()]);
-        command.number(millis(idempotency.ttl));
-        bytes
-    })
-    .await
+    let write = |head: Head<'_>| write_announce(head, result, topic, message, idempotency);
+    let reply = pipe.ask(&write(SCRIPTS.announce.head(functions.load(Ordering::Relaxed)))).await;
+    understood(pipe, functions, &SCRIPTS.announce, reply, write).await
 }
 
-/// Calls a script, and once more if the server does not know it.
-async fn call(
+fn write_announce(
+    (call, script): Head<'_>,
+    result: &str,
+    topic: &str,
+    message: &[u8],
+    idempotency: &Idempotency<'_>,
+) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(message.len() + script.len() + 1024);
+    let mut command = Command::begin(&mut bytes, 8);
+    command.word(&[call.as_bytes()]);
+    command.word(&[script.as_bytes()]);
+    command.number(1);
+    command.word(&[result.as_bytes()]);
+    command.word(&[message]);
+    command.word(&[topic.as_bytes()]);
+    command.word(&[hex(&idempotency.fingerprint).as_bytes()]);
+    command.number(millis(idempotency.ttl));
+    bytes
+}
+
+/// What a script's reply says. If it is that the server does not know the script, asks again.
+async fn understood(
     pipe: &Pipe,
     functions: &AtomicBool,
     script: &Script,
+    reply: Result<Reply, Silence>,
     write: impl Fn(Head<'_>) -> Vec<u8>,
 ) -> RedisResult<Answer> {
-    let reply = pipe.ask(&write(script.head(functions.load(Ordering::Relaxed)))).await?;
-    if let Some(position) = place_in(reply.frame()) {
-        return Ok(Answer::Done { position: Some(position), unannounced: None });
-    }
-    let value = match reply.value() {
+    let value = match reply?.value() {
         Err(error) => match script.recover(&mut pipe.clone(), functions, &error).await {
             Some(head) => pipe.ask(&write(head)).await?.value()?,
             None => return Err(error),
@@ -199,7 +262,7 @@ async fn call(
     parse(&value).ok_or_else(|| super::unreadable("a script's answer"))
 }
 
-/// The answer of nearly every publish, read where it stands: a place as a bulk string.
+/// A place as a bulk string, read where it stands.
 fn place_in(frame: &[u8]) -> Option<Position> {
     let text = frame.strip_prefix(b"$")?.strip_suffix(b"\r\n")?;
     let begin = text.iter().position(|byte| *byte == b'\n')?;
@@ -220,9 +283,7 @@ fn parse(answer: &Value) -> Option<Answer> {
     };
     match text(parts.first()?)? {
         "done" => Some(Answer::Done { position, unannounced: None }),
-        "unannounced" => {
-            Some(Answer::Done { position, unannounced: Some(parts.get(2).and_then(text)?.to_owned()) })
-        }
+        "unannounced" => Some(Answer::Done { position, unannounced: Some(parts.get(2).and_then(text)?.to_owned()) }),
         "duplicate" => Some(Answer::Duplicate(position)),
         "conflict" => Some(Answer::Conflict),
         _ => None,

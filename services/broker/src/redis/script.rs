@@ -56,17 +56,20 @@ pub(crate) type Head<'a> = (&'static str, &'a str);
 
 impl Scripts {
     fn new() -> Self {
-        let body = |text: &str| text.replace("MAX_LEDGER", &MAX_LEDGER.to_string());
+        // The comments are for us.
+        let body = |text: &str| {
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("--") && !line.is_empty());
+            code.collect::<Vec<_>>().join("\n").replace("MAX_LEDGER", &MAX_LEDGER.to_string()) + "\n"
+        };
         let mut functions = body(SERVER);
         for (name, text, _) in SOURCES {
-            functions += &format!("local function {name}(KEYS, ARGV)\n{}\nend\n", body(text));
+            functions += &format!("local function {name}(KEYS, ARGV)\n{}end\n", body(text));
         }
         let library = format!("fanway_{}", &hex(&Sha1::digest(functions.as_bytes()))[..16]);
         for (name, _, read_only) in SOURCES {
             let flags = if read_only { ", flags = { 'no-writes' }" } else { "" };
-            functions += &format!(
-                "redis.register_function{{ function_name = '{library}_{name}', callback = {name}{flags} }}\n"
-            );
+            functions +=
+                &format!("redis.register_function{{ function_name = '{library}_{name}', callback = {name}{flags} }}\n");
         }
         let [publish, announce, read, create] = SOURCES.map(|(name, text, read_only)| {
             let text = format!("{}{}", body(SERVER), body(text));
@@ -152,4 +155,19 @@ fn command((command, script): Head<'_>, keys: &[&str], args: &[&[u8]]) -> Cmd {
         cmd.arg(*arg);
     }
     cmd
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_text_in_two_forms() {
+        assert!(SCRIPTS.library.starts_with("#!lua name=fanway_"));
+        for script in [&SCRIPTS.publish, &SCRIPTS.announce, &SCRIPTS.read, &SCRIPTS.create] {
+            assert!(SCRIPTS.library.contains(&format!("function_name = '{}'", script.function)));
+            assert!(script.text.contains("reign_here") && !script.text.contains("--"));
+        }
+        assert!(SCRIPTS.publish.text.contains("count > 64") && !SCRIPTS.library.contains("MAX_LEDGER"));
+    }
 }

@@ -101,7 +101,10 @@ async fn functions(names: &Names, link: &Link) -> bool {
         read_once(names, &mut link.reads.clone(), &functions).await
     };
     if let Err(error) = tried.await {
-        tracing::info!(reason = failure::said(&error), "redis does not let functions be used; scripts are used instead");
+        tracing::info!(
+            reason = failure::said(&error),
+            "redis does not let functions be used; scripts are used instead"
+        );
         return false;
     }
     functions.into_inner()

@@ -62,18 +62,20 @@ struct Answer<T> {
 }
 
 /// Lets an authorised JSON request in and reads its body. Nothing of the body is read when it will not be used.
-pub(super) async fn read(
+///
+/// What is refused is refused before anything is awaited, so that the future stays small.
+pub(super) fn read(
     state: &ApiState,
     head: &Parts,
     body: Body,
     limit: u64,
     scope: Scope,
-) -> Result<Bytes, ApiError> {
+) -> Result<impl Future<Output = Result<Bytes, ApiError>> + Send + use<>, ApiError> {
     (state.authorize)(head, scope)?;
     check_encoding(&head.headers)?;
     check_type(&head.headers)?;
     check_length(&head.headers, limit)?;
-    collect(state, body, limit).await
+    Ok(collect(state, body, limit))
 }
 
 /// As [`read`], for a request that needs no body: an empty one needs no content type.
@@ -94,9 +96,9 @@ pub(super) async fn read_optional(
     Ok(body)
 }
 
-async fn collect(state: &ApiState, body: Body, limit: u64) -> Result<Bytes, ApiError> {
+fn collect(state: &ApiState, body: Body, limit: u64) -> impl Future<Output = Result<Bytes, ApiError>> + Send + use<> {
     let whole = tokio::time::timeout(state.settings.body_timeout, gather(body, limit));
-    whole.await.unwrap_or(Err(ApiError::BodyTimeout))
+    async { whole.await.unwrap_or(Err(ApiError::BodyTimeout)) }
 }
 
 /// All of a body. One that comes in one piece, as nearly all do, is not copied.

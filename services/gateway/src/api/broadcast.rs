@@ -2,24 +2,25 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::time::Duration;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use fanway_protocol::Channel;
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::{Api, ApiState};
 use super::body::{Call, parse, read};
 use super::content::{Content, Parts, TagMap};
 use super::error::{ApiError, BrokerFailure, ErrorBody};
 use super::idempotency;
 use super::openapi::Failures;
 use super::publish::{PublishResult, publish_one};
+use super::{Api, ApiState};
 use crate::auth::Scope;
 
 /// The most channels of one broadcast.
@@ -106,7 +107,7 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
 
 async fn answer(state: &ApiState, request: Request) -> Result<BroadcastResult, ApiError> {
     let (head, body) = request.into_parts();
-    let body = read(state, &head, body, state.settings.broadcast_body_limit.as_u64(), Scope::Publish).await?;
+    let body = read(state, &head, body, state.settings.broadcast_body_limit.as_u64(), Scope::Publish)?.await?;
     let request: BroadcastRequest<'_> = parse(&body)?;
     let channels = request.channels.unwrap_or_default();
     if channels.len() > MAX_CHANNELS {
@@ -151,7 +152,10 @@ async fn publish_all(
             let mut results = Vec::with_capacity(times);
             for _ in 0..times {
                 results.push(if Instant::now() < deadline {
-                    publish_one(state, channel, content, key, skip_history).await
+                    match Channel::new(channel) {
+                        Ok(channel) => publish_one(state, &channel, content, key, skip_history).await,
+                        Err(error) => Err(error.into()),
+                    }
                 } else {
                     Err(ApiError::Broker(BrokerFailure::Unavailable))
                 });

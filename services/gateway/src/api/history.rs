@@ -12,10 +12,10 @@ use fanway_protocol::{Channel, ClientInfo, Epoch, Position, Publication};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Api, ApiState};
 use super::body::{Call, parse, read};
 use super::error::ApiError;
 use super::openapi::Failures;
+use super::{Api, ApiState};
 use crate::auth::Scope;
 
 /// Which part of which channel's history.
@@ -123,7 +123,7 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
 
 async fn answer(state: &ApiState, request: Request) -> Result<HistoryResult, ApiError> {
     let (head, body) = request.into_parts();
-    let body = read(state, &head, body, state.settings.publish_body_limit.as_u64(), Scope::Read).await?;
+    let body = read(state, &head, body, state.settings.publish_body_limit.as_u64(), Scope::Read)?.await?;
     let request: HistoryRequest<'_> = parse(&body)?;
     let channel = Channel::new(&request.channel.unwrap_or_default())?;
     let retention = state.namespaces.of(&channel).ok_or(ApiError::UnknownChannel)?.retention();

@@ -7,10 +7,10 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Api, ApiState};
 use super::body::{Call, parse, read_optional};
 use super::error::ApiError;
 use super::openapi::Failures;
+use super::{Api, ApiState};
 use crate::auth::Scope;
 
 /// No members.

@@ -7,16 +7,17 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use fanway_broker::{Broker, Idempotency, Publish, Retention};
 use fanway_protocol::{Channel, Epoch};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Api, ApiState};
 use super::body::{Call, parse, read};
 use super::content::{Content, Parts, TagMap};
 use super::error::ApiError;
 use super::idempotency;
 use super::openapi::Failures;
+use super::{Api, ApiState};
 use crate::auth::Scope;
 
 /// One publication for one channel.
@@ -86,29 +87,45 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
 
 async fn answer(state: &ApiState, request: Request) -> Result<PublishResult, ApiError> {
     let (head, body) = request.into_parts();
-    let body = read(state, &head, body, state.settings.publish_body_limit.as_u64(), Scope::Publish).await?;
-    let request: PublishRequest<'_> = parse(&body)?;
-    let header_key = idempotency::from_headers(&head.headers)?;
+    let body = read(state, &head, body, state.settings.publish_body_limit.as_u64(), Scope::Publish)?.await?;
+    let Checked { channel, content, key, skip_history } = check(&head.headers, &body)?;
+    drop((head, body));
+    publish_one(state, &channel, &content, key.as_deref(), skip_history).await
+}
+
+/// A request that may be done.
+struct Checked {
+    channel: Channel,
+    content: Content,
+    key: Option<String>,
+    skip_history: bool,
+}
+
+fn check(headers: &HeaderMap, body: &[u8]) -> Result<Checked, ApiError> {
+    let request: PublishRequest<'_> = parse(body)?;
+    let header_key = idempotency::from_headers(headers)?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
     let parts =
         Parts { data: request.data, b64data: request.b64data.as_deref(), tags: request.tags, version: request.version };
-    let content = Content::new(parts, &head.headers, key.is_some())?;
-    let channel = request.channel.unwrap_or_default();
-    publish_one(state, &channel, &content, key, request.skip_history.unwrap_or(false)).await
+    Ok(Checked {
+        content: Content::new(parts, headers, key.is_some())?,
+        channel: Channel::new(&request.channel.unwrap_or_default())?,
+        key: key.map(str::to_owned),
+        skip_history: request.skip_history.unwrap_or(false),
+    })
 }
 
-/// Publishes checked content to one channel by its unchecked name.
+/// Publishes checked content to one channel.
 pub(super) async fn publish_one(
     state: &ApiState,
-    channel: &str,
+    channel: &Channel,
     content: &Content,
     key: Option<&str>,
     skip_history: bool,
 ) -> Result<PublishResult, ApiError> {
-    let channel = Channel::new(channel)?;
-    let namespace = state.namespaces.of(&channel).ok_or(ApiError::UnknownChannel)?;
+    let namespace = state.namespaces.of(channel).ok_or(ApiError::UnknownChannel)?;
     let request = Publish {
-        channel: &channel,
+        channel,
         publication: content.publication.clone(),
         retention: if skip_history { Retention::NONE } else { namespace.retention() },
         idempotency: key.zip(content.fingerprint).map(|(key, fingerprint)| Idempotency {

@@ -36,4 +36,4 @@ for offset = first, last, step do
     chunk = {}
   end
 end
-return { meta, string.format('%d', first), bodies }
+return { meta, #bodies > 0 and string.format('%d', first) or '0', bodies }
