@@ -5,7 +5,7 @@
 //! from the ring or read from the log.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use fanway_broker::{BrokerError, LogView};
@@ -66,9 +66,56 @@ pub(crate) enum AttachError {
 type ReadKey = (Channel, u64);
 type SharedRead = Shared<BoxFuture<'static, Result<Arc<LogView>, BrokerError>>>;
 
-/// Reads of logs under way for resumes.
+/// Channels whose newest view is kept after the read that made it.
+const KEPT_VIEWS: usize = 256;
+/// Bytes of publications in a view that is kept.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// Reads of logs for resumes: those under way, and for a second or two the views that small ones made. The clients of a
+/// node that has died come back within seconds, not within one read, and the log need not be read for each of them.
 #[derive(Default)]
-pub(crate) struct Resumes(Mutex<HashMap<ReadKey, SharedRead>>);
+pub(crate) struct Resumes(Mutex<Reads>);
+
+#[derive(Default)]
+struct Reads {
+    under_way: HashMap<ReadKey, SharedRead>,
+    kept: HashMap<Channel, Kept>,
+}
+
+/// The whole log after an offset, as it was a moment ago. It serves everybody at that offset or after it.
+struct Kept {
+    offset: u64,
+    view: Arc<LogView>,
+    /// It was here at the last sweep already.
+    old: bool,
+}
+
+impl Resumes {
+    fn lock(&self) -> MutexGuard<'_, Reads> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of views that were here at the last sweep.
+    pub(crate) fn sweep(&self) {
+        let kept = &mut self.lock().kept;
+        kept.retain(|_, kept| !std::mem::replace(&mut kept.old, true));
+        if kept.is_empty() {
+            *kept = HashMap::new();
+        }
+    }
+
+    /// Keeps a view, if it is small and was not cut off.
+    fn keep(&self, (channel, offset): &ReadKey, view: &Arc<LogView>) {
+        let last = view.entries.last().map_or(*offset, |(last, _)| *last);
+        let bytes = view.entries.iter().map(|(_, publication)| publication.data.len()).sum::<usize>();
+        let kept = &mut self.lock().kept;
+        if last == view.top.offset && bytes <= KEPT_BYTES && kept.len() < KEPT_VIEWS {
+            kept.insert(channel.clone(), Kept { offset: *offset, view: view.clone(), old: false });
+        } else {
+            kept.remove(channel);
+        }
+    }
+}
 
 impl Hub {
     /// Joins a client. Waits as long as it takes for the channel to become ready, or until `deadline`.
@@ -94,6 +141,29 @@ impl Hub {
         };
         self.metrics.recoveries_total.with_label_values(&[outcome]).inc();
         Ok(attached)
+    }
+
+    /// Joins a client at once, if nothing has to be waited for: the channel is live, and the client starts at its head or
+    /// where the ring goes back to. Everything else is for [`Hub::attach`].
+    pub(crate) fn attach_now(
+        &self,
+        channel: &Channel,
+        from: From,
+        handle: &Arc<Handle>,
+        index: u32,
+    ) -> Option<Attached> {
+        let local = self.find(channel)?;
+        let attached = place(&local, handle, index)?;
+        match from {
+            From::Head => Some(attached),
+            From::Position(cursor) => {
+                attached.head?;
+                let publications = served_by_ring(&attached, cursor, self.limits.recovery_limit)?;
+                self.metrics.recoveries_total.with_label_values(&["recovered"]).inc();
+                Some(Attached { joined: Joined::Recovered(publications), ..attached })
+            }
+            From::Nonsense(_) => None,
+        }
     }
 
     async fn join(
@@ -129,6 +199,12 @@ impl Hub {
             // The read may have been begun by somebody else, before this place was taken; what came since is in the ring.
             let (target, newer) = match served_by_ring(&attached, view.top, self.limits.recovery_limit) {
                 Some(newer) => (view.top, newer),
+                // Or it is not: then the view is too old.
+                None if shared && !view.on_the_line(head) => {
+                    alone = true;
+                    drop(attached);
+                    continue;
+                }
                 None => (head, Vec::new()),
             };
             let mut publications = match resume::decide(cursor, target, &view, self.limits.recovery_limit) {
@@ -185,8 +261,8 @@ impl Hub {
         self.repair(local);
     }
 
-    /// A view of the log after an offset, and whether its read was begun by somebody else. Everybody who asks for the same
-    /// while it is read shares one read, unless they insist on their own.
+    /// A view of the log after an offset (or an earlier one), and whether its read was begun by somebody else. Everybody who
+    /// asks for the same while it is read and shortly after shares one read, unless they insist on their own.
     async fn resume_view(
         self: &Arc<Self>,
         local: &Arc<LocalChannel>,
@@ -195,12 +271,15 @@ impl Hub {
     ) -> Result<(Arc<LogView>, bool), BrokerError> {
         let key = (local.name.clone(), offset);
         let (read, shared) = {
-            let mut reads = self.resumes.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match reads.get(&key) {
+            let mut reads = self.resumes.lock();
+            if let Some(kept) = reads.kept.get(&key.0).filter(|kept| kept.offset <= offset && !alone) {
+                return Ok((kept.view.clone(), true));
+            }
+            match reads.under_way.get(&key) {
                 Some(read) if !alone => (read.clone(), true),
                 _ => {
                     let read = self.begin_read(local.clone(), key.clone());
-                    reads.insert(key, read.clone());
+                    reads.under_way.insert(key, read.clone());
                     (read, false)
                 }
             }
@@ -217,7 +296,10 @@ impl Hub {
             let offset = key.1;
             let under_way = UnderWay { hub, key };
             let retention = local.shared.namespace.retention();
-            under_way.hub.view(&local.name, retention, Some(offset), limit).await.map(Arc::new)
+            under_way.hub.metrics.resume_reads_total.inc();
+            let view = Arc::new(under_way.hub.view(&local.name, retention, Some(offset), limit).await?);
+            under_way.hub.resumes.keep(&under_way.key, &view);
+            Ok(view)
         });
         read.map(|done| done.unwrap_or_else(|error| Err(BrokerError::Unavailable(error.to_string())))).boxed().shared()
     }
@@ -231,7 +313,7 @@ struct UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.hub.resumes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.hub.resumes.lock().under_way.remove(&self.key);
     }
 }
 

@@ -205,7 +205,7 @@ impl Hub {
         lock(&self.shards[(self.hasher.hash_one(channel) % SHARDS as u64) as usize])
     }
 
-    fn find(&self, channel: &Channel) -> Option<Arc<LocalChannel>> {
+    pub(crate) fn find(&self, channel: &Channel) -> Option<Arc<LocalChannel>> {
         self.shard(channel).get(channel).cloned()
     }
 
@@ -311,6 +311,7 @@ impl Hub {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
             ticks.tick().await;
+            self.resumes.sweep();
             let now = Instant::now();
             for shard in &self.shards {
                 lock(shard).retain(|_, local| {

@@ -7,17 +7,17 @@ use fanway_protocol::{Channel, Grants};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The token's `sub`; empty for an anonymous client.
-    pub user: String,
+    pub user: Box<str>,
     /// The token's `info`: one JSON value on one line, shown to others.
     pub info: Option<Bytes>,
     /// Channels the server subscribes the client to by itself (the token's `channels`).
-    pub channels: Vec<Channel>,
+    pub channels: Box<[Channel]>,
     /// The token's `caps`.
     pub grants: Grants,
     /// When the credential expires, in seconds since 1970; `None` never.
     pub expires_at: Option<u64>,
     /// The token's `jti`.
-    pub token_id: Option<String>,
+    pub token_id: Option<Box<str>>,
 }
 
 impl Identity {

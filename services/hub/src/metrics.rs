@@ -33,6 +33,8 @@ fanway_broker::metrics! {
         gaps_total: IntCounterVec["reason"],
         /// Reads of the log to repair a channel.
         repair_reads_total: IntCounter,
+        /// Reads of the log for resumes; clients that come back together share one.
+        resume_reads_total: IntCounter,
         /// Slow consumers by what was done: `catch_up` (from the log), `gap` (told of a loss), `closed`.
         slow_consumers_total: IntCounterVec["action"],
         /// Bytes held by rings of recent publications.

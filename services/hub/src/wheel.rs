@@ -51,11 +51,14 @@ impl Wheel {
     pub(crate) fn schedule(&self, handle: &Arc<Handle>, old: Option<Timer>, at: Instant) -> Timer {
         let due = at.saturating_duration_since(self.start).as_millis().div_ceil(TICK.as_millis()) as u64;
         let mut inner = self.lock();
-        if let Some(old) = old {
-            inner.remove(handle, &old);
-        }
         let tick = due.clamp(inner.next, inner.next + SLOTS - 1);
         let slot = (tick % SLOTS) as u16;
+        if let Some(old) = old {
+            if old.slot == slot && inner.holds(handle, &old) {
+                return old;
+            }
+            inner.remove(handle, &old);
+        }
         let key = inner.slots[usize::from(slot)].insert(handle.clone()) as u32;
         Timer { slot, key }
     }
@@ -92,10 +95,15 @@ impl Wheel {
 }
 
 impl Inner {
+    /// Whether the entry is still there: its slot may have fired and been filled anew by others since.
+    fn holds(&self, handle: &Arc<Handle>, timer: &Timer) -> bool {
+        let held = self.slots[usize::from(timer.slot)].get(timer.key as usize);
+        held.is_some_and(|held| Arc::ptr_eq(held, handle))
+    }
+
     fn remove(&mut self, handle: &Arc<Handle>, timer: &Timer) {
-        let slot = &mut self.slots[usize::from(timer.slot)];
-        // The slot may have fired and been filled anew by others since.
-        if slot.get(timer.key as usize).is_some_and(|held| Arc::ptr_eq(held, handle)) {
+        if self.holds(handle, timer) {
+            let slot = &mut self.slots[usize::from(timer.slot)];
             slot.remove(timer.key as usize);
             if slot.is_empty() {
                 *slot = Slab::new();

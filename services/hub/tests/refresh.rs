@@ -20,7 +20,7 @@ fn hub() -> Arc<Hub> {
     let verify = |token: &str, _| {
         let rules = token.split(',').map(|channel| Rule::exact(channel, &[Right::Subscribe])).collect::<Result<_, _>>();
         let grants = Grants::new(rules.map_err(|_| AuthFailure::Invalid("caps"))?);
-        Ok(Identity { user: "u".to_owned(), grants, ..Identity::default() })
+        Ok(Identity { user: "u".into(), grants, ..Identity::default() })
     };
     let parts = Parts {
         broker: Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone()))),

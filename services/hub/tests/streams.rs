@@ -23,7 +23,14 @@ impl Stream {
     fn new(hub: &Arc<Hub>, channel: &str) -> Self {
         let points = resume_points(hub.namespaces(), vec![Channel::new(channel).unwrap()], None);
         Self {
-            session: EventSession::new(hub.clone(), Identity::anonymous(), points, Handle::by_task(), Instant::now()),
+            session: EventSession::new(
+                hub.clone(),
+                Identity::anonymous(),
+                points,
+                Handle::by_task(),
+                Vec::new(),
+                Instant::now(),
+            ),
             taken: Vec::new(),
         }
     }

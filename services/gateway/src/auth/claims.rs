@@ -170,12 +170,12 @@ fn info(raw: Option<&RawValue>) -> Result<Option<Bytes>, AuthFailure> {
 }
 
 fn channels(raw: Option<&RawValue>) -> Result<Vec<Channel>, AuthFailure> {
-    let names: Vec<Cow<'_, str>> = claim(raw, "channels")?.unwrap_or_default();
+    let names: Vec<Text<'_>> = claim(raw, "channels")?.unwrap_or_default();
     if names.len() > MAX_CHANNELS {
         return Err(AuthFailure::Invalid("channels"));
     }
     let mut channels = Vec::with_capacity(names.len());
-    for name in names {
+    for Text(name) in names {
         let channel = Channel::new(&name).map_err(|_| AuthFailure::Invalid("channels"))?;
         if !channels.contains(&channel) {
             channels.push(channel);
@@ -189,12 +189,16 @@ fn channels(raw: Option<&RawValue>) -> Result<Vec<Channel>, AuthFailure> {
 #[serde(deny_unknown_fields)]
 struct Cap<'a> {
     #[serde(borrow)]
-    channels: Vec<Cow<'a, str>>,
+    channels: Vec<Text<'a>>,
     #[serde(default, rename = "match")]
     matching: Matching,
     #[serde(borrow)]
-    allow: Vec<Cow<'a, str>>,
+    allow: Vec<Text<'a>>,
 }
+
+/// A text inside a list, borrowed where it has no escapes: serde borrows a bare `Cow` only as a member.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize, Default, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
@@ -207,11 +211,12 @@ enum Matching {
 fn grants(raw: Option<&RawValue>) -> Result<Grants, AuthFailure> {
     const REFUSED: AuthFailure = AuthFailure::Invalid("caps");
     let caps: Vec<Cap<'_>> = claim(raw, "caps")?.unwrap_or_default();
-    let mut rules = Vec::new();
+    let patterns = caps.iter().map(|cap| cap.channels.len()).sum::<usize>();
+    let mut rules = Vec::with_capacity(patterns.min(MAX_PATTERNS));
     for cap in caps {
-        let rights: Option<Vec<Right>> = cap.allow.iter().map(|word| Right::from_word(word)).collect();
+        let rights: Option<Vec<Right>> = cap.allow.iter().map(|Text(word)| Right::from_word(word)).collect();
         let rights = rights.ok_or(REFUSED)?;
-        for pattern in &cap.channels {
+        for Text(pattern) in &cap.channels {
             if rules.len() == MAX_PATTERNS {
                 return Err(REFUSED);
             }

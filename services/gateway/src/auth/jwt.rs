@@ -98,12 +98,7 @@ impl Authenticator {
         if candidates.peek().is_none() {
             return Err(AuthFailure::Invalid("algorithm"));
         }
-        candidates
-            .find(|key| {
-                jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.verifying, key.algorithm)
-                    .unwrap_or(false)
-            })
-            .ok_or(AuthFailure::Invalid("signature"))
+        candidates.find(|key| key.signed(signed, signature)).ok_or(AuthFailure::Invalid("signature"))
     }
 
     fn weigh(&self, claims: Claims, key: &Key, now: u64) -> Result<Identity, AuthFailure> {
@@ -134,12 +129,12 @@ impl Authenticator {
             return Err(AuthFailure::Expired);
         }
         Ok(Identity {
-            user: claims.sub,
+            user: claims.sub.into(),
             info: claims.info,
-            channels: claims.channels,
+            channels: claims.channels.into(),
             grants: claims.grants,
             expires_at: Some(claims.exp),
-            token_id: claims.jti,
+            token_id: claims.jti.map(Into::into),
         })
     }
 }

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
 
 use super::settings::KeySettings;
@@ -12,6 +15,9 @@ const MIN_SECRET_BYTES: usize = 32;
 /// The modulus alone of a 2048-bit RSA key has as many bytes; shorter keys are broken.
 const MIN_RSA_BYTES: usize = 256;
 
+/// Room for the longest signature made with a secret, that of HS512, and for the decoder's estimate of it.
+const MAC_BYTES: usize = 72;
+
 /// One usable key.
 pub(super) struct Key {
     /// The algorithm it is for.
@@ -21,9 +27,33 @@ pub(super) struct Key {
     /// The issuer it is bound to.
     pub(super) issuer: Option<String>,
     /// What verifies.
-    pub(super) verifying: DecodingKey,
+    pub(super) verifying: Verifying,
     /// What signs, for HMAC keys.
     pub(super) signing: Option<EncodingKey>,
+}
+
+/// A key in the form in which it verifies.
+pub(super) enum Verifying {
+    /// A secret, its half of the hashing done once and for all.
+    Secret(Box<hmac::Key>),
+    /// A public key.
+    Public(DecodingKey),
+}
+
+impl Key {
+    /// Whether this key made the signature, which is in base64.
+    pub(super) fn signed(&self, signed: &str, signature: &str) -> bool {
+        match &self.verifying {
+            Verifying::Secret(key) => {
+                let mut made = [0; MAC_BYTES];
+                let len = URL_SAFE_NO_PAD.decode_slice(signature, &mut made);
+                len.is_ok_and(|len| hmac::verify(key, signed.as_bytes(), &made[..len]).is_ok())
+            }
+            Verifying::Public(key) => {
+                jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, self.algorithm).unwrap_or(false)
+            }
+        }
+    }
 }
 
 /// Reads all keys; files are read here and not again.
@@ -46,10 +76,16 @@ fn read_one(settings: &KeySettings, path: &str) -> Result<Key, Problems> {
 
     let material = if algorithm.family() == AlgorithmFamily::Hmac {
         problems.absorb(hmac_secret(settings, path)).map(|secret| {
-            (DecodingKey::from_secret(secret.as_bytes()), Some(EncodingKey::from_secret(secret.as_bytes())))
+            let hash = match algorithm {
+                Algorithm::HS384 => hmac::HMAC_SHA384,
+                Algorithm::HS512 => hmac::HMAC_SHA512,
+                _ => hmac::HMAC_SHA256,
+            };
+            let verifying = Verifying::Secret(Box::new(hmac::Key::new(hash, secret.as_bytes())));
+            (verifying, Some(EncodingKey::from_secret(secret.as_bytes())))
         })
     } else {
-        problems.absorb(public_key(settings, path)).map(|key| (key, None))
+        problems.absorb(public_key(settings, path)).map(|key| (Verifying::Public(key), None))
     };
     match material {
         Some((verifying, signing)) => problems.into_result(Key { algorithm, kid, issuer, verifying, signing }),

@@ -77,7 +77,7 @@ fn dev_needs_nothing_and_can_be_joined() {
     let text = welcome(&settings, settings.server.listen, "fanway");
     let token = text.lines().find_map(|line| line.strip_prefix("  Token    ")).unwrap();
     let validated = settings.validate().ok().unwrap();
-    assert_eq!(validated.authenticator.verify(token, unix_now()).unwrap().user, "dev");
+    assert_eq!(&*validated.authenticator.verify(token, unix_now()).unwrap().user, "dev");
     assert!(text.contains("http://127.0.0.1:8000/"));
 
     let join = [
@@ -122,8 +122,8 @@ fn a_token_says_what_was_asked() {
     };
     let identity = Authenticator::new(&settings).ok().unwrap().verify(&token, unix_now()).unwrap();
     let channel = |name| Channel::new(name).unwrap();
-    assert_eq!(identity.user, "42");
-    assert_eq!(identity.channels, [channel("user:42")]);
+    assert_eq!(&*identity.user, "42");
+    assert_eq!(*identity.channels, [channel("user:42")]);
     assert!(
         identity.grants.allows(Right::Publish, &channel("chat:1"))
             && !identity.grants.allows(Right::Publish, &channel("news"))

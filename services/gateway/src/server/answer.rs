@@ -1,5 +1,6 @@
 //! Answers that the server gives by itself, and the parting from a client that may still be sending.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};
@@ -128,13 +129,30 @@ pub(super) fn encode_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
         put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
     if !headers.contains_key(header::DATE) {
-        put(&[b"date: ", httpdate::fmt_http_date(SystemTime::now()).as_bytes(), b"\r\n"]);
+        date(|date| put(&[b"date: ", date, b"\r\n"]));
     }
     if !headers.contains_key(header::CONNECTION) {
         put(&[b"connection: close\r\n"]);
     }
     put(&[b"\r\n"]);
     out
+}
+
+thread_local! {
+    /// The second since 1970 that was written out last on this thread, and its text.
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// Lends the text of now for a `date` header. Made once a second: in a storm of reconnects many answers share it.
+fn date(put: impl FnOnce(&[u8])) {
+    let now = SystemTime::now();
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|(written, text)| {
+        if *written != second || text.is_empty() {
+            (*written, *text) = (second, httpdate::fmt_http_date(now));
+        }
+        put(text.as_bytes());
+    });
 }
 
 /// Sends a last answer and closes.

@@ -19,7 +19,7 @@ pub(super) struct Scan {
 impl Scan {
     /// Takes all bytes so far; `Some` is the range of the whole head.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<std::ops::Range<usize>>, Refusal> {
-        while let Some(feed) = bytes[self.seen..].iter().position(|byte| *byte == b'\n').map(|at| self.seen + at) {
+        while let Some(feed) = memchr::memchr(b'\n', &bytes[self.seen..]).map(|at| self.seen + at) {
             if feed == self.line || bytes[feed - 1] != b'\r' {
                 return Err(Refusal::Malformed("a line ends without a carriage return"));
             }
@@ -58,7 +58,20 @@ impl Scan {
 
 /// Refuses a head whose body has two lengths.
 pub(super) fn check_framing(head: &[u8]) -> Result<(), Refusal> {
-    if header(head, "content-length").is_some() && header(head, "transfer-encoding").is_some() {
+    // Every connection pays for this: one look at the first byte of most lines is enough.
+    let named = |line: &[u8], name: &str| {
+        line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
+    };
+    let (mut length, mut coding, mut at) = (false, false, 0);
+    while let Some(feed) = memchr::memchr(b'\n', &head[at..]) {
+        at += feed + 1;
+        match head.get(at) {
+            Some(b'c' | b'C') => length |= named(&head[at..], "content-length"),
+            Some(b't' | b'T') => coding |= named(&head[at..], "transfer-encoding"),
+            _ => (),
+        }
+    }
+    if length && coding {
         return Err(Refusal::Malformed("both Content-Length and Transfer-Encoding"));
     }
     Ok(())

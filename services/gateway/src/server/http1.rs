@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
 
 use super::connection::{End, HttpConnection, Shared, drive};
 use super::exchange::{Exchange, Phase, Wire};
@@ -31,7 +30,7 @@ pub(super) fn builder(settings: &Settings) -> http1::Builder {
 /// Serves a connection whose first head the door has collected.
 pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: SocketAddr, guard: ConnectionGuard) {
     let exchange = Exchange::new(false);
-    let service = Service::new(Arc::clone(&shared), peer, Arc::clone(&exchange));
+    let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange));
     let wire = TokioIo::new(Wire::new(io, first, Arc::clone(&exchange)));
     let mut connection = shared.http1.serve_connection(wire, service);
 
@@ -41,11 +40,9 @@ pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: Socke
 
     if let Some(granted) = parts.service.granted() {
         let early = join(parts.read_buf, unread);
-        hand_over(&shared, Taken { io, early, guard }, &granted.head, |taken| {
-            granted.takeover.start(taken, &shared.tracker);
-        })
-        .await;
-        return;
+        shared.taken_over.inc();
+        io.forget_waker();
+        return granted.takeover.start(Taken { io, head: granted.head, early, guard }, &shared.tracker);
     }
     drop(parts.read_buf);
     match end {
@@ -60,23 +57,6 @@ pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: Socke
             answer::part(io).await;
         }
         End::Over(Ok(())) => answer::part(io).await,
-    }
-}
-
-/// Writes the head of the transport's answer and lets go of the socket.
-async fn hand_over(shared: &Shared, mut taken: Taken, head: &[u8], start: impl FnOnce(Taken)) {
-    let written = tokio::time::timeout(shared.settings.write_timeout, async {
-        taken.io.write_all(head).await?;
-        taken.io.flush().await
-    });
-    match written.await {
-        Ok(Ok(())) => {
-            shared.taken_over.inc();
-            taken.io.forget_waker();
-            start(taken);
-        }
-        Ok(Err(error)) => tracing::debug!(%error, "client gone before the takeover"),
-        Err(_late) => shared.rejected("write_timeout"),
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn builder(settings: &Settings, tracker: &TaskTracker) -> http2::Buil
 /// Serves a connection whose preface the door has collected.
 pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: SocketAddr, _guard: ConnectionGuard) {
     let exchange = Exchange::new(true);
-    let service = Service::new(Arc::clone(&shared), peer, Arc::clone(&exchange));
+    let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange));
     let wire = TokioIo::new(Wire::new(io, first, Arc::clone(&exchange)));
     let mut connection = shared.http2.serve_connection(wire, service);
 

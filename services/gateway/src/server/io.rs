@@ -14,7 +14,29 @@ pub enum Io {
     /// As it came, or behind a proxy that ends TLS.
     Tcp(TcpStream),
     /// Encrypted by us. Boxed, because the TLS state is large and most connections have none.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Below>>),
+}
+
+/// The socket below TLS.
+///
+/// TLS takes bytes that the client has not read yet into a buffer of its own, so only here it can be seen whether a slow
+/// client still reads.
+#[derive(Debug)]
+pub struct Below {
+    tcp: TcpStream,
+    /// The kernel has taken bytes since anybody asked.
+    moved: bool,
+}
+
+impl Below {
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, moved: false }
+    }
+
+    fn wrote(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.moved |= matches!(outcome, Poll::Ready(Ok(1..)));
+        outcome
+    }
 }
 
 impl Io {
@@ -22,7 +44,15 @@ impl Io {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => &tls.get_ref().0.tcp,
+        }
+    }
+
+    /// Whether TLS has passed bytes on to the kernel since the last call. Never without TLS.
+    pub fn take_moved(&mut self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(tls) => std::mem::take(&mut tls.get_mut().0.moved),
         }
     }
 
@@ -83,6 +113,40 @@ impl AsyncWrite for Io {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
+    }
+}
+
+impl AsyncRead for Below {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Below {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.wrote(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.wrote(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }
 

@@ -39,7 +39,6 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -54,11 +53,6 @@ pub use io::Io;
 pub use metrics::ServerMetrics;
 pub use settings::{Http2Settings, Settings, SettingsError, TlsSettings};
 pub use takeover::{Taken, Takeover};
-
-/// Who is at the other end of the connection: the client, or the proxy in front. In every request's extensions (as is
-/// axum's `ConnectInfo<SocketAddr>`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerAddr(pub SocketAddr);
 
 /// One listening socket and what is served on it.
 #[derive(Debug)]

@@ -1,11 +1,8 @@
 //! What hyper calls with each request: the rules for every request, the router, and the way out for a takeover.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::body::Body;
-use axum::extract::ConnectInfo;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -15,10 +12,9 @@ use super::answer::{Refusal, encode_head};
 use super::connection::Shared;
 use super::exchange::{Answer, Exchange, OpenRequest};
 use super::takeover::{TakenOver, Takeover};
-use super::upload::Upload;
-use super::{PeerAddr, rules};
+use super::{rules, upload};
 
-/// A takeover that was granted: what to write to the socket first, and who gets it then.
+/// A takeover that was granted: the head of the answer, and who gets it then.
 #[derive(Debug)]
 pub(super) struct Granted {
     pub(super) head: Vec<u8>,
@@ -29,14 +25,13 @@ pub(super) struct Granted {
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     shared: Arc<Shared>,
-    peer: SocketAddr,
     exchange: Arc<Exchange>,
     granted: Arc<Mutex<Option<Granted>>>,
 }
 
 impl Service {
-    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, exchange: Arc<Exchange>) -> Self {
-        Self { shared, peer, exchange, granted: Arc::default() }
+    pub(super) fn new(shared: Arc<Shared>, exchange: Arc<Exchange>) -> Self {
+        Self { shared, exchange, granted: Arc::default() }
     }
 
     /// The takeover for which hyper was stopped, if that is why it stopped.
@@ -45,16 +40,14 @@ impl Service {
     }
 
     async fn serve(self, request: Request<Incoming>, open: OpenRequest) -> Result<Response<Answer>, TakenOver> {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         if let Err(refusal) = rules::check(&parts, self.shared.settings.max_headers) {
             self.shared.rejected("bad_head");
             return Ok(self.refuse(open, &refusal));
         }
-        parts.extensions.insert(ConnectInfo(self.peer));
-        parts.extensions.insert(PeerAddr(self.peer));
         let head_only = parts.method == Method::HEAD;
-        let (upload, fate) = Upload::new(body, self.shared.settings.body_timeout);
-        let request = Request::from_parts(parts, Body::new(upload));
+        let (body, fate) = upload::watch(body, self.shared.settings.body_timeout);
+        let request = Request::from_parts(parts, body);
 
         let Ok(mut response) = self.shared.router.clone().oneshot(request).await;
         if fate.is_late() {

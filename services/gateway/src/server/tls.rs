@@ -8,9 +8,11 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::io::Below;
 use super::{Io, TlsSettings};
 
 /// Plain text that may wait inside one TLS connection whose client does not read.
@@ -66,13 +68,23 @@ pub fn load(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
         .map(|builder| builder.with_no_client_auth())
         .and_then(|builder| builder.with_single_cert(chain, key))
         .map_err(|source| TlsError::Unusable { cert_file: cert_file.clone(), key_file: key_file.clone(), source })?;
+    // Tickets hold what a resumption needs, so that it works for everybody who comes back after a storm, and costs this
+    // node no memory. One is enough: each resumption gives the next.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|source| TlsError::Unusable {
+        cert_file: cert_file.clone(),
+        key_file: key_file.clone(),
+        source,
+    })?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 1;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
 /// Shakes hands. Nothing comes back from a client that fails or takes longer than `limit`.
 pub(super) async fn handshake(config: &Arc<ServerConfig>, tcp: TcpStream, limit: Duration) -> Option<Io> {
-    let accept = TlsAcceptor::from(Arc::clone(config)).accept_with(tcp, |tls| tls.set_buffer_limit(Some(BUFFER_LIMIT)));
+    let accept = TlsAcceptor::from(Arc::clone(config))
+        .accept_with(Below::new(tcp), |tls| tls.set_buffer_limit(Some(BUFFER_LIMIT)));
     match tokio::time::timeout(limit, accept).await {
         Ok(Ok(tls)) => Some(Io::Tls(Box::new(tls))),
         Ok(Err(error)) => {

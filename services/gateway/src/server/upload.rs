@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::Body as AxumBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -17,37 +18,40 @@ const UNREAD: u8 = 0;
 const READ: u8 = 1;
 const LATE: u8 = 2;
 
-/// What became of a body, for those who do not hold it.
+/// What became of a body, for those who do not hold it; `None` if there was none.
 #[derive(Clone, Debug)]
-pub(super) struct Fate(Arc<AtomicU8>);
+pub(super) struct Fate(Option<Arc<AtomicU8>>);
 
 impl Fate {
     /// Somebody read it to its end, or there was none.
     pub(super) fn is_read(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == READ
+        self.0.as_ref().is_none_or(|fate| fate.load(Ordering::Relaxed) == READ)
     }
 
     /// It did not arrive in time while somebody was reading it.
     pub(super) fn is_late(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == LATE
+        self.0.as_ref().is_some_and(|fate| fate.load(Ordering::Relaxed) == LATE)
     }
 }
 
 /// A request's body that fails when it has not arrived in time.
 #[derive(Debug)]
-pub(super) struct Upload {
+struct Upload {
     body: Incoming,
     deadline: Instant,
     /// There once the reader had to wait.
     timer: Option<Pin<Box<Sleep>>>,
-    fate: Fate,
+    fate: Arc<AtomicU8>,
 }
 
-impl Upload {
-    pub(super) fn new(body: Incoming, limit: Duration) -> (Self, Fate) {
-        let fate = Fate(Arc::new(AtomicU8::new(if body.is_end_stream() { READ } else { UNREAD })));
-        (Self { body, deadline: Instant::now() + limit, timer: None, fate: fate.clone() }, fate)
+/// Gives a body a deadline. Most requests have no body, and nothing to watch.
+pub(super) fn watch(body: Incoming, limit: Duration) -> (AxumBody, Fate) {
+    if body.is_end_stream() {
+        return (AxumBody::empty(), Fate(None));
     }
+    let fate = Arc::new(AtomicU8::new(UNREAD));
+    let upload = Upload { body, deadline: Instant::now() + limit, timer: None, fate: fate.clone() };
+    (AxumBody::new(upload), Fate(Some(fate)))
 }
 
 impl Body for Upload {
@@ -58,13 +62,13 @@ impl Body for Upload {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             if frame.is_none() || this.body.is_end_stream() {
-                this.fate.0.store(READ, Ordering::Relaxed);
+                this.fate.store(READ, Ordering::Relaxed);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(this.deadline)));
         std::task::ready!(timer.as_mut().poll(cx));
-        this.fate.0.store(LATE, Ordering::Relaxed);
+        this.fate.store(LATE, Ordering::Relaxed);
         Poll::Ready(Some(Err("the request body did not arrive in time".into())))
     }
 

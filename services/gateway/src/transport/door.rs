@@ -73,13 +73,16 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         let points = Wanted::parse(&parts)?.authorise(&state.hub, &identity)?;
         let hub = state.hub.clone();
         if parts.version >= Version::HTTP_2 {
-            let session = EventSession::new(hub, identity, points, Handle::by_task(), Instant::now());
+            let (handle, now) = (Handle::by_task(), Instant::now());
+            let session = EventSession::new(hub, identity, points, handle, Vec::new(), now);
             return Ok(sse::head(sse::EventBody::of(session)));
         }
         let mut response = sse::head(Body::empty());
-        response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
+        response.extensions_mut().insert(Takeover::new(move |mut taken, tracker| {
+            let head = std::mem::take(&mut taken.head);
             tracker.spawn(Driver::new(|handle| {
-                sse::EventConnection::new(taken, EventSession::new(hub, identity, points, handle, Instant::now()))
+                let session = EventSession::new(hub, identity, points, handle, head, Instant::now());
+                sse::EventConnection::new(taken, session)
             }));
         }));
         Ok(response)

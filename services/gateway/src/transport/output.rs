@@ -31,8 +31,8 @@ pub(super) trait Output {
     fn gather(&mut self, turn: &mut Turn);
     /// Tells how much of it was taken.
     fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool;
-    /// Tells whether the transport itself holds bytes back.
-    fn stuck(&mut self, stuck: bool, now: Instant);
+    /// Tells whether the transport itself holds bytes back, and whether the peer takes some of them.
+    fn stuck(&mut self, stuck: bool, moving: bool, now: Instant);
 }
 
 macro_rules! output {
@@ -56,8 +56,8 @@ macro_rules! output {
             fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool {
                 self.wrote(turn, written, now)
             }
-            fn stuck(&mut self, stuck: bool, now: Instant) {
-                self.stuck(stuck, now);
+            fn stuck(&mut self, stuck: bool, moving: bool, now: Instant) {
+                self.stuck(stuck, moving, now);
             }
         }
     };
@@ -105,12 +105,11 @@ pub(super) fn write_now(io: &mut Io, session: &mut impl Output) -> bool {
     match io {
         Io::Tcp(tcp) => {
             // Straight to the kernel. When the socket turns out to be full the task tries it again, and then tokio hears of it.
-            let mut send =
-                |bytes: &[u8]| match rustix::net::send(&*tcp, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                    Ok(written) => Poll::Ready(Ok(written)),
-                    Err(Errno::AGAIN) => Poll::Pending,
-                    Err(error) => Poll::Ready(Err(error.into())),
-                };
+            let send = |bytes: &[u8]| match rustix::net::send(&*tcp, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(written) => Poll::Ready(Ok(written)),
+                Err(Errno::AGAIN) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error.into())),
+            };
             for _ in 0..TURNS {
                 if !session.has_output() {
                     return !session.ends();
@@ -147,8 +146,8 @@ fn take_turn(
 }
 
 fn flush(io: &mut Io, session: &mut impl Output, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-    let flushed = Pin::new(io).poll_flush(cx);
-    session.stuck(flushed.is_pending(), Instant::now());
+    let flushed = Pin::new(&mut *io).poll_flush(cx);
+    session.stuck(flushed.is_pending(), io.take_moved(), Instant::now());
     match flushed {
         Poll::Pending => Ok(Poll::Pending),
         Poll::Ready(done) => done.map(Poll::Ready),

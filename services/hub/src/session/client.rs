@@ -4,7 +4,6 @@
 //! its publications, waits for its turn; everything else begins in its turn. So a subscribe reply precedes that
 //! subscription's publications, and nothing of a channel follows its unsubscribe reply.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use fanway_protocol::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use uuid::Uuid;
 
 use super::core::{Core, Transport};
-use super::ops::Op;
+use super::ops::{Op, Queue};
 use super::rate::Bucket;
 use crate::entry::write_json_frame;
 use crate::handle::Handle;
@@ -25,6 +24,8 @@ use crate::turn::Turn;
 
 /// Commands that may wait for their turn before the session stops reading.
 const WAITING_COMMANDS: usize = 256;
+/// Room for a reply.
+const REPLY_BYTES: usize = 256;
 /// An empty reply: the protocol's ping.
 const PING: &[u8] = b"\x81\x02{}";
 
@@ -57,11 +58,12 @@ pub struct ClientSession {
     /// The connection's id, told to its client and to others with its publications.
     pub(super) id: Uuid,
     /// Commands whose turn has not come, in order.
-    pub(super) ops: VecDeque<Op>,
+    pub(super) ops: Queue,
     bucket: Bucket,
+    /// One interval after the last ping.
     next_ping: Instant,
-    /// A ping is out; without its pong by then the session ends (3012).
-    pong_deadline: Option<Instant>,
+    /// A ping is out; without its pong by [`ClientSession::pong_deadline`] the session ends (3012).
+    awaits_pong: bool,
 }
 
 impl std::fmt::Debug for ClientSession {
@@ -74,17 +76,15 @@ impl ClientSession {
     /// A session that waits for its connect command. `presented`: the credential of the HTTP request, verified, if any.
     pub fn new(hub: Arc<Hub>, presented: Option<Identity>, handle: Arc<Handle>, now: Instant) -> Self {
         let deadline = now + hub.limits.connect_timeout;
-        let bucket = Bucket::new(hub.limits.command_burst, now);
-        let mut core = Core::new(hub, Transport::WebSocket, handle, now);
-        core.schedule(deadline);
         Self {
-            core,
+            core: Core::new(hub, Transport::WebSocket, handle, now, deadline),
             phase: Phase::Unauthenticated { deadline, presented: presented.map(Box::new) },
-            id: Uuid::new_v4(),
-            ops: VecDeque::new(),
-            bucket,
+            // From the thread's generator, which asks the kernel rarely.
+            id: uuid::Builder::from_random_bytes(rand::random()).into_uuid(),
+            ops: Queue::default(),
+            bucket: Bucket::new(now),
             next_ping: deadline,
-            pong_deadline: None,
+            awaits_pong: false,
         }
     }
 
@@ -141,7 +141,7 @@ impl ClientSession {
 
     /// The answer to a ping of ours.
     pub(super) fn on_pong(&mut self) {
-        if self.pong_deadline.take().is_none() {
+        if !std::mem::take(&mut self.awaits_pong) {
             self.core.close(DisconnectCode::BadRequest);
         }
         self.reschedule();
@@ -194,9 +194,9 @@ impl ClientSession {
             // Commands, and input, go on.
             self.core.handle.tick();
         }
-        if blocked && whole && self.pong_deadline.is_some() {
+        if blocked && whole && self.awaits_pong {
             // Only now has the client had a chance to hear of the ping.
-            self.pong_deadline = Some(now + self.core.hub.limits.pong_timeout);
+            self.next_ping = now + self.core.hub.limits.ping_interval;
             self.reschedule();
         }
         if !whole {
@@ -205,9 +205,10 @@ impl ClientSession {
         whole
     }
 
-    /// Tells that the transport holds bytes that the peer does not take (TLS keeps records of its own).
-    pub fn stuck(&mut self, stuck: bool, now: Instant) {
-        if self.core.stuck(stuck, now) {
+    /// Tells whether the transport holds bytes that the peer has not taken (TLS keeps records of its own), and whether the
+    /// peer takes some of them.
+    pub fn stuck(&mut self, stuck: bool, moving: bool, now: Instant) {
+        if self.core.stuck(stuck, moving, now) {
             self.reschedule();
         }
     }
@@ -231,12 +232,12 @@ impl ClientSession {
                 }
                 // A connection that is blocked has a deadline of its own, and a ping would be late.
                 let quiet = !self.core.blocked();
-                if quiet && self.pong_deadline.is_some_and(|deadline| now >= deadline) {
+                if quiet && self.pong_deadline().is_some_and(|deadline| now >= deadline) {
                     self.core.close(DisconnectCode::NoPong);
                 }
-                if quiet && self.pong_deadline.is_none() && now >= self.next_ping {
+                if quiet && !self.awaits_pong && now >= self.next_ping {
                     self.core.outbox.buffer().extend_from_slice(PING);
-                    self.pong_deadline = Some(now + self.core.hub.limits.pong_timeout);
+                    self.awaits_pong = true;
                     self.next_ping = now + self.core.hub.limits.ping_interval;
                 }
             }
@@ -274,6 +275,12 @@ impl ClientSession {
         self.core.remove(index);
     }
 
+    /// When the pong that is awaited must be there: counted from the ping, not kept, for an idle session should be small.
+    fn pong_deadline(&self) -> Option<Instant> {
+        let limits = &self.core.hub.limits;
+        self.awaits_pong.then(|| self.next_ping - limits.ping_interval + limits.pong_timeout)
+    }
+
     /// Enters the nearest deadline into the wheel.
     pub(super) fn reschedule(&mut self) {
         let now = Instant::now();
@@ -283,7 +290,7 @@ impl ClientSession {
             Phase::Active(identity) => {
                 let mut at = match self.core.blocked() {
                     true => now + self.core.hub.limits.ping_interval,
-                    false => self.pong_deadline.unwrap_or(self.next_ping),
+                    false => self.pong_deadline().unwrap_or(self.next_ping),
                 };
                 if let Some(expires_at) = identity.expires_at {
                     let grace = self.core.hub.limits.expiry_grace;
@@ -313,7 +320,10 @@ impl ClientSession {
     }
 
     pub(super) fn reply(&mut self, reply: &Reply<'_>) {
-        write_json_frame(reply, self.core.outbox.buffer());
+        let buffer = self.core.outbox.buffer();
+        // Most replies fit, so that the buffer does not grow by doubling from nothing.
+        buffer.reserve(REPLY_BYTES);
+        write_json_frame(reply, buffer);
     }
 
     pub(super) fn error(&mut self, id: u32, code: ErrorCode) {

@@ -14,7 +14,7 @@ use fanway_protocol::{
     Channel, ClientInfo, DisconnectCode, Epoch, ErrorCode, GapReason, Position, Publication, Right, UnsubscribeCode,
 };
 use futures_util::FutureExt;
-use futures_util::future::maybe_done;
+use futures_util::future::{MaybeDone, maybe_done};
 
 use super::client::{ClientSession, Phase};
 use super::ops::{Asked, Joining, Op};
@@ -147,11 +147,16 @@ impl ClientSession {
         };
         let asked =
             Asked { recover, offset: request.offset, error_if_unrecovered: request.flag & 2 != 0 && request.recover };
-        let (hub, handle) = (self.core.hub.clone(), self.core.handle.clone());
-        let deadline = now + hub.limits.command_timeout;
-        let name = channel.clone();
-        let attaching = async move { hub.attach(&name, from, &handle, index, Some(deadline)).await };
-        Joining { channel, index, asked, attaching: maybe_done(attaching.boxed()) }
+        let attaching = match self.core.hub.attach_now(&channel, from, &self.core.handle, index) {
+            Some(attached) => MaybeDone::Done(Ok(attached)),
+            None => {
+                let (hub, handle) = (self.core.hub.clone(), self.core.handle.clone());
+                let deadline = now + hub.limits.command_timeout;
+                let name = channel.clone();
+                maybe_done(async move { hub.attach(&name, from, &handle, index, Some(deadline)).await }.boxed())
+            }
+        };
+        Joining { channel, index, asked, attaching }
     }
 
     fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<Op, ErrorCode> {
@@ -180,7 +185,7 @@ impl ClientSession {
         let data = request.data.filter(|data| !nests_too_deep(data.get())).ok_or(ErrorCode::BadRequest)?;
         let identity = self.waiting_identity();
         let info = ClientInfo {
-            user: identity.map_or(String::new(), |identity| identity.user.clone()),
+            user: identity.map_or(String::new(), |identity| identity.user.as_ref().to_owned()),
             client: self.id.to_string(),
             conn_info: identity.and_then(|identity| identity.info.clone()),
         };

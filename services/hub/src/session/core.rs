@@ -84,12 +84,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(hub: Arc<Hub>, transport: Transport, handle: Arc<Handle>, now: Instant) -> Self {
+    /// A session that asks for its first tick at `first`.
+    pub(crate) fn new(hub: Arc<Hub>, transport: Transport, handle: Arc<Handle>, now: Instant, first: Instant) -> Self {
         let metrics = hub.transport_metrics(transport);
         metrics.connections.inc();
         metrics.opened.inc();
         // Every session is in the wheel from its first moment: the wheel is also the list of sessions to drain.
-        let timer = Some(hub.wheel.schedule(&handle, None, now + hub.limits.ping_interval));
+        let timer = Some(hub.wheel.schedule(&handle, None, first));
         let closing = hub.is_draining().then_some(DisconnectCode::Shutdown);
         Self {
             hub,
@@ -140,6 +141,8 @@ impl Core {
     pub(crate) fn insert(&mut self, index: u32, subscription: Subscription) {
         let at = index as usize;
         if self.subs.len() <= at {
+            // Most have one subscription: no spare room for three more.
+            self.subs.reserve_exact(at + 1 + at / 2 - self.subs.len());
             self.subs.resize_with(at + 1, || None);
         }
         self.subs[at] = Some(subscription);
@@ -436,9 +439,14 @@ impl Core {
         self.stalled_since.map(|since| since + self.hub.limits.write_stall)
     }
 
-    /// Tells that the transport holds bytes that the peer does not take. Returns whether that is news.
-    pub(crate) fn stuck(&mut self, stuck: bool, now: Instant) -> bool {
+    /// Tells whether the transport holds bytes that the peer has not taken, and whether the peer takes some of them.
+    /// Returns whether a stall has begun.
+    pub(crate) fn stuck(&mut self, stuck: bool, moving: bool, now: Instant) -> bool {
         match (stuck, self.stalled_since) {
+            (true, Some(_)) if moving => {
+                self.stalled_since = Some(now);
+                false
+            }
             (true, None) => {
                 self.stalled_since = Some(now);
                 true

@@ -61,9 +61,16 @@ struct AuthExpiring {
 }
 
 impl EventSession {
-    /// Starts to join the channels, which the caller has authorised.
-    pub fn new(hub: Arc<Hub>, identity: Identity, points: Vec<ResumePoint>, handle: Arc<Handle>, now: Instant) -> Self {
-        let mut core = Core::new(hub.clone(), Transport::Sse, handle, now);
+    /// Starts to join the channels, which the caller has authorised. `head` is written before anything else.
+    pub fn new(
+        hub: Arc<Hub>,
+        identity: Identity,
+        points: Vec<ResumePoint>,
+        handle: Arc<Handle>,
+        head: Vec<u8>,
+        now: Instant,
+    ) -> Self {
+        let mut core = Core::new(hub.clone(), Transport::Sse, handle, now, now + LONGEST_SILENCE);
         let joins: Vec<_> = points
             .iter()
             .enumerate()
@@ -73,6 +80,7 @@ impl EventSession {
             })
             .collect();
         let retry = jittered(RETRY).as_millis();
+        *core.outbox.buffer() = head;
         core.outbox.buffer().extend_from_slice(format!(": fanway\nretry: {retry}\n\n").as_bytes());
         let mut session = Self {
             core,
@@ -236,9 +244,9 @@ impl EventSession {
         whole
     }
 
-    /// Tells that the transport holds bytes that the peer does not take.
-    pub fn stuck(&mut self, stuck: bool, now: Instant) {
-        if self.core.stuck(stuck, now) {
+    /// Tells whether the transport holds bytes that the peer has not taken, and whether the peer takes some of them.
+    pub fn stuck(&mut self, stuck: bool, moving: bool, now: Instant) {
+        if self.core.stuck(stuck, moving, now) {
             self.on_tick(now);
         }
     }

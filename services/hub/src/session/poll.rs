@@ -52,7 +52,8 @@ pub async fn poll(
     wait: Duration,
 ) -> Result<PollAnswer, PollError> {
     let now = Instant::now();
-    let mut core = Core::new(hub.clone(), Transport::Poll, Handle::by_task(), now);
+    let until = if first { now } else { now + wait };
+    let mut core = Core::new(hub.clone(), Transport::Poll, Handle::by_task(), now, until);
     let deadline = now + hub.limits.command_timeout;
     let joins = points.iter().enumerate().map(|(index, point)| {
         let handle = core.handle.clone();
@@ -77,8 +78,6 @@ pub async fn poll(
         }
         core.insert(index as u32, sub);
     }
-    let until = if first { now } else { now + wait };
-    core.schedule(until);
     let order: Vec<u32> = (0..points.len() as u32).collect();
     let mut turn = Turn::default();
     std::future::poll_fn(|cx| {

@@ -1,42 +1,39 @@
 //! How fast a client may send commands.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A token bucket.
+/// A token bucket, kept as the one point in time at which it will be full again.
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    tokens: f32,
-    filled: Instant,
+    full_at: Instant,
 }
 
 impl Bucket {
-    pub(crate) fn new(burst: u32, now: Instant) -> Self {
-        Self { tokens: burst as f32, filled: now }
+    /// A full one.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { full_at: now }
     }
 
-    /// Takes one token; false if there is none.
+    /// Takes one token; false if there is none. `rate` tokens come back per second, up to `burst`.
     pub(crate) fn take(&mut self, rate: u32, burst: u32, now: Instant) -> bool {
-        let since = now.saturating_duration_since(self.filled).as_secs_f32();
-        self.filled = now;
-        self.tokens = (self.tokens + since * rate as f32).min(burst as f32);
-        if self.tokens < 1.0 {
+        let each = Duration::from_secs(1) / rate.max(1);
+        let full_at = self.full_at.max(now) + each;
+        if full_at - now > each * burst {
             return false;
         }
-        self.tokens -= 1.0;
+        self.full_at = full_at;
         true
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn allows_the_burst_then_the_rate() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(3, start);
+        let mut bucket = Bucket::new(start);
         assert_eq!((0..5).filter(|_| bucket.take(2, 3, start)).count(), 3);
         let later = start + Duration::from_millis(1001);
         assert_eq!((0..5).filter(|_| bucket.take(2, 3, later)).count(), 2);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fanway_protocol::{Channel, Epoch, Position};
+use fanway_protocol::{Channel, Position};
 
 use crate::attach::{Attached, Joined};
 use crate::channel::Attachment;
@@ -23,9 +23,9 @@ pub(crate) struct Subscription {
     detour: Option<Box<Detour>>,
     /// Position of the last delivered publication, or the one it joined at.
     pub(crate) position: Option<Position>,
-    /// For clients that learn the epoch only from a subscribe reply: the epoch of that reply. They are never sent
-    /// anything of another epoch, but made to subscribe anew. `None` for clients that read each entry's own.
-    pub(crate) label: Option<Epoch>,
+    /// The client learns the epoch only from a subscribe reply, which named that of `position`. It is never sent anything
+    /// of another epoch, but made to subscribe anew. False for clients that read each entry's own.
+    pub(crate) labelled: bool,
     /// The client can resume here, so its position is kept.
     pub(crate) positioned: bool,
     /// Made by the server (the token's `channels`), not by the client.
@@ -52,7 +52,7 @@ impl Subscription {
             next: attached.next,
             detour: None,
             position: attached.head.filter(|_| positioned),
-            label: None,
+            labelled: false,
             positioned,
             server_side: false,
         };
@@ -115,8 +115,8 @@ impl Subscription {
 
     /// Whether the client would misread an entry, and must subscribe anew instead.
     pub(crate) fn misreads(&self, entry: &Entry) -> bool {
-        self.label.is_some_and(|label| {
-            entry.position.is_some_and(|position| position.epoch != label) || matches!(entry.kind, Kind::Gap(_))
+        self.position.filter(|_| self.labelled).is_some_and(|label| {
+            entry.position.is_some_and(|position| position.epoch != label.epoch) || matches!(entry.kind, Kind::Gap(_))
         })
     }
 

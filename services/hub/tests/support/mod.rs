@@ -20,6 +20,17 @@ pub(crate) fn hub(history: u32, limits: Limits) -> (Arc<Hub>, Arc<AnyBroker>) {
 
 /// A hub whose feed the test can disturb.
 pub(crate) fn hub_at(history: u32, limits: Limits, inbox: Arc<Inbox>) -> (Arc<Hub>, Arc<AnyBroker>) {
+    let (hub, broker, _) = hub_counting(history, limits, inbox);
+    (hub, broker)
+}
+
+/// A hub with its metrics.
+pub(crate) fn hub_counting(
+    history: u32,
+    limits: Limits,
+    inbox: Arc<Inbox>,
+) -> (Arc<Hub>, Arc<AnyBroker>, prometheus::Registry) {
+    let registry = prometheus::Registry::new();
     let broker = Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone())));
     let namespace = Namespace {
         history_size: history,
@@ -36,10 +47,10 @@ pub(crate) fn hub_at(history: u32, limits: Limits, inbox: Arc<Inbox>) -> (Arc<Hu
         limits,
         verify: Box::new(|_, _| Ok(Identity::anonymous())),
         allow_anonymous: true,
-        metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
+        metrics: HubMetrics::register(&registry).unwrap(),
         version: "test",
     };
-    (Hub::start(parts, TaskTracker::new(), CancellationToken::new()), broker)
+    (Hub::start(parts, TaskTracker::new(), CancellationToken::new()), broker, registry)
 }
 
 pub(crate) fn fast() -> Limits {

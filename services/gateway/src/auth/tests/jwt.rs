@@ -43,10 +43,10 @@ fn everything_of_a_good_token_arrives() {
     );
     let identity = verify(HS256, &claims).unwrap();
     let channel = |name| Channel::new(name).unwrap();
-    assert_eq!(identity.user, "42");
+    assert_eq!(&*identity.user, "42");
     assert_eq!(identity.expires_at, Some(NOW + 60));
     assert_eq!(identity.token_id.as_deref(), Some("t-1"));
-    assert_eq!(identity.channels, [channel("news"), channel("user:42")]);
+    assert_eq!(*identity.channels, [channel("news"), channel("user:42")]);
     let info = identity.info.unwrap();
     assert!(!info.contains(&b'\n'));
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&info).unwrap(), serde_json::json!({"name": "Ann"}));
@@ -81,7 +81,7 @@ fn a_minted_token_is_accepted_by_the_same_settings() {
     install_crypto();
     let token = Signer::new(&settings).ok().unwrap().mint(&request, NOW).unwrap();
     let identity = authenticator(&settings).verify(&token, NOW).unwrap();
-    assert_eq!(identity.user, "u");
+    assert_eq!(&*identity.user, "u");
     assert!(identity.grants.allows(Right::Subscribe, &Channel::new("a:1").unwrap()));
 }
 

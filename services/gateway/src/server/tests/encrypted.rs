@@ -1,12 +1,16 @@
 //! TLS.
 
 use std::path::Path;
+use std::pin::Pin;
+use std::task::Poll;
 
 use axum::body::Body;
 use rcgen::CertifiedKey;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -124,4 +128,38 @@ fn bad_files_are_named() {
         assert!(error.starts_with(expected), "{error}");
         assert!(error.contains(".pem: "), "{error}");
     }
+}
+
+/// TLS holds what a slow client has not read; that the client goes on reading is seen below it, before all has gone.
+#[tokio::test]
+async fn a_slow_reader_is_seen_to_read() {
+    let pair = Pair::new();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let config = tls::load(&pair.settings()).unwrap();
+    let connecting = async {
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(pair.client.clone())).connect(name, tcp).await.unwrap()
+    };
+    let accepting = async { tls::handshake(&config, listener.accept().await.unwrap().0, PATIENCE).await.unwrap() };
+    let (mut client, mut io) = tokio::join!(connecting, accepting);
+
+    std::future::poll_fn(|cx| {
+        while let Poll::Ready(written) = Pin::new(&mut io).poll_write(cx, &[0; 16 * 1024]) {
+            written.unwrap();
+        }
+        Poll::Ready(())
+    })
+    .await;
+    io.take_moved();
+    let reading = tokio::spawn(async move {
+        let mut buffer = [0; 1024];
+        while client.read(&mut buffer).await.unwrap() > 0 {}
+    });
+    let moved = std::future::poll_fn(|cx| {
+        let _ = Pin::new(&mut io).poll_flush(cx).map(Result::unwrap);
+        if io.take_moved() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    tokio::time::timeout(PATIENCE, moved).await.expect("the client is seen to read");
+    reading.abort();
 }

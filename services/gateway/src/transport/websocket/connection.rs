@@ -57,7 +57,7 @@ struct Closing {
 }
 
 impl Connection {
-    /// Takes a socket over right after the 101 was written to it.
+    /// Takes a socket over, with the 101 to be written to it.
     pub(crate) fn new(taken: Taken, hub: Arc<Hub>, presented: Option<Identity>, handle: Arc<Handle>) -> Self {
         let now = Instant::now();
         let limits = Limits { max_message_bytes: hub.limits().message_size.as_u64() as usize, ..Limits::default() };
@@ -69,6 +69,7 @@ impl Connection {
             closing: None,
             _guard: taken.guard,
         };
+        *connection.session.output() = taken.head;
         if !taken.early.is_empty() {
             let mut early = Vec::from(taken.early);
             connection.decode(&mut early, now);
