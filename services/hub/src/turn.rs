@@ -55,7 +55,7 @@ pub struct Turn {
     /// Bytes at the beginning that are owed, not gathered.
     pub(crate) owed: usize,
     pub(crate) pieces: Vec<Piece>,
-    pub(crate) batch: Batch,
+    pub(crate) batches: Batches,
     /// Deliveries of the slice that are not in the metrics yet.
     tally: [Tally; Transport::ALL.len()],
     /// Turns of many connections follow each other.
@@ -98,7 +98,7 @@ impl Turn {
 
     /// Adds to the metrics, and lets go of the entries that were shared.
     fn settle(&mut self, hub: &Hub) {
-        self.batch.clear();
+        self.batches.clear();
         for (transport, tally) in Transport::ALL.into_iter().zip(&mut self.tally) {
             if tally.delivered == 0 {
                 continue;
@@ -120,7 +120,19 @@ struct Tally {
     latencies: Vec<Duration>,
 }
 
-/// Entries of one channel's ring, read once for all subscribers that stand at the same place.
+/// Entries read from rings, once for all subscribers of a slice that stand at the same place.
+#[derive(Debug, Default)]
+pub(crate) struct Batches {
+    /// A channel's place is by its address; another one at the same place displaces it. None until the first is read.
+    slots: Vec<Batch>,
+    /// Slots in use.
+    used: Vec<usize>,
+}
+
+/// Channels whose entries are held at once: connections mostly have the same ones, and not many more.
+const SLOTS: usize = 256;
+
+/// Entries of one channel's ring.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     channel: Option<Arc<LocalChannel>>,
@@ -129,32 +141,71 @@ pub(crate) struct Batch {
     pub(crate) entries: Vec<Arc<Entry>>,
 }
 
-/// What a batch was loaded with.
+/// What was found for a place in a ring.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Load {
-    /// Entries from the place asked for on; at least one.
-    Entries,
+    /// Entries from the place asked for on, at least one, in the slot with this number.
+    Entries(usize),
     /// There is nothing newer.
     Nothing,
     /// The place is before the ring's tail, which is this.
     Overrun(u64),
 }
 
-impl Batch {
-    /// Entries from a sequence number on: those of the last call, if they are the same, else from the ring. Perhaps not
-    /// all of them: whoever took them asks again.
+impl Batches {
+    /// Entries from a sequence number on: those held, or else from the ring. Perhaps not all of them: whoever took them
+    /// asks again.
     pub(crate) fn load(&mut self, channel: &Arc<LocalChannel>, next: u64) -> Load {
         if channel.head() == next {
             return Load::Nothing;
         }
-        let same = self.from == next && self.channel.as_ref().is_some_and(|held| Arc::ptr_eq(held, channel));
-        if same && !self.entries.is_empty() {
-            return Load::Entries;
+        if self.slots.is_empty() {
+            self.slots.resize_with(SLOTS, Batch::default);
         }
+        // Allocations of this size lie on multiples of at least 64.
+        let at = (Arc::as_ptr(channel).addr() >> 6) % SLOTS;
+        let slot = &mut self.slots[at];
+        let same = slot.channel.as_ref().is_some_and(|held| Arc::ptr_eq(held, channel));
+        if same && slot.from == next && !slot.entries.is_empty() {
+            return Load::Entries(at);
+        }
+        if slot.channel.is_none() {
+            self.used.push(at);
+        }
+        if !same {
+            slot.channel = Some(channel.clone());
+        }
+        slot.read(channel, next).map_or(Load::Entries(at), Load::Overrun)
+    }
+
+    /// Lends the entries of a slot.
+    pub(crate) fn take(&mut self, slot: usize) -> Vec<Arc<Entry>> {
+        std::mem::take(&mut self.slots[slot].entries)
+    }
+
+    /// Gives them back.
+    pub(crate) fn put_back(&mut self, slot: usize, entries: Vec<Arc<Entry>>) {
+        self.slots[slot].entries = entries;
+    }
+
+    fn clear(&mut self) {
+        for at in self.used.drain(..) {
+            let slot = &mut self.slots[at];
+            slot.channel = None;
+            slot.entries.clear();
+            slot.entries.shrink_to(4);
+        }
+    }
+}
+
+impl Batch {
+    /// Reads the ring from a place before its head. Returns the ring's tail if the place is before that.
+    fn read(&mut self, channel: &LocalChannel, next: u64) -> Option<u64> {
         self.entries.clear();
+        self.from = next;
         let ring = channel.ring();
         if next < ring.tail() {
-            return Load::Overrun(ring.tail());
+            return Some(ring.tail());
         }
         let mut bytes = 0;
         for entry in ring.from(next) {
@@ -164,16 +215,6 @@ impl Batch {
                 break;
             }
         }
-        drop(ring);
-        self.from = next;
-        if !same {
-            self.channel = Some(channel.clone());
-        }
-        if self.entries.is_empty() { Load::Nothing } else { Load::Entries }
-    }
-
-    fn clear(&mut self) {
-        self.channel = None;
-        self.entries.clear();
+        None
     }
 }

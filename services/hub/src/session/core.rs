@@ -210,7 +210,7 @@ impl Core {
                 }
                 continue;
             }
-            match turn.batch.load(&sub.attachment.channel, sub.next) {
+            match turn.batches.load(&sub.attachment.channel, sub.next) {
                 Load::Nothing => return true,
                 Load::Overrun(_) if turn.pieces.last().is_some_and(|piece| piece.sub == index) => {
                     // What this turn gathered may yet be given back, so where it stands is known only in the next one.
@@ -218,11 +218,11 @@ impl Core {
                     return true;
                 }
                 Load::Overrun(tail) => self.overrun(index, tail),
-                Load::Entries => {
-                    let entries = std::mem::take(&mut turn.batch.entries);
+                Load::Entries(slot) => {
+                    let entries = turn.batches.take(slot);
                     let mut fits = entries.iter().map(|entry| self.put(index, entry, false, turn));
                     let all = fits.all(|fits| fits);
-                    turn.batch.entries = entries;
+                    turn.batches.put_back(slot, entries);
                     if !all {
                         let paused = self.subs[index as usize].as_ref().is_none_or(|sub| sub.paused());
                         return paused;
