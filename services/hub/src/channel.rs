@@ -59,7 +59,7 @@ pub(crate) struct State {
     /// The broker delivers this channel.
     confirmed: bool,
     /// How often the feed broke. A confirmation asked for before it broke says nothing about the feed of now.
-    breaks: u64,
+    breaks: u32,
     /// Since when it is not confirmed, if it is not.
     silent_since: Instant,
     /// A repair task is at work; there is at most one.
@@ -227,13 +227,13 @@ impl State {
     }
 
     /// What to hand to [`State::confirm`] later; taken before the broker is asked to deliver the channel.
-    pub(crate) fn breaks(&self) -> u64 {
+    pub(crate) fn breaks(&self) -> u32 {
         self.breaks
     }
 
     /// The broker has confirmed that it delivers the channel, asked when the feed had broken so often. If it broke again
     /// meanwhile, the confirmation may be of the old feed, and is not taken.
-    pub(crate) fn confirm(&mut self, breaks: u64) {
+    pub(crate) fn confirm(&mut self, breaks: u32) {
         if self.confirmed || self.breaks != breaks {
             return;
         }
@@ -280,6 +280,10 @@ pub(crate) struct Attachment {
 impl Attachment {
     /// Adds a subscriber. From now on its handle is marked for every new entry.
     pub(crate) fn new(channel: &Arc<LocalChannel>, state: &mut State, handle: Arc<Handle>, index: u32) -> Self {
+        if state.subscribers.capacity() == 0 {
+            // Most channels have one subscriber or very many: room for exactly one, then the usual growth.
+            state.subscribers = Slab::with_capacity(1);
+        }
         let slot = state.subscribers.insert(Subscriber { handle, index }) as u32;
         channel.shared.metrics.subscriptions.inc();
         Self { channel: channel.clone(), slot }

@@ -5,9 +5,9 @@
 //! not silence.
 
 use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ahash::RandomState;
 use fanway_broker::{Event, Sink};
 use fanway_protocol::Channel;
 use tokio::sync::Notify;
@@ -53,36 +53,39 @@ impl Inbox {
     pub(crate) fn worker_of(&self, channel: &Channel) -> usize {
         (self.hasher.hash_one(channel) % self.queues.len() as u64) as usize
     }
-
-    fn queue_of(&self, channel: &Channel) -> &Queue {
-        &self.queues[self.worker_of(channel)]
-    }
 }
 
 impl Sink for Inbox {
     fn on_events(&self, events: Vec<Event>) {
+        let mut parts: Vec<Vec<Event>> = self.queues.iter().map(|_| Vec::new()).collect();
         for event in events {
             match &event {
-                Event::Publication(delivery) => self.queue_of(&delivery.channel).push(event),
-                Event::Unreadable(channel) | Event::Restored(channel) => self.queue_of(channel).push(event),
-                Event::Interrupted => self.queues.iter().for_each(|queue| queue.push(Event::Interrupted)),
+                Event::Publication(delivery) => parts[self.worker_of(&delivery.channel)].push(event),
+                Event::Unreadable(channel) | Event::Restored(channel) => parts[self.worker_of(channel)].push(event),
+                Event::Interrupted => parts.iter_mut().for_each(|part| part.push(Event::Interrupted)),
             }
         }
+        self.queues.iter().zip(parts).for_each(|(queue, part)| queue.push(part));
     }
 }
 
 impl Queue {
-    fn push(&self, event: Event) {
+    fn push(&self, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            match event {
-                Event::Publication(delivery) if waiting.events.len() >= QUEUE_EVENTS => {
-                    waiting.lost.insert(delivery.channel);
+            for event in events {
+                match event {
+                    Event::Publication(delivery) if waiting.events.len() >= QUEUE_EVENTS => {
+                        waiting.lost.insert(delivery.channel);
+                    }
+                    Event::Unreadable(channel) if waiting.events.len() >= QUEUE_EVENTS => {
+                        waiting.lost.insert(channel);
+                    }
+                    event => waiting.events.push_back(event),
                 }
-                Event::Unreadable(channel) if waiting.events.len() >= QUEUE_EVENTS => {
-                    waiting.lost.insert(channel);
-                }
-                event => waiting.events.push_back(event),
             }
         }
         self.arrived.notify_one();

@@ -5,11 +5,11 @@
 //! per channel; repairs are tasks, one per channel at most, bounded in number by a semaphore where they read.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ahash::RandomState;
 use fanway_broker::{AnyBroker, Broker, Event};
 use fanway_protocol::{Channel, DisconnectCode};
 use rand::seq::SliceRandom;
@@ -32,6 +32,8 @@ use crate::turn::{Turn, with_turn};
 use crate::wheel::{TICK, Wheel};
 
 const SHARDS: usize = 64;
+/// Part of the channels, by name.
+type Shard = HashMap<Channel, Arc<LocalChannel>, RandomState>;
 /// Reads of logs for repairs and resumes that may be under way at once on this node.
 const READS: usize = 64;
 /// Events a worker takes before the connections that they mark are served: what a connection gets from them it gets in
@@ -40,6 +42,8 @@ const EVENTS_PER_TURN: usize = 256;
 /// Connections that are served one after another. The rest of a large fan-out is cut into slices of so many, which other
 /// work comes between and which other threads take over.
 const SLICE: usize = 256;
+/// How long it takes to sweep all shards once.
+const SWEEP: Duration = Duration::from_secs(4);
 /// Entries older than this serve nobody who keeps up.
 const RING_AGE: Duration = Duration::from_secs(60);
 /// Looks for sessions to close at the end of a drain.
@@ -87,7 +91,7 @@ pub struct Hub {
     pub(crate) tracker: TaskTracker,
     pub(crate) cancel: CancellationToken,
     hasher: RandomState,
-    shards: Vec<Mutex<HashMap<Channel, Arc<LocalChannel>>>>,
+    shards: Vec<Mutex<Shard>>,
     shared: HashMap<String, Arc<Shared>>,
     draining: AtomicBool,
     /// By transport.
@@ -201,7 +205,7 @@ impl Hub {
         });
     }
 
-    fn shard(&self, channel: &Channel) -> MutexGuard<'_, HashMap<Channel, Arc<LocalChannel>>> {
+    fn shard(&self, channel: &Channel) -> MutexGuard<'_, Shard> {
         lock(&self.shards[(self.hasher.hash_one(channel) % SHARDS as u64) as usize])
     }
 
@@ -308,12 +312,17 @@ impl Hub {
 
     /// Removes channels that nobody has come back to, and old entries of the others.
     async fn sweep(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let mut ticks = tokio::time::interval(SWEEP / SHARDS as u32);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            self.resumes.sweep();
-            let now = Instant::now();
-            for shard in &self.shards {
+            // A shard at a time: a node may have very many channels.
+            for (at, shard) in self.shards.iter().enumerate() {
+                ticks.tick().await;
+                if at.is_multiple_of(SHARDS / 4) {
+                    // Once a second.
+                    self.resumes.sweep();
+                }
+                let now = Instant::now();
                 lock(shard).retain(|_, local| {
                     let mut state = local.state();
                     let idle = now.saturating_duration_since(state.idle_since);

@@ -60,7 +60,7 @@ impl Hub {
     /// Has the broker deliver channels.
     pub(crate) async fn subscribe_feeds(&self, channels: &[Arc<LocalChannel>]) -> Result<(), BrokerError> {
         let names: Vec<Channel> = channels.iter().map(|local| local.name.clone()).collect();
-        let breaks: Vec<u64> = channels.iter().map(|local| local.state().breaks()).collect();
+        let breaks: Vec<u32> = channels.iter().map(|local| local.state().breaks()).collect();
         self.broker.subscribe(&names).await?;
         for (local, breaks) in channels.iter().zip(breaks) {
             local.state().confirm(breaks);

@@ -70,7 +70,7 @@ pub struct Sequencer<M> {
     /// Heard while in need, in order: what was published after the read saw the log. At most `hold_limit`.
     held: VecDeque<Incoming<M>>,
     /// The most publications to hold. Beyond it they are dropped and read from the log instead.
-    hold_limit: usize,
+    hold_limit: u32,
     /// A read was sent and has not ended.
     reading: bool,
     /// Something was missed after that read was sent, so its answer may lack it.
@@ -80,6 +80,7 @@ pub struct Sequencer<M> {
 impl<M> Sequencer<M> {
     /// A channel without a feed and without a head.
     pub fn new(hold_limit: usize) -> Self {
+        let hold_limit = u32::try_from(hold_limit).unwrap_or(u32::MAX);
         Self { phase: Phase::Down, head: None, held: VecDeque::new(), hold_limit, reading: false, overtaken: false }
     }
 
@@ -118,7 +119,7 @@ impl<M> Sequencer<M> {
         match self.phase {
             // Heard before the feed was confirmed; the read that follows the confirmation has it.
             Phase::Down => {}
-            Phase::Need if self.held.len() < self.hold_limit => self.held.push_back(incoming),
+            Phase::Need if self.held.len() < self.hold_limit as usize => self.held.push_back(incoming),
             Phase::Need => self.overtaken = self.reading,
             Phase::Live => {
                 if !self.follow(incoming, out) {
