@@ -70,8 +70,7 @@ impl Node {
         let (stop_accepting, close_now) = (CancellationToken::new(), CancellationToken::new());
         let stop_background = CancellationToken::new();
         let draining = Arc::new(AtomicBool::new(false));
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let inbox = Inbox::new(workers);
+        let inbox = Inbox::new();
         let broker = Arc::new(broker(&settings, &inbox, &registry, &background, &stop_background)?);
         let namespaces = Arc::new(namespaces);
         let parts = Parts {

@@ -39,8 +39,9 @@ const READS: usize = 64;
 /// Events a worker takes before the connections that they mark are served: what a connection gets from them it gets in
 /// one write.
 const EVENTS_PER_TURN: usize = 256;
-/// Connections that are served one after another. The rest of a large fan-out is cut into slices of so many, which other
-/// work comes between and which other threads take over.
+/// Connections that are served before the next events are looked at.
+const SERVED_AT_ONCE: usize = 32;
+/// The most connections that are served one after another before other work has its turn.
 const SLICE: usize = 256;
 /// How long it takes to sweep all shards once.
 const SWEEP: Duration = Duration::from_secs(4);
@@ -90,6 +91,8 @@ pub struct Hub {
     pub(crate) resumes: Resumes,
     pub(crate) tracker: TaskTracker,
     pub(crate) cancel: CancellationToken,
+    /// Threads that slices are for.
+    threads: usize,
     hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
     shared: HashMap<String, Arc<Shared>>,
@@ -136,15 +139,14 @@ impl Hub {
             resumes: Resumes::default(),
             tracker,
             cancel,
+            threads: tokio::runtime::Handle::current().metrics().num_workers(),
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shared,
             draining: AtomicBool::new(false),
             transports: Transport::ALL.map(|transport| TransportMetrics::new(&metrics, transport.as_str())),
         });
-        for worker in 0..parts.inbox.queues().len() {
-            hub.spawn(unconstrained(hub.clone().work(parts.inbox.clone(), worker)));
-        }
+        hub.spawn(unconstrained(hub.clone().sequence(parts.inbox)));
         hub.spawn(hub.clone().turn_wheel());
         hub.spawn(hub.clone().sweep());
         hub.spawn(hub.clone().ask_for_feeds());
@@ -226,11 +228,11 @@ impl Hub {
         Some(Interest(local.clone()))
     }
 
-    /// Takes the broker's events of one worker's channels, in order.
-    async fn work(self: Arc<Self>, inbox: Arc<Inbox>, worker: usize) {
+    /// Takes the broker's events, in order.
+    async fn sequence(self: Arc<Self>, inbox: Arc<Inbox>) {
         let mut marked = Vec::new();
         loop {
-            let waiting = inbox.queues()[worker].take().await;
+            let waiting = inbox.take().await;
             let mut turn = 0;
             for event in waiting.events {
                 match &event {
@@ -244,11 +246,8 @@ impl Hub {
                             self.hear(&local, event, &mut marked);
                         }
                     }
-                    // Every worker hears of it, and tells the channels whose order it keeps.
                     Event::Interrupted => {
-                        for local in self.all().iter().filter(|local| inbox.worker_of(&local.name) == worker) {
-                            self.hear(local, Event::Interrupted, &mut marked);
-                        }
+                        self.all().iter().for_each(|local| self.hear(local, Event::Interrupted, &mut marked));
                     }
                 }
                 turn += 1;
@@ -272,17 +271,18 @@ impl Hub {
         }
     }
 
-    /// Has the marked connections written: a few at once, more in slices of their own.
+    /// Has the marked connections written: a few at once, more in slices, which other work comes between and which other
+    /// threads take over.
     pub(crate) fn serve(self: &Arc<Self>, marked: &mut Marked) {
-        if marked.len() <= SLICE {
+        if marked.len() <= SERVED_AT_ONCE {
             self.serve_slice(marked);
             marked.clear();
-            marked.shrink_to(SLICE);
             return;
         }
+        let size = marked.len().div_ceil(self.threads).min(SLICE);
         let mut marked = std::mem::take(marked).into_iter();
         while marked.len() > 0 {
-            let (hub, slice) = (self.clone(), marked.by_ref().take(SLICE).collect::<Marked>());
+            let (hub, slice) = (self.clone(), marked.by_ref().take(size).collect::<Marked>());
             // Without tokio's budget: a slice is bounded by itself, and a socket that seems full because of the budget
             // would have to be tried again by its task.
             self.tracker.spawn(unconstrained(async move { hub.serve_slice(&slice) }));

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 /// A hub that refuses each token for the same reason.
 fn hub(failure: AuthFailure) -> Arc<Hub> {
-    let inbox = Inbox::new(2);
+    let inbox = Inbox::new();
     let open = Namespace { subscribe: Access::Anyone, publish: Access::Anyone, ..Namespace::closed("default") };
     let parts = Parts {
         broker: Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone()))),

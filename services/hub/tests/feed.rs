@@ -14,7 +14,7 @@ use support::{Socket, fast, hub_at, publish};
 /// lost. Nothing says afterwards that the feed is whole, so the hub asks.
 #[tokio::test]
 async fn a_break_heard_after_its_mending_does_not_leave_the_channel_deaf() {
-    let inbox = Inbox::new(2);
+    let inbox = Inbox::new();
     let (hub, broker) = hub_at(100, fast(), inbox.clone());
     let mut socket = Socket::new(&hub);
     socket.say(r#"{"id":2,"subscribe":{"channel":"a"}}"#);

@@ -16,7 +16,7 @@ use support::{Socket, fast};
 
 /// A hub whose tokens are lists of the channels that they grant.
 fn hub() -> Arc<Hub> {
-    let inbox = Inbox::new(2);
+    let inbox = Inbox::new();
     let verify = |token: &str, _| {
         let rules = token.split(',').map(|channel| Rule::exact(channel, &[Right::Subscribe])).collect::<Result<_, _>>();
         let grants = Grants::new(rules.map_err(|_| AuthFailure::Invalid("caps"))?);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) fn hub(history: u32, limits: Limits) -> (Arc<Hub>, Arc<AnyBroker>) {
-    hub_at(history, limits, Inbox::new(2))
+    hub_at(history, limits, Inbox::new())
 }
 
 /// A hub whose feed the test can disturb.
