@@ -12,7 +12,7 @@ const CLIENTS: u64 = 40;
 
 #[tokio::test]
 async fn one_read_serves_those_who_come_after_it_too() {
-    let (hub, broker, registry) = hub_counting(100, fast(), Inbox::new(2));
+    let (hub, broker, registry) = hub_counting(100, fast(), Inbox::new());
     for n in 0..10 {
         publish(&broker, &hub, "a", n.to_string()).await;
     }

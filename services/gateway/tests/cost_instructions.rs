@@ -1,0 +1,76 @@
+//! Instructions of a delivery, a publication and a connection: runs of the binary that differ in one thing each, counted
+//! by valgrind.
+#![allow(clippy::unwrap_used)]
+
+mod cost;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use fanway_testkit::node::Node;
+use fanway_testkit::wait;
+
+use cost::assert_below;
+use cost::clients::{Publisher, Subscriber};
+
+const SUBSCRIBERS: usize = 100;
+const PUBLICATIONS: usize = 100;
+
+#[test]
+fn a_delivery_a_publication_and_a_connection() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let idle = run(&runtime, 1, 0);
+    let connected = run(&runtime, SUBSCRIBERS, 0);
+    let published = run(&runtime, 1, PUBLICATIONS);
+    let delivered = run(&runtime, SUBSCRIBERS, PUBLICATIONS);
+    let subscribers = (SUBSCRIBERS - 1) as f64;
+    let connection = (connected - idle) / subscribers;
+    let publication = (published - idle) / PUBLICATIONS as f64;
+    let delivery = (delivered - published - connection * subscribers) / (subscribers * PUBLICATIONS as f64);
+    assert_below("instructions per connect, subscribe and close", connection, 400_000.0);
+    assert_below("instructions per publication to one subscriber", publication, 250_000.0);
+    assert_below("instructions per delivery", delivery, 6_000.0);
+}
+
+/// Runs a node for so many subscribers and publications and counts its instructions.
+fn run(runtime: &tokio::runtime::Runtime, subscribers: usize, publications: usize) -> f64 {
+    let directory = tempfile::tempdir().unwrap();
+    let counts = directory.path().join("counts");
+    let binary = counted(directory.path(), &counts);
+    let builder = Node::builder(binary).set("drain.propagation_delay", "0s").set("drain.window", "1ms");
+    // One thread: threads that wait for each other count differently each time.
+    let mut node = runtime.block_on(builder.env("TOKIO_WORKER_THREADS", "1").start());
+    let mut clients: Vec<_> = (0..subscribers).map(|_| Subscriber::connect(node.port(), "news")).collect();
+    let mut publisher = Publisher::connect(node.port(), "news");
+    for n in 1..=publications {
+        publisher.publish();
+        let offset = format!("\"offset\":{n}}}");
+        clients.iter_mut().for_each(|client| client.read_until(offset.as_bytes()));
+    }
+    drop((clients, publisher));
+    runtime.block_on(async {
+        wait::until_async("the node has seen them go", async || {
+            node.metric("fanway_connections", &[]).await.is_some_and(|open| open == 0.0).then_some(())
+        })
+        .await;
+        node.term();
+        node.exited(Duration::from_secs(60)).await;
+    });
+    let text = std::fs::read_to_string(&counts).unwrap();
+    let collected = text.lines().find_map(|line| line.split_once("Collected : ")).expect("valgrind says what it counted");
+    collected.1.trim().parse().unwrap()
+}
+
+/// A program that runs the node under valgrind's counter.
+fn counted(directory: &Path, counts: &Path) -> std::path::PathBuf {
+    let program = directory.join("fanway");
+    let script = format!(
+        "#!/bin/sh\nexec valgrind --tool=callgrind --callgrind-out-file=/dev/null --log-file={} {} \"$@\"\n",
+        counts.display(),
+        env!("CARGO_BIN_EXE_fanway")
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
