@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: redis-server, Chromium, node, cargo-deny.
+# Installs what the tests need and this machine lacks: redis-server, Chromium, node, valgrind, cargo-deny.
 set -euo pipefail
 
 CARGO_DENY_VERSION=0.20.2
@@ -8,6 +8,7 @@ packages=()
 command -v redis-server >/dev/null || packages+=(redis-server)
 command -v chromium >/dev/null || packages+=(chromium)
 command -v node >/dev/null || packages+=(nodejs npm)
+command -v valgrind >/dev/null || packages+=(valgrind)
 command -v cc >/dev/null || packages+=(build-essential)
 
 if ((${#packages[@]})); then
