@@ -1,8 +1,9 @@
 //! The node's channels and connections.
 //!
 //! Concurrency: the map is sharded by channel, each shard a mutex held for a look-up only. Each channel has its own
-//! locks (see [`crate::channel`]); a shard's lock comes before a channel's. Workers take the broker's events, one worker
-//! per channel; repairs are tasks, one per channel at most, bounded in number by a semaphore where they read.
+//! locks (see [`crate::channel`]); a shard's lock comes before a channel's. One task puts the broker's events in order
+//! and marks connections; writing to many of them is spread over tasks, a slice each. Repairs are tasks, one per channel
+//! at most, bounded in number by a semaphore where they read.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,8 +37,8 @@ const SHARDS: usize = 64;
 type Shard = HashMap<Channel, Arc<LocalChannel>, RandomState>;
 /// Reads of logs for repairs and resumes that may be under way at once on this node.
 const READS: usize = 64;
-/// Events a worker takes before the connections that they mark are served: what a connection gets from them it gets in
-/// one write.
+/// Events that are put in order before the connections that they mark are served: what a connection gets from them it
+/// gets in one write.
 const EVENTS_PER_TURN: usize = 256;
 /// Connections that are served before the next events are looked at.
 const SERVED_AT_ONCE: usize = 32;
@@ -108,7 +109,7 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// Starts a hub: its workers, its clock and its checks run on `tracker` until `cancel`.
+    /// Starts a hub: what puts events in order, its clock and its checks run on `tracker` until `cancel`.
     pub fn start(parts: Parts, tracker: TaskTracker, cancel: CancellationToken) -> Arc<Self> {
         let metrics = Arc::new(parts.metrics);
         metrics.show_from_the_start();
