@@ -2,7 +2,8 @@
 //!
 //! A [`scenario`] starts or finds its [`subject`], opens a fleet of [`clients`] that receive over a [`transport`], has the
 //! [`publisher`] publish at a rate or in rounds, reads what the subject uses, [`check`]s what was received, and [`report`]s
-//! it. It may do so several [`rounds`] long, in turn with the [`floor`]: what the machine can do at that moment.
+//! it. It may do so several [`rounds`] long, in turn with the [`floor`], which is what the machine can do at that moment, and
+//! with [`peers`].
 //!
 //! Everything is bounded: connections, publications, waits. What a run opens or starts ends with it.
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ pub mod clock;
 pub mod floor;
 pub mod http;
 pub mod options;
+pub mod peers;
 pub mod publisher;
 pub mod report;
 pub mod rounds;

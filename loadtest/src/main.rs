@@ -2,19 +2,21 @@
 //! not be done).
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use clap::Parser;
-use fanway_loadtest::options::{Common, Options, Scenario};
+use fanway_loadtest::options::{Common, Compare, Options, Scenario};
 use fanway_loadtest::{clients, floor, report, scenario};
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match (&options.scenario, options.scenario.common()) {
         (Scenario::Floor, _) => floor::serve().map(|()| Vec::new()),
+        (Scenario::Compare(options), _) => compare(options),
         (Scenario::Clients, _) | (_, None) => clients::serve().map(|()| Vec::new()),
         (scenario, Some(common)) => run(scenario, common),
     };
@@ -31,20 +33,39 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a scenario and returns why it is not a success.
-fn run(scenario: &Scenario, common: &Common) -> anyhow::Result<Vec<String>> {
+/// Compares with other products and returns why that is not a success.
+fn compare(options: &Compare) -> anyhow::Result<Vec<String>> {
+    let comparison = scenario::compare::run(options, interruption()?)?;
+    print!("{}", comparison.text());
+    write(options.common.json.as_deref(), || format!("{:#}\n", comparison.json()))?;
+    write(options.common.html.as_deref(), || comparison.html())?;
+    let plot = options.markdown.as_deref().map(|path| path.with_extension("svg"));
+    write(plot.as_deref(), || comparison.svg())?;
+    write(options.markdown.as_deref(), || comparison.markdown(plot.as_deref()))?;
+    Ok(comparison.failures())
+}
+
+/// Becomes true with the first signal that asks for the end.
+fn interruption() -> anyhow::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone())?;
     }
-    let outcome = scenario::run(scenario, common, interrupted)?;
+    Ok(interrupted)
+}
+
+fn write(path: Option<&Path>, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+    match path {
+        Some(path) => std::fs::write(path, text()).with_context(|| format!("cannot write {}", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// Runs a scenario and returns why it is not a success.
+fn run(scenario: &Scenario, common: &Common) -> anyhow::Result<Vec<String>> {
+    let outcome = scenario::run(scenario, common, interruption()?)?;
     print!("{}", outcome.text());
-    if let Some(path) = &common.json {
-        let text = format!("{:#}\n", outcome.json());
-        std::fs::write(path, text).with_context(|| format!("--json {}", path.display()))?;
-    }
-    if let Some(path) = &common.html {
-        std::fs::write(path, report::html::page(&outcome)).with_context(|| format!("--html {}", path.display()))?;
-    }
+    write(common.json.as_deref(), || format!("{:#}\n", outcome.json()))?;
+    write(common.html.as_deref(), || report::html::page(&outcome))?;
     Ok(outcome.failures())
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod common;
+mod compare;
 mod scenarios;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use fanway_protocol::Channel;
 use serde::Serialize;
 
 pub use common::{Against, Common};
+pub use compare::{Comparable, Compare};
 pub use scenarios::{ConnectStorm, Growing, Growth, ManyChannels, Own, ResumeStorm, SlowConsumers, Soak};
 
 /// Load generator of Fanway.
@@ -43,6 +45,8 @@ pub enum Scenario {
     SlowConsumers(SlowConsumers),
     /// How cost grows with something
     Growth(Growth),
+    /// Fan-out and bursts of Fanway, the floor and other products, in turn: get them, run them, write a table and a plot
+    Compare(Compare),
     /// Connections come and go, publications flow, some clients stall: integrity throughout, memory at the end
     Soak(Soak),
     /// The floor, started by a run as a process of its own
@@ -66,6 +70,7 @@ impl Scenario {
             Self::SlowConsumers(options) => Some(&options.common),
             Self::Growth(options) => Some(&options.common),
             Self::Soak(options) => Some(&options.common),
+            Self::Compare(options) => Some(&options.common),
             Self::Floor | Self::Clients => None,
         }
     }

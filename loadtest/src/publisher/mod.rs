@@ -3,6 +3,7 @@
 //! Publications of one channel go one after another on one connection, which is what gives them an order to check.
 
 mod api;
+mod pusher;
 pub mod rate;
 pub mod rounds;
 
@@ -19,6 +20,7 @@ use crate::http::Client;
 use crate::report::Latencies;
 use crate::target::Target;
 pub use api::{Api, Place};
+pub use pusher::Application;
 
 /// How long one publish may take before it has failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,7 +119,7 @@ pub fn data(run: u64, sequence: u64, due: u64, bytes: usize) -> String {
 /// Makes sure that a publish would be accepted, with one that no run counts.
 pub fn rehearse(plan: &Plan) -> anyhow::Result<()> {
     let (path, headers, body) = plan.api.publish(&format!("{}-rehearsal", plan.channels.prefix), "{}");
-    let response = Client::new(&plan.target, TIMEOUT).post(path, &headers, body.as_bytes());
+    let response = Client::new(&plan.target, TIMEOUT).post(&path, &headers, body.as_bytes());
     let outcome = response.and_then(|response| plan.api.outcome(&response));
     outcome.map(drop).context("the server refuses a publication (see --api-key)")
 }

@@ -36,7 +36,7 @@ pub fn run(plan: &Plan, publications: u64, schedule: Schedule, stop: &AtomicBool
         let text = data(plan.run, sequence, due, plan.payload_bytes);
         let (path, headers, body) = plan.api.publish(&plan.channels.name(channel), &text);
         published.lag.note(schedule.due(number).elapsed());
-        let response = client.post(path, &headers, body.as_bytes());
+        let response = client.post(&path, &headers, body.as_bytes());
         published.span = schedule.start().elapsed();
         published.note(channel, sequence, due, response.and_then(|response| plan.api.outcome(&response)));
     }

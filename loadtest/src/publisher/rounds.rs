@@ -108,7 +108,7 @@ fn burst(plan: &Plan, client: &mut Client, in_flight: u32, due: u64, published: 
     let sequences: Vec<u64> = (0..in_flight).map(|_| published.attempted.next(0)).collect();
     for sequence in &sequences {
         let (path, headers, body) = plan.api.publish(&name, &data(plan.run, *sequence, due, plan.payload_bytes));
-        client.encode("POST", path, &headers, body.as_bytes(), &mut requests);
+        client.encode("POST", &path, &headers, body.as_bytes(), &mut requests);
     }
     let sent = client.send(&requests).map_err(|error| format!("{error:#}"));
     for sequence in sequences {
@@ -122,8 +122,10 @@ fn together(plan: &Plan, client: &mut Client, channels: &[u32], due: u64, publis
     let sequence = channels.iter().map(|channel| published.attempted.next(*channel)).max().unwrap_or(0);
     let text = data(plan.run, sequence, due, plan.payload_bytes);
     let names = channels.iter().map(|channel| plan.channels.name(*channel));
-    let (path, headers, body) = plan.api.broadcast(names, &text);
-    let response = client.post(path, &headers, body.as_bytes());
+    let response = plan
+        .api
+        .broadcast(names, &text)
+        .and_then(|(path, headers, body)| client.post(&path, &headers, body.as_bytes()));
     match response.and_then(|response| plan.api.outcome(&response)) {
         Ok(place) => published.note(channels.first().copied().unwrap_or(0), sequence, due, Ok(place)),
         Err(error) => {
@@ -144,7 +146,7 @@ fn apart(plan: &Plan, lanes: &mut [Client], channels: &[u32], due: u64, publishe
             let text = data(plan.run, sequence, due, plan.payload_bytes);
             let (path, headers, body) = plan.api.publish(&plan.channels.name(*channel), &text);
             let mut request = Vec::new();
-            client.encode("POST", path, &headers, body.as_bytes(), &mut request);
+            client.encode("POST", &path, &headers, body.as_bytes(), &mut request);
             (*channel, sequence, client.send(&request))
         })
         .collect();

@@ -13,10 +13,21 @@ td.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 
 /// The whole page.
 pub fn page(outcome: &Outcome) -> String {
-    let title = escape(&outcome.title);
-    let mut page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
-    );
+    let mut body = format!("<h1>{}</h1>", escape(&outcome.title));
+    findings(outcome, &mut body);
+    document(&outcome.title, &body)
+}
+
+/// A page around what is on it.
+pub(super) fn document(title: &str, body: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style>{body}</html>\n"
+    )
+}
+
+/// Everything that was found.
+pub(super) fn findings(outcome: &Outcome, page: &mut String) {
     let failures = outcome.failures();
     if failures.is_empty() {
         page.push_str("<p>Every client received every publication once and in order.</p>");
@@ -25,13 +36,11 @@ pub fn page(outcome: &Outcome) -> String {
         let _ = write!(page, "<p class=\"failed\">Failed: {}</p>", escape(&failure));
     }
     let summaries = outcome.summaries();
-    figures(&summaries, &mut page);
-    growth(outcome, &summaries, &mut page);
-    ratios(&summaries, &mut page);
-    latencies(outcome, &mut page);
-    details(outcome, &mut page);
-    page.push_str("</html>\n");
-    page
+    figures(&summaries, page);
+    growth(outcome, &summaries, page);
+    ratios(&summaries, page);
+    latencies(outcome, page);
+    details(outcome, page);
 }
 
 fn figures(summaries: &[Summary], page: &mut String) {

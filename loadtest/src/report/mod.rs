@@ -1,5 +1,7 @@
 //! What a run found: a table for people, JSON for programs.
 
+mod bars;
+pub mod comparison;
 mod figure;
 pub mod html;
 mod latencies;

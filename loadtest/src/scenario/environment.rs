@@ -15,6 +15,7 @@ use crate::publisher;
 use crate::report::{Table, grouped};
 use crate::subject::affinity::on_core;
 use crate::subject::{Spec, Subject, Usage};
+use crate::transport::Transport;
 
 /// Connections that may be on their way at once in one thread: fewer than any listen queue.
 const OPENING_AT_ONCE: usize = 200;
@@ -47,6 +48,9 @@ impl<'a> Environment<'a> {
     pub(super) fn channels(&self, count: u32, per_connection: u32) -> anyhow::Result<Channels> {
         let prefix = format!("{}{:08x}", self.common.channel_prefix, self.run);
         let channels = Channels { prefix, count, per_connection };
+        if self.subject.transport == Transport::Plain && per_connection > 1 {
+            bail!("such a server takes one channel per connection");
+        }
         channels.channel(count.saturating_sub(1))?;
         Ok(channels)
     }
@@ -55,7 +59,7 @@ impl<'a> Environment<'a> {
     pub(super) fn plan(&self, channels: Channels, publications: u64) -> Plan {
         Plan {
             targets: self.subject.doors.clone(),
-            transport: self.common.transport,
+            transport: self.subject.transport,
             token: self.subject.token.clone(),
             connections: self.common.connections as usize,
             first: 0,

@@ -6,6 +6,7 @@
 //! `Stage::cases`.
 
 mod burst;
+pub mod compare;
 mod connect_storm;
 mod delivery;
 mod environment;
@@ -77,7 +78,7 @@ pub fn run(scenario: &Scenario, common: &Common, interrupted: Arc<AtomicBool>) -
             let measure = |environment: &mut Environment<'_>| soak::measure(environment, options);
             stage.compare(soak::title(options), Layout::ALONE, measure)
         }
-        Scenario::Floor | Scenario::Clients => bail!("that is no scenario"),
+        Scenario::Compare(_) | Scenario::Floor | Scenario::Clients => bail!("that is no scenario"),
     }
 }
 

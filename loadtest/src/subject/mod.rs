@@ -8,6 +8,7 @@ mod certificate;
 mod fanway;
 mod floor;
 mod gauge;
+mod peer;
 mod process;
 mod redis;
 
@@ -16,9 +17,11 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail};
 
 use crate::options::Common;
+use crate::peers::Installed;
 use crate::publisher::Api;
 use crate::target::Target;
 use crate::token;
+use crate::transport::Transport;
 use certificate::Certificate;
 pub use fanway::Node;
 use floor::Floor;
@@ -27,12 +30,14 @@ pub use process::Process;
 pub use redis::Redis;
 
 /// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Product {
     /// The server that `--spawn` or `--url` names.
     Fanway,
     /// The bare exchange.
     Floor,
+    /// Another product.
+    Peer(Installed),
 }
 
 /// How nodes are laid out.
@@ -86,6 +91,12 @@ impl Spec {
     pub fn floor(&self) -> Self {
         Self { product: Product::Floor, layout: Layout::ALONE, tls: false, ..self.clone() }
     }
+
+    /// A peer of it: one node, with the Redis that it would have.
+    pub fn peer(&self, installed: Installed) -> Self {
+        let layout = Layout { redis: self.layout.redis, ..Layout::ALONE };
+        Self { product: Product::Peer(installed), layout, tls: false, ..self.clone() }
+    }
 }
 
 /// A server under load.
@@ -98,6 +109,8 @@ pub struct Subject {
     pub api: Api,
     /// The clients' token; may be empty.
     pub token: String,
+    /// How they receive.
+    pub transport: Transport,
     /// What the nodes that clients are connected to use.
     pub gauge: Gauge,
     /// What the others use, by name.
@@ -107,13 +120,19 @@ pub struct Subject {
     /// The Redis of this run.
     pub redis: Option<Redis>,
     _floor: Option<Floor>,
+    _peer: Option<peer::Running>,
     _certificate: Option<Certificate>,
 }
 
 impl Subject {
     /// Starts what is to be started.
     pub fn start(spec: &Spec, common: &Common, interrupted: &AtomicBool) -> anyhow::Result<Self> {
-        match (spec.product, &common.spawn) {
+        let is_own = common.transport.is_own();
+        match (&spec.product, &common.spawn) {
+            (Product::Peer(installed), _) => Self::peer(spec, installed, common, interrupted),
+            (Product::Floor, _) | (_, Some(_)) if !is_own => {
+                bail!("{} is for servers that run already (--url), without --floor", common.transport)
+            }
             (Product::Floor, _) => Self::floor(common),
             (Product::Fanway, Some(_)) => Self::spawn(spec, common, interrupted),
             (Product::Fanway, None) => Self::running(common),
@@ -128,11 +147,36 @@ impl Subject {
             publish: Target::local(floor.place.front, false),
             api: Api::Centrifugal { key: String::new() },
             token: token::mint(&secret)?,
+            transport: common.transport,
             gauge: Gauge::Thread(floor.id(), floor.place.thread),
             others: Vec::new(),
             nodes: Vec::new(),
             redis: None,
             _floor: Some(floor),
+            _peer: None,
+            _certificate: None,
+        })
+    }
+
+    fn peer(spec: &Spec, installed: &Installed, common: &Common, interrupted: &AtomicBool) -> anyhow::Result<Self> {
+        let redis = if spec.layout.redis { Some(Redis::start(common.pin_others, interrupted)?) } else { None };
+        let address = redis.as_ref().map(|redis| redis.address);
+        let running = peer::Running::start(installed, address, common.pin_server, interrupted)?;
+        let (api, token) = peer::access(installed.peer)?;
+        let target = Target::local(running.address, false);
+        let redis_gauge = redis.as_ref().map(|redis| ("Redis", Gauge::Processes(vec![redis.process.id()])));
+        Ok(Self {
+            doors: vec![target.clone()],
+            publish: target,
+            api,
+            token,
+            transport: installed.peer.transport(),
+            gauge: Gauge::Processes(running.ids()),
+            others: redis_gauge.into_iter().collect(),
+            nodes: Vec::new(),
+            redis,
+            _floor: None,
+            _peer: Some(running),
             _certificate: None,
         })
     }
@@ -173,11 +217,13 @@ impl Subject {
             publish,
             api: Api::Centrifugal { key: api_key },
             token: token::mint(&secret)?,
+            transport: common.transport,
             gauge: Gauge::Processes(delivering.iter().map(id).collect()),
             others,
             nodes,
             redis,
             _floor: None,
+            _peer: None,
             _certificate: certificate,
         })
     }
@@ -200,12 +246,14 @@ impl Subject {
             gauge: Gauge::new(common.server_pid, &publish),
             doors: vec![target],
             publish,
-            api: Api::Centrifugal { key: common.api_key.clone() },
+            api: Api::of(common.transport, &common.api_key)?,
             token,
+            transport: common.transport,
             others: Vec::new(),
             nodes: Vec::new(),
             redis: None,
             _floor: None,
+            _peer: None,
             _certificate: None,
         })
     }

@@ -59,6 +59,20 @@ impl Process {
         }
     }
 
+    /// Waits for it to end well of its own accord.
+    pub fn finish(&mut self, within: Duration, interrupted: &AtomicBool) -> anyhow::Result<()> {
+        let end = Instant::now() + within;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("ended with {status}:\n{}", self.log_tail()),
+                None if interrupted.load(Ordering::Relaxed) => bail!("interrupted"),
+                None if Instant::now() > end => bail!("not done after {within:?}:\n{}", self.log_tail()),
+                None => std::thread::sleep(Duration::from_millis(25)),
+            }
+        }
+    }
+
     /// Ends it at once, as a crash would.
     pub fn kill(&mut self) {
         // Fails when it has ended already.

@@ -7,7 +7,11 @@ mod chunked;
 mod data;
 mod frame;
 mod memo;
+mod plain;
 mod poll;
+mod pusher;
+mod socket;
+mod socketio;
 mod sse;
 mod websocket;
 
@@ -30,6 +34,19 @@ pub enum Transport {
     Sse,
     /// Long polling over a kept connection.
     Poll,
+    /// Bare WebSocket of other servers: a channel is the path /sub/NAME, published to with POST /pub/NAME
+    Plain,
+    /// Socket.IO's protocol, for the server in loadtest/peers/socketio
+    Socketio,
+    /// The Pusher protocol: --token is the application's key, --api-key its ID:KEY:SECRET
+    Pusher,
+}
+
+impl Transport {
+    /// Whether it is one of Fanway's own.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Websocket | Self::Sse | Self::Poll)
+    }
 }
 
 impl fmt::Display for Transport {
@@ -38,6 +55,9 @@ impl fmt::Display for Transport {
             Self::Websocket => "websocket",
             Self::Sse => "sse",
             Self::Poll => "poll",
+            Self::Plain => "plain WebSocket",
+            Self::Socketio => "Socket.IO",
+            Self::Pusher => "the Pusher protocol",
         })
     }
 }
@@ -157,6 +177,12 @@ pub enum Wire {
     Sse(sse::Wire),
     /// See [`Transport::Poll`].
     Poll(Box<poll::Wire>),
+    /// See [`Transport::Plain`].
+    Plain(plain::Wire),
+    /// See [`Transport::Socketio`].
+    Socketio(socketio::Wire),
+    /// See [`Transport::Pusher`].
+    Pusher(pusher::Wire),
 }
 
 impl Wire {
@@ -166,6 +192,9 @@ impl Wire {
             Transport::Websocket => Self::Websocket(websocket::Wire::open(opening, out)),
             Transport::Sse => Self::Sse(sse::Wire::open(opening, out)),
             Transport::Poll => Self::Poll(Box::new(poll::Wire::open(opening, out))),
+            Transport::Plain => Self::Plain(plain::Wire::open(opening, out)),
+            Transport::Socketio => Self::Socketio(socketio::Wire::open(opening, out)),
+            Transport::Pusher => Self::Pusher(pusher::Wire::open(opening, out)),
         }
     }
 
@@ -181,6 +210,9 @@ impl Wire {
             Self::Websocket(wire) => wire.receive(bytes, memo, out, take),
             Self::Sse(wire) => wire.receive(bytes, memo, take),
             Self::Poll(wire) => wire.receive(bytes, memo, out, take),
+            Self::Plain(wire) => wire.receive(bytes, memo, out, take),
+            Self::Socketio(wire) => wire.receive(bytes, memo, out, take),
+            Self::Pusher(wire) => wire.receive(bytes, memo, out, take),
         }
     }
 }
@@ -212,11 +244,23 @@ fn header_has(response: &httparse::Response<'_, '_>, name: &str, word: &str) -> 
 fn channel_query(channels: &[Channel], out: &mut Vec<u8>) {
     for (at, channel) in channels.iter().enumerate() {
         out.extend_from_slice(if at == 0 { b"?channel=" } else { b"&channel=" });
-        for byte in channel.as_str().bytes() {
-            match byte {
-                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b':' => out.push(byte),
-                _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-            }
+        escape(channel.as_str(), out);
+    }
+}
+
+/// A path that ends in a name.
+pub(crate) fn channel_path(folder: &str, name: &str) -> String {
+    let mut path = folder.as_bytes().to_vec();
+    escape(name, &mut path);
+    String::from_utf8_lossy(&path).into_owned()
+}
+
+/// Appends a name as a part of a URL.
+fn escape(name: &str, out: &mut Vec<u8>) {
+    for byte in name.bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b':' => out.push(byte),
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::data::{self, Publication};
 use super::frame::{self, Decoder, Received};
-use super::{Fault, Memo, Opening, Signal, head, header_has};
+use super::{Fault, Memo, Opening, Signal, socket};
 use crate::channels::Channels;
 
 /// Id of the command that connects; those that subscribe follow.
@@ -37,15 +37,7 @@ enum Stage {
 impl Wire {
     pub(super) fn open(opening: &Opening<'_>, out: &mut Vec<u8>) -> Self {
         let Opening { target, token, channels, resume } = opening;
-        // The key only has to be 16 bytes; that the answer matches it is the business of protocol tests.
-        out.extend_from_slice(
-            format!(
-                "GET {}/connection/websocket HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-                target.base, target.host
-            )
-            .as_bytes(),
-        );
+        socket::request(target, "/connection/websocket", out);
         let connect = match *token {
             "" => serde_json::json!({"id": CONNECT, "connect": {}}),
             token => serde_json::json!({"id": CONNECT, "connect": {"token": token}}),
@@ -80,11 +72,7 @@ impl Wire {
     ) -> Result<usize, Fault> {
         let mut used = 0;
         if let Stage::Handshake(commands) = &self.stage {
-            let upgraded = head(bytes, |response, length| match response.code {
-                Some(101) if header_has(response, "upgrade", "websocket") => Ok(length),
-                code => Err(Fault::Status(code.unwrap_or(0))),
-            })?;
-            let Some(length) = upgraded else { return Ok(0) };
+            let Some(length) = socket::upgraded(bytes)? else { return Ok(0) };
             used = length;
             out.extend_from_slice(commands);
             self.stage = Stage::Open;

@@ -47,6 +47,11 @@ impl Found {
         per_connection(self.idle.rss, self.open.rss, self.connections.counts.held())
     }
 
+    /// CPU of accepting a connection and its subscription, at the rate at which they came.
+    fn per_connect(&self) -> f64 {
+        (self.open.cpu - self.idle.cpu) * 1e6 / self.connections.counts.held().max(1) as f64
+    }
+
     /// For people and programs.
     pub(super) fn tell(self, environment: &Environment<'_>) -> Measured {
         let (table, figures, failures) = (self.table(environment), self.figures(), self.failures(environment));
@@ -106,6 +111,8 @@ impl Found {
             figure("latency p99", Unit::Millis, millis(latencies.p99)),
             figure("delivered rate", Unit::PerSecond, self.per_second(delivered)),
             figure("CPU per publication", Unit::Micros, self.per_publication(self.spent.server)),
+            figure("memory per connection", Unit::Bytes, self.memory()),
+            figure("CPU per connect", Unit::Micros, self.per_connect()),
             figure("memory with connections", Unit::Bytes, self.open.rss as f64),
             figure("memory at the end", Unit::Bytes, self.rested.rss as f64),
             figure("memory at the end / allowed", Unit::Plain, self.rested.rss as f64 / allowed_memory(self.open)),
@@ -143,7 +150,7 @@ impl Found {
         let confirmed = published.attempted.confirmed();
         serde_json::json!({
             "scenario": order.scenario,
-            "transport": environment.common.transport,
+            "transport": environment.subject.transport,
             "tls": environment.subject.doors.iter().any(|door| door.tls),
             "connections": self.connections,
             "channels": order.channels.count,
