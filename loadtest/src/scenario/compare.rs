@@ -225,6 +225,8 @@ fn conditions(options: &Compare) -> Vec<String> {
         let (name, value) = line.split_once(':')?;
         (name.trim() == "model name").then(|| value.trim().to_owned())
     });
+    let release = read("/proc/sys/kernel/osrelease");
+    let release: Vec<&str> = release.split(['.', '-']).take(2).collect();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let turns = match common.slices {
         1 => "each alone, with a fresh server".to_owned(),
@@ -237,12 +239,8 @@ fn conditions(options: &Compare) -> Vec<String> {
     };
     let redis = if common.redis { "with Redis where a product has it" } else { "without Redis" };
     vec![
-        format!(
-            "{}, {cores} cores, Linux {}",
-            processor.unwrap_or_default(),
-            read("/proc/sys/kernel/osrelease").trim()
-        ),
-        format!("{} rounds in turn, {turns}; medians; ratios are of the same round", common.rounds),
+        format!("{}, {cores} cores, Linux {}", processor.unwrap_or_default(), release.join(".")),
+        format!("rounds in turn: {}, {turns}; medians; ratios are of the same round", common.rounds),
         format!("{pinned}; {redis}"),
         "CPU and memory are the server's, publishing included; Fanway alone authenticates its clients (JWT) and, with \
          nchan, keeps history"

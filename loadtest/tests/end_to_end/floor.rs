@@ -111,3 +111,30 @@ async fn it_runs_beside_the_server_and_what_is_found_is_compared() {
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(json["cpu_us_per_connect"].as_array().unwrap().len(), 2, "{json}");
 }
+
+#[tokio::test]
+async fn a_comparison_tells_of_peers_that_cannot_be_had() {
+    let floor = Floor::start();
+    let directory = tempfile::tempdir().unwrap();
+    let table = directory.path().join("table.md");
+    // No folder can be made there, so that nothing is fetched.
+    let scenario = format!(
+        "compare --peers ws,nchan,ws --peers-dir /dev/null/peers --connections 10 --publications 4 --bursts 2 --quiet --markdown {}",
+        table.display()
+    );
+    for (how, expected) in [("--slices 2", &[40, 320][..]), ("--scenario fanout", &[40])] {
+        let Run { code, stdout, stderr, json } = floor.run(&format!("{scenario} {how}")).await;
+        assert_eq!(code, Some(0), "{stdout}{stderr}");
+        let names: Vec<&str> =
+            json["contestants"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["Fanway", "floor", "ws", "nchan"]);
+        assert!(json["contestants"][3]["absent"].as_str().unwrap().contains("/dev/null/peers"), "{json}");
+        let results = json["results"].as_array().unwrap().iter();
+        let delivered: Vec<u64> =
+            results.map(|result| result["cases"][0]["rounds"][0]["integrity"]["delivered"].as_u64().unwrap()).collect();
+        assert_eq!(delivered, expected, "{json}");
+        let table = std::fs::read_to_string(&table).unwrap();
+        assert!(table.contains("| nchan | not there: cannot make /dev/null/peers/nchan"), "{table}");
+        assert!(directory.path().join("table.svg").exists());
+    }
+}

@@ -41,7 +41,7 @@ async fn fanout(transport: &str, mischief: Mischief) -> Run {
 
 #[tokio::test]
 async fn a_good_server_passes_over_every_transport() {
-    for transport in ["websocket", "sse"] {
+    for transport in ["websocket", "sse", "plain"] {
         let Run { code, stdout, stderr, json } = fanout(transport, Mischief::None).await;
         assert_eq!(code, Some(0), "{stdout}{stderr}");
         assert_eq!(json["integrity"]["delivered"], 600, "{json}");
@@ -61,6 +61,7 @@ async fn every_kind_of_wrong_delivery_fails_the_run() {
         ("sse", Mischief::Repeat, "duplicates"),
         ("websocket", Mischief::Swap, "reordered"),
         ("sse", Mischief::Swap, "reordered"),
+        ("plain", Mischief::Lose, "missing"),
     ] {
         let Run { code, stdout, stderr, json } = fanout(transport, mischief).await;
         assert_eq!(code, Some(1), "{mischief:?}: {stdout}{stderr}");
@@ -102,6 +103,10 @@ async fn what_cannot_be_done_says_so() {
         ("fanout --url http://192.0.2.1:80".to_owned(), "--allow-remote"),
         ("idle --url http://127.0.0.1:1".to_owned(), "/metrics"),
         ("idle --spawn /bin/false".to_owned(), "the server ended"),
+        ("idle --spawn /bin/false --transport plain".to_owned(), "for servers that run already"),
+        (format!("many-channels --transport plain --url {}", server.url), "one channel per connection"),
+        (format!("fanout --transport pusher --url {}", server.url), "ID:KEY:SECRET"),
+        ("compare --transport sse".to_owned(), "compare is over WebSocket"),
     ] {
         let Run { code, stderr, .. } = loadtest(arguments).await;
         assert_eq!(code, Some(2), "{stderr}");

@@ -68,6 +68,8 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
     let head = String::from_utf8_lossy(&peeked[..length]).into_owned();
     if head.starts_with("GET /connection/websocket") {
         websocket(stream, &state).await;
+    } else if head.starts_with("GET /sub/") {
+        plain(stream, &state).await;
     } else if head.starts_with("GET /sse?channel=") {
         let _ = stream.read(&mut peeked).await;
         sse(stream, &state).await;
@@ -96,6 +98,18 @@ async fn websocket(stream: TcpStream, state: &State) {
     while let Some(Some((offset, data))) = publications.recv().await {
         let push = json!({"push": {"channel": channel, "pub": {"data": data, "offset": offset}}});
         if socket.send(Message::text(push.to_string())).await.is_err() {
+            return;
+        }
+    }
+    let _ = socket.close(None).await;
+}
+
+async fn plain(stream: TcpStream, state: &State) {
+    // Before the handshake is answered, as clients take that for the subscription.
+    let mut publications = subscribe(state);
+    let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+    while let Some(Some((_, data))) = publications.recv().await {
+        if socket.send(Message::text(data.to_string())).await.is_err() {
             return;
         }
     }
@@ -141,6 +155,12 @@ async fn api(stream: &mut TcpStream, state: &State) -> Option<()> {
     }
     let (status, answer) = if head.starts_with("GET /metrics ") {
         ("200 OK", "process_cpu_seconds_total 1\nprocess_resident_memory_bytes 1048576\n".to_owned())
+    } else if head.starts_with("POST /pub/") {
+        let data: Value = serde_json::from_str(&body).unwrap();
+        if data.get("run").is_some() {
+            publish(state, data);
+        }
+        ("202 Accepted", String::new())
     } else if !head.contains("X-API-Key: key\r\n") && !head.ends_with("X-API-Key: key") {
         ("401 Unauthorized", json!({"error": {"code": 401, "message": "unauthorized"}}).to_string())
     } else {
