@@ -53,7 +53,7 @@ pub fn install(peer: Peer, cache: &Path, interrupted: &AtomicBool) -> anyhow::Re
             }
             Peer::Sockudo => {
                 let version = format!("sockudo@{SOCKUDO}");
-                run("cargo", &["install", "--locked", "--root", ".", &version], BUILD)?;
+                run("cargo", &["install", "--locked", "--features", "redis", "--root", ".", &version], BUILD)?;
             }
         }
         std::fs::write(&stamp, wanted)?;

@@ -29,7 +29,11 @@ pub(super) fn svg(panels: &[Panel]) -> String {
         let most = bars.iter().map(|(_, value, _)| *value).fold(f64::MIN_POSITIVE, f64::max);
         for (name, value, text) in bars {
             let length = (value.max(0.0) / most * (WIDTH - LEFT - RIGHT)).max(1.0);
-            let colour = if name == "Fanway" { "#d55e00" } else { "#0072b2" };
+            let colour = match name.as_str() {
+                "Fanway" => "#d55e00",
+                "floor" => "#999999",
+                _ => "#0072b2",
+            };
             let (line, beside) = (at + 13.0, LEFT + length + 6.0);
             let _ = write!(
                 body,

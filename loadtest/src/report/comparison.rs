@@ -207,7 +207,7 @@ impl Comparison {
         for condition in &self.conditions {
             let _ = write!(body, "<li>{}", escape(condition));
         }
-        body.push_str("</ul><table><tr><th><th>version");
+        body.push_str("</ul><div style=\"overflow-x:auto\"><table><tr><th><th>version");
         for column in self.columns() {
             let _ = write!(body, "<th>{}", column.title);
         }
@@ -217,7 +217,7 @@ impl Comparison {
                 let _ = write!(body, "<td class=\"number\">{cell}");
             }
         }
-        body.push_str("</table>");
+        body.push_str("</table></div>");
         for entry in &self.entries {
             if let Some(note) = self.note(entry) {
                 let _ = write!(body, "<p class=\"failed\">{}: {}</p>", escape(&entry.label), escape(&note));
