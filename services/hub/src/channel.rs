@@ -20,6 +20,12 @@ use crate::namespace::Namespace;
 use crate::ring::Ring;
 use crate::sequencer::{Incoming, Sequencer, Step};
 
+/// From so many subscribers on, a channel's ring is kept for those who come back.
+const MANY: usize = 8;
+/// How long the ring of a channel with fewer keeps an entry once newer ones come: far longer than it takes to serve
+/// connections that are not blocked.
+const FEW_KEEP: Duration = Duration::from_secs(2);
+
 /// Connections that were marked and must be served.
 pub(crate) type Marked = Vec<Arc<Handle>>;
 
@@ -196,9 +202,14 @@ impl LocalChannel {
     /// Appends an entry and marks the subscribers. Those that nothing else was marked for are added to `marked`: the
     /// caller must have them served.
     fn push(&self, state: &State, entry: Entry, marked: &mut Marked) {
+        // What few are subscribed to need not be kept for those who come back: each of them costs one read of the log.
+        let few = state.sequencer.is_some() && state.subscribers.len() < MANY;
+        let old = entry.received.checked_sub(FEW_KEEP).filter(|_| few);
         let change = {
             let mut ring = self.ring();
             let change = ring.push(Arc::new(entry), self.shared.ring_entries, self.shared.ring_bytes);
+            let freed = old.map_or(0, |old| ring.drop_older(old));
+            let change = change - freed as isize;
             // Before the marks: see [`LocalChannel::head`].
             self.head.store(ring.head(), Ordering::Release);
             change
