@@ -30,6 +30,17 @@ impl Attempted {
         self.doubtful.entry(channel).or_default().insert(sequence);
     }
 
+    /// Adds what was sent beside it: of each channel, one of both has only what had been sent before.
+    pub fn join(&mut self, other: Self) {
+        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
+        for (count, other) in self.counts.iter_mut().zip(other.counts) {
+            *count = other.max(*count);
+        }
+        for (channel, doubtful) in other.doubtful {
+            self.doubtful.entry(channel).or_default().extend(doubtful);
+        }
+    }
+
     /// How many were sent in one channel.
     pub fn of(&self, channel: u32) -> u64 {
         self.counts.get(channel as usize).copied().unwrap_or(0)

@@ -111,7 +111,7 @@ impl Client {
 }
 
 /// A whole response, its length, and whether its connection can be used again; `None` while it is incomplete.
-fn parse(bytes: &[u8]) -> anyhow::Result<Option<(Response, usize, bool)>> {
+pub fn parse(bytes: &[u8]) -> anyhow::Result<Option<(Response, usize, bool)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(start) = response.parse(bytes)? else { return Ok(None) };

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let outcome = match (&options.scenario, options.scenario.common()) {
         (Scenario::Floor, _) => floor::serve().map(|()| Vec::new()),
         (Scenario::Compare(options), _) => compare(options),
+        (Scenario::Endpoint, _) => floor::endpoint::serve().map(|()| Vec::new()),
         (Scenario::Clients, _) | (_, None) => clients::serve().map(|()| Vec::new()),
         (scenario, Some(common)) => run(scenario, common),
     };

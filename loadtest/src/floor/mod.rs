@@ -8,6 +8,7 @@
 //! It runs as a process of its own, without a limit, a timer, a log or a metric. Loopback only.
 
 mod deliver;
+pub mod endpoint;
 mod exchange;
 mod front;
 

@@ -12,7 +12,9 @@ use serde::Serialize;
 
 pub use common::{Against, Common};
 pub use compare::{Comparable, Compare};
-pub use scenarios::{ConnectStorm, Growing, Growth, ManyChannels, Own, ResumeStorm, SlowConsumers, Soak};
+pub use scenarios::{
+    ConnectStorm, Growing, Growth, Latency, ManyChannels, Own, Publish, ResumeStorm, SlowConsumers, Soak,
+};
 
 /// Load generator of Fanway.
 ///
@@ -37,6 +39,10 @@ pub enum Scenario {
     Burst(Burst),
     /// Publish to many channels: the same for all connections, or one for each
     ManyChannels(ManyChannels),
+    /// Publish over HTTP as fast as it is answered: CPU per publication, of the server and of Redis
+    Publish(Publish),
+    /// Publish at a rate to a channel of its own on each connection, through two nodes, beside bare Redis pub/sub
+    Latency(Latency),
     /// Connect as fast as it goes: CPU per connection, and memory after storms
     ConnectStorm(ConnectStorm),
     /// Kill a node and resume all its clients elsewhere
@@ -52,6 +58,9 @@ pub enum Scenario {
     /// The floor, started by a run as a process of its own
     #[command(hide = true)]
     Floor,
+    /// The endpoint that only parses, started by a run as a process of its own
+    #[command(hide = true)]
+    Endpoint,
     /// A part of the clients, started by a run as a process of its own
     #[command(hide = true)]
     Clients,
@@ -65,13 +74,15 @@ impl Scenario {
             Self::Fanout(options) => Some(&options.common),
             Self::Burst(options) => Some(&options.common),
             Self::ManyChannels(options) => Some(&options.common),
+            Self::Publish(options) => Some(&options.common),
+            Self::Latency(options) => Some(&options.common),
             Self::ConnectStorm(options) => Some(&options.common),
             Self::ResumeStorm(options) => Some(&options.common),
             Self::SlowConsumers(options) => Some(&options.common),
             Self::Growth(options) => Some(&options.common),
             Self::Soak(options) => Some(&options.common),
             Self::Compare(options) => Some(&options.common),
-            Self::Floor | Self::Clients => None,
+            Self::Floor | Self::Endpoint | Self::Clients => None,
         }
     }
 }
@@ -199,6 +210,9 @@ mod tests {
         assert!(parse("x idle --transport sse --channels own --duration 1m --spawn target/fanway").is_ok());
         assert!(parse("x many-channels --spawn f --channels own --in-flight 16").is_ok());
         assert!(parse("x growth subscribers --spawn f --points 1000,10000 --floor").is_ok());
+        assert!(parse("x publish --spawn f --floor --rounds 5").is_ok());
+        assert!(parse("x latency --spawn f --rate 5000").is_ok());
+        assert!(parse("x growth nodes --spawn f").is_ok());
         assert!(parse("x connect-storm --spawn f --storms 6 --connections 8000").is_ok());
         assert!(parse("x burst --spawn f --set client.ring_entries=16 --floor --rounds 5 --pin-server 0").is_ok());
         for line in [
@@ -222,6 +236,8 @@ mod tests {
             "x many-channels --channels 0",
             "x many-channels --channels some",
             "x growth",
+            "x publish --in-flight 0",
+            "x latency --lanes 0",
             "x growth subscribers --points 1,x",
             "x slow-consumers --stalled 0",
         ] {

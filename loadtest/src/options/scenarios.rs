@@ -115,6 +115,49 @@ pub struct SlowConsumers {
     pub settle: Duration,
 }
 
+/// Options of `publish`.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// Those of every scenario.
+    #[command(flatten)]
+    pub common: Common,
+    /// Requests on their way at once, each on a connection of its own
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub in_flight: u32,
+    /// How many publications are measured
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub publications: u64,
+    /// Channels that they go to in turn
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub channels: u32,
+    /// Bytes of each publication's data
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(0..=65_536))]
+    pub payload_bytes: u64,
+}
+
+/// Options of `latency`.
+#[derive(Debug, Args)]
+pub struct Latency {
+    /// Those of every scenario.
+    #[command(flatten)]
+    pub common: Common,
+    /// Publications per second
+    #[arg(long, default_value_t = 1000.0, value_parser = rate)]
+    pub rate: f64,
+    /// Connections that publish, in turn: a publication must not wait for the answer to the one before
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub lanes: u32,
+    /// Publish for so long, to each of both
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// Both take turns, so many each
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub turns: u64,
+    /// What is common to those that deliver.
+    #[command(flatten)]
+    pub delivery: Delivery,
+}
+
 /// Options of `growth`.
 #[derive(Debug, Args)]
 pub struct Growth {
@@ -146,6 +189,10 @@ pub enum Growing {
     Payload,
     /// Threads of the server that serve connections: cost per delivery
     Workers,
+    /// Nodes with a subscriber of the channel: cost per publication to Redis
+    Nodes,
+    /// Nodes of which only one has a subscriber of the channel: cost per publication to Redis
+    Bystanders,
 }
 
 /// Options of `soak`.

@@ -1,8 +1,10 @@
-//! Publishing over a server API: [`rate`] holds a rate, [`rounds`] publishes the next when the last is delivered.
+//! Publishing over a server API: [`rate`] holds a rate, [`rounds`] publishes the next when the last is delivered,
+//! [`closed`] when the last is answered.
 //!
 //! Publications of one channel go one after another on one connection, which is what gives them an order to check.
 
 mod api;
+pub mod closed;
 mod pusher;
 pub mod rate;
 pub mod rounds;
@@ -86,6 +88,16 @@ impl Published {
         self.places.extend(next.places);
     }
 
+    /// Adds what was published beside it, to other channels.
+    fn join(&mut self, other: Self) {
+        self.attempted.join(other.attempted);
+        self.span = self.span.max(other.span);
+        self.faults.merge(&other.faults);
+        self.confirmed.merge(&other.confirmed);
+        self.lag.merge(&other.lag);
+        self.places.extend(other.places);
+    }
+
     fn is_hopeless(&self) -> bool {
         self.failures_in_a_row >= FAILURES_IN_A_ROW
     }
@@ -114,6 +126,14 @@ pub fn data(run: u64, sequence: u64, due: u64, bytes: usize) -> String {
     data.extend(std::iter::repeat_n('x', pad));
     data.push_str("\"}");
     data
+}
+
+/// Publishes once to a channel, what no run counts but of the usual length.
+pub fn publish_once(plan: &Plan, channel: &str) -> anyhow::Result<()> {
+    let text = data(0, 0, 0, plan.payload_bytes);
+    let (path, headers, body) = plan.api.publish(channel, &text);
+    let response = Client::new(&plan.target, TIMEOUT).post(&path, &headers, body.as_bytes())?;
+    plan.api.outcome(&response).map(drop)
 }
 
 /// Makes sure that a publish would be accepted, with one that no run counts.

@@ -14,12 +14,32 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Publishes so many, to the channels in turn, one after another, until done or told to stop.
 pub fn run(plan: &Plan, publications: u64, schedule: Schedule, stop: &AtomicBool) -> Published {
+    lane(plan, publications, schedule, (0, 1), stop)
+}
+
+/// The same over so many connections in turn, so that none waits for the answer to another's. Their number divides that
+/// of the channels: each channel is one connection's.
+pub fn in_lanes(plan: &Plan, publications: u64, schedule: Schedule, lanes: u32, stop: &AtomicBool) -> Published {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..lanes)
+            .map(|number| scope.spawn(move || lane(plan, publications, schedule, (number, lanes), stop)))
+            .collect();
+        let mut published = Published::new(plan);
+        for part in threads.into_iter().filter_map(|thread| thread.join().ok()) {
+            published.join(part);
+        }
+        published
+    })
+}
+
+/// Every so manyth of them, from a number on.
+fn lane(plan: &Plan, publications: u64, schedule: Schedule, (first, step): (u32, u32), stop: &AtomicBool) -> Published {
     // Sleeps end late by the thread's timer slack, 50 us unless it is said to matter.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
     let mut client = Client::new(&plan.target, TIMEOUT);
     let mut published = Published::new(plan);
     let before = published.attempted.total();
-    for number in 0..publications {
+    for number in (u64::from(first)..publications).step_by(step as usize) {
         loop {
             let wait = schedule.wait(number, Instant::now());
             if wait.is_zero() || stop.load(Ordering::Relaxed) {

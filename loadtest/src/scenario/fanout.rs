@@ -9,7 +9,7 @@ use crate::report::grouped;
 pub(super) fn title(options: &Fanout) -> String {
     let common = &options.common;
     let pace = match pace(options) {
-        Pace::Rate(rate, publications) => {
+        Pace::Rate(rate, publications) | Pace::Lanes(rate, publications, _) => {
             format!("{} publications of {} B at {rate}/s", grouped(publications), options.delivery.payload_bytes)
         }
         Pace::Rounds(_, publications) => {

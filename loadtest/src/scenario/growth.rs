@@ -19,6 +19,8 @@ const PER_CONNECTION: u32 = 100;
 /// Connections of those opened per second, and on their way at once: a hundred channels each are work for the server.
 const OTHERS_RATE: f64 = 50.0;
 const OTHERS_AT_ONCE: usize = 10;
+/// Publications at once, where the cost of Redis is looked for.
+const IN_FLIGHT: u32 = 64;
 /// And how long one may take.
 const OTHERS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -30,21 +32,28 @@ pub(super) fn run(stage: &Stage<'_>, options: &Growth) -> anyhow::Result<Outcome
         Growing::Channels => ("other channels", &[0, 100_000]),
         Growing::Payload => ("bytes of a publication", &[128, 1_024, 4_096, 16_384]),
         Growing::Workers => ("threads", &[1, 2]),
+        Growing::Nodes => ("interested nodes", &[1, 2, 4, 8]),
+        Growing::Bystanders => ("nodes, one of them interested", &[1, 2, 4, 8]),
     };
     let points = if options.points.is_empty() { default } else { &options.points };
     if options.with != Growing::Channels && points.contains(&0) {
         bail!("--points: 0 {axis} cannot be measured");
     }
-    let layout = Layout { redis: options.with == Growing::Channels, ..Layout::ALONE };
+    let fleet = matches!(options.with, Growing::Nodes | Growing::Bystanders);
+    if fleet && points.iter().any(|point| *point > 16) {
+        bail!("--points: at most 16 nodes");
+    }
     let spec = |point: u32| {
+        let nodes = u8::try_from(point).ok().filter(|_| fleet).unwrap_or(1);
+        let layout = Layout { nodes, publisher: fleet, redis: fleet || options.with == Growing::Channels };
         let spec = Spec::new(common, layout);
         let workers = u8::try_from(point).ok().filter(|_| options.with == Growing::Workers);
         Spec { worker_threads: workers.or(spec.worker_threads), ..spec }
     };
     let mut products = vec![("fanway", false)];
     if common.baseline() == Some(Against::Floor) {
-        if matches!(options.with, Growing::Channels | Growing::Workers) {
-            bail!("the floor has neither channels of its own nor threads: growth by {axis} is its own measure");
+        if matches!(options.with, Growing::Channels | Growing::Workers | Growing::Nodes | Growing::Bystanders) {
+            bail!("the floor has no channels of its own, no threads and no Redis: growth by {axis} is its own measure");
         }
         products.push(("floor", true));
     }
@@ -75,6 +84,7 @@ fn measure(environment: &mut Environment<'_>, options: &Growth, axis: &str, poin
         Growing::Payload => delivery.payload_bytes = u64::from(point),
         Growing::Workers => {}
         Growing::Channels => return beside_others(environment, options, point),
+        Growing::Nodes | Growing::Bystanders => return on_nodes(environment, options, axis, point),
     }
     let publications = options.deliveries.div_ceil(u64::from(connections)).max(20);
     let order = Order {
@@ -88,6 +98,26 @@ fn measure(environment: &mut Environment<'_>, options: &Growth, axis: &str, poin
         inspect: None,
     };
     deliver(environment, order)
+}
+
+/// Publishes to a channel that a client on each node has, or on the first alone: what a node costs Redis.
+fn on_nodes(environment: &mut Environment<'_>, options: &Growth, axis: &str, nodes: u32) -> anyhow::Result<Measured> {
+    let channels = if options.with == Growing::Nodes { 1 } else { nodes };
+    let publications = (options.deliveries / 4).max(1000);
+    let order = Order {
+        scenario: "growth",
+        title: format!("{} {axis}", grouped(nodes.into())),
+        channels: environment.channels(channels, 1)?,
+        connections: nodes as usize,
+        stalled: 0,
+        pace: Pace::Rounds(Batch::Burst(IN_FLIGHT), publications.div_ceil(u64::from(IN_FLIGHT))),
+        delivery: options.delivery,
+        inspect: None,
+    };
+    let mut measured = deliver(environment, order)?;
+    let at = measured.figures.iter().position(|figure| figure.name == "Redis CPU per publication").unwrap_or(0);
+    measured.figures[..=at].rotate_right(1);
+    Ok(measured)
 }
 
 /// Publishes to one subscriber while others hold so many channels on the same node.

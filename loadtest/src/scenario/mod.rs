@@ -13,8 +13,10 @@ mod environment;
 mod fanout;
 mod growth;
 mod idle;
+mod latency;
 mod many_channels;
 mod progress;
+mod publish;
 mod resume_storm;
 mod slow_consumers;
 mod soak;
@@ -60,6 +62,15 @@ pub fn run(scenario: &Scenario, common: &Common, interrupted: Arc<AtomicBool>) -
             let order = |environment: &Environment<'_>| many_channels::order(environment, options);
             stage.compare_deliveries(many_channels::title(options), Layout::APART, order)
         }
+        Scenario::Publish(options) => {
+            let measure = |environment: &mut Environment<'_>| publish::measure(environment, options);
+            stage.compare_with_endpoint(publish::title(options), publish::LAYOUT, measure)
+        }
+        Scenario::Latency(options) => {
+            stage.refuse_baseline("latency compares with bare pub/sub of the same Redis")?;
+            let measure = |environment: &mut Environment<'_>| latency::measure(environment, options);
+            stage.compare(latency::title(options), Layout::APART, measure)
+        }
         Scenario::ConnectStorm(options) => {
             let measure = |environment: &mut Environment<'_>| connect_storm::measure(environment, options);
             stage.compare(connect_storm::title(options), Layout::ALONE, measure)
@@ -78,7 +89,7 @@ pub fn run(scenario: &Scenario, common: &Common, interrupted: Arc<AtomicBool>) -
             let measure = |environment: &mut Environment<'_>| soak::measure(environment, options);
             stage.compare(soak::title(options), Layout::ALONE, measure)
         }
-        Scenario::Compare(_) | Scenario::Floor | Scenario::Clients => bail!("that is no scenario"),
+        Scenario::Compare(_) | Scenario::Floor | Scenario::Endpoint | Scenario::Clients => bail!("that is no scenario"),
     }
 }
 
@@ -124,6 +135,22 @@ impl Stage<'_> {
         measure: impl Fn(&mut Environment<'_>) -> anyhow::Result<Measured>,
     ) -> anyhow::Result<Outcome> {
         self.cases(title, &self.contestants(layout)?, |environment, ()| measure(environment))
+    }
+
+    /// The same where the floor is the endpoint that only parses.
+    fn compare_with_endpoint(
+        &self,
+        title: String,
+        layout: Layout,
+        measure: impl Fn(&mut Environment<'_>) -> anyhow::Result<Measured>,
+    ) -> anyhow::Result<Outcome> {
+        let mut cases = self.contestants(layout)?;
+        if self.common.baseline() == Some(Against::Floor)
+            && let [fanway, endpoint] = cases.as_mut_slice()
+        {
+            (endpoint.label, endpoint.spec) = ("only parsed".to_owned(), fanway.spec.endpoint());
+        }
+        self.cases(title, &cases, |environment, ()| measure(environment))
     }
 
     /// The same for deliveries, in slices if it is asked for: all are open at once, and publications go to one for a

@@ -5,6 +5,7 @@
 
 pub mod affinity;
 mod certificate;
+mod endpoint;
 mod fanway;
 mod floor;
 mod gauge;
@@ -23,11 +24,12 @@ use crate::target::Target;
 use crate::token;
 use crate::transport::Transport;
 use certificate::Certificate;
+use endpoint::Endpoint;
 pub use fanway::Node;
 use floor::Floor;
 pub use gauge::{Gauge, Usage};
 pub use process::Process;
-pub use redis::Redis;
+pub use redis::{Pipeline, Redis, Replay};
 
 /// What is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub enum Product {
     Floor,
     /// Another product.
     Peer(Installed),
+    /// The endpoint that only parses what is published.
+    Endpoint,
 }
 
 /// How nodes are laid out.
@@ -87,6 +91,11 @@ impl Spec {
         }
     }
 
+    /// The endpoint that only parses, beside it.
+    pub fn endpoint(&self) -> Self {
+        Self { product: Product::Endpoint, layout: Layout::ALONE, tls: false, ..self.clone() }
+    }
+
     /// The floor under it.
     pub fn floor(&self) -> Self {
         Self { product: Product::Floor, layout: Layout::ALONE, tls: false, ..self.clone() }
@@ -121,6 +130,7 @@ pub struct Subject {
     pub redis: Option<Redis>,
     _floor: Option<Floor>,
     _peer: Option<peer::Running>,
+    _endpoint: Option<Endpoint>,
     _certificate: Option<Certificate>,
 }
 
@@ -134,6 +144,7 @@ impl Subject {
                 bail!("{} is for servers that run already (--url), without --floor", common.transport)
             }
             (Product::Floor, _) => Self::floor(common),
+            (Product::Endpoint, _) => Self::endpoint(spec, common),
             (Product::Fanway, Some(_)) => Self::spawn(spec, common, interrupted),
             (Product::Fanway, None) => Self::running(common),
         }
@@ -154,6 +165,7 @@ impl Subject {
             redis: None,
             _floor: Some(floor),
             _peer: None,
+            _endpoint: None,
             _certificate: None,
         })
     }
@@ -177,6 +189,27 @@ impl Subject {
             redis,
             _floor: None,
             _peer: Some(running),
+            _endpoint: None,
+            _certificate: None,
+        })
+    }
+
+    fn endpoint(spec: &Spec, common: &Common) -> anyhow::Result<Self> {
+        let endpoint = Endpoint::start(spec.worker_threads, common.pin_server)?;
+        let target = Target::local(endpoint.address, false);
+        Ok(Self {
+            doors: vec![target.clone()],
+            publish: target,
+            api: Api::Centrifugal { key: random_secret() },
+            token: String::new(),
+            transport: common.transport,
+            gauge: Gauge::Processes(vec![endpoint.id()]),
+            others: Vec::new(),
+            nodes: Vec::new(),
+            redis: None,
+            _floor: None,
+            _peer: None,
+            _endpoint: Some(endpoint),
             _certificate: None,
         })
     }
@@ -224,6 +257,7 @@ impl Subject {
             redis,
             _floor: None,
             _peer: None,
+            _endpoint: None,
             _certificate: certificate,
         })
     }
@@ -254,6 +288,7 @@ impl Subject {
             redis: None,
             _floor: None,
             _peer: None,
+            _endpoint: None,
             _certificate: None,
         })
     }

@@ -27,6 +27,8 @@ const LATE: Duration = Duration::from_millis(200);
 pub(super) enum Pace {
     /// So many per second, so many in all.
     Rate(f64, u64),
+    /// The same over so many connections in turn, which divide the channels among them.
+    Lanes(f64, u64, u32),
     /// In so many rounds.
     Rounds(rounds::Batch, u64),
 }
@@ -35,7 +37,7 @@ impl Pace {
     /// The most that one channel gets.
     fn per_channel(self, channels: u32) -> u64 {
         match self {
-            Self::Rate(_, publications) => publications.div_ceil(u64::from(channels)),
+            Self::Rate(_, publications) | Self::Lanes(_, publications, _) => publications.div_ceil(u64::from(channels)),
             Self::Rounds(batch, rounds) => batch.per_channel(rounds, channels),
         }
     }
@@ -45,18 +47,19 @@ impl Pace {
         let share = |all: u64| all / slices + u64::from(number < all % slices);
         match self {
             Self::Rate(rate, publications) => Self::Rate(rate, share(publications)),
+            Self::Lanes(rate, publications, lanes) => Self::Lanes(rate, share(publications), lanes),
             Self::Rounds(batch, rounds) => Self::Rounds(batch, share(rounds)),
         }
     }
 
     fn is_empty(self) -> bool {
-        matches!(self, Self::Rate(_, 0) | Self::Rounds(_, 0))
+        matches!(self, Self::Rate(_, 0) | Self::Lanes(_, 0, _) | Self::Rounds(_, 0))
     }
 
     /// How many publications there will be, at most.
     fn publications(self, channels: u32) -> u64 {
         match self {
-            Self::Rate(_, publications) => publications,
+            Self::Rate(_, publications) | Self::Lanes(_, publications, _) => publications,
             Self::Rounds(batch, rounds) => rounds * batch.publications(channels),
         }
     }
@@ -170,7 +173,7 @@ impl Round {
         let planned = self.published.attempted.total() + pace.publications(self.plan.channels.count);
         let mut bar = environment.progress.bar("deliveries", self.expected(planned));
         let before = Spent::read(environment, &self.fleet)?;
-        let lead = if matches!(pace, Pace::Rate(..)) { LEAD } else { Duration::ZERO };
+        let lead = if matches!(pace, Pace::Rounds(..)) { Duration::ZERO } else { LEAD };
         let begun = Instant::now() + lead;
         let published = std::thread::scope(|scope| -> anyhow::Result<Published> {
             let core = environment.common.pin_clients;
@@ -181,6 +184,9 @@ impl Round {
                 anyhow::Ok(match pace {
                     Pace::Rate(per_second, publications) => {
                         rate::run(plan, publications, Schedule::new(begun, per_second), interrupted)
+                    }
+                    Pace::Lanes(per_second, publications, lanes) => {
+                        rate::in_lanes(plan, publications, Schedule::new(begun, per_second), lanes, interrupted)
                     }
                     Pace::Rounds(batch, count) => {
                         let delivered = || fleet.delivered();
@@ -224,7 +230,7 @@ impl Round {
         self.connections.counts = self.fleet.counts();
         // What was planned and not published was kept back by a fault, but a round may have fewer than it could.
         let publications = match self.order.pace {
-            Pace::Rate(_, publications) => publications,
+            Pace::Rate(_, publications) | Pace::Lanes(_, publications, _) => publications,
             Pace::Rounds(..) => self.published.attempted.total(),
         };
         let expected = self.expected(publications);

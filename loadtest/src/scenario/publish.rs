@@ -1,0 +1,201 @@
+//! `publish`: what a publish over HTTP costs the server and Redis, as fast as it is answered.
+//!
+//! The floor of the server's cost is an endpoint that only parses ([`crate::floor::endpoint`]). The floor of Redis's cost
+//! is found in the same measurement: the very command that a publish came to in Redis is overheard, and sent again as
+//! often, to the same channels, a hundred in one write, as `redis-benchmark -P 100` does.
+
+use anyhow::Context;
+
+use super::environment::{Environment, fault_rows};
+use crate::channels::Channels;
+use crate::options::Publish;
+use crate::publisher::{self, closed};
+use crate::report::{Figure, Table, Unit, grouped};
+use crate::rounds::Measured;
+use crate::subject::affinity::on_core;
+use crate::subject::{Layout, Pipeline, Redis, Usage};
+
+/// The server publishes through Redis, as a fleet does.
+pub(super) const LAYOUT: Layout = Layout { redis: true, ..Layout::ALONE };
+/// Commands in one write of a replay.
+const AT_ONCE: usize = 100;
+/// Of the publications that are measured, so many are made before.
+const WARM_UP: u64 = 10;
+/// Server and replay take turns, so many each.
+const TURNS: u64 = 4;
+
+pub(super) fn title(options: &Publish) -> String {
+    let (publications, in_flight) = (grouped(options.publications), options.in_flight);
+    format!("publish over HTTP: {publications} publications of {} B, {in_flight} in flight", options.payload_bytes)
+}
+
+pub(super) fn measure(environment: &mut Environment<'_>, options: &Publish) -> anyhow::Result<Measured> {
+    let channels = environment.channels(options.channels, 1)?;
+    let mut plan = environment.publications(channels.clone(), options.payload_bytes);
+    let redis = environment.subject.redis.take();
+    let mut replay = redis.as_ref().map(|redis| Replay::prepare(redis, &plan)).transpose()?;
+    let mut published = publisher::Published::new(&plan);
+    let (core, interrupted) = (environment.common.pin_clients, environment.interrupted);
+    let bar = environment.progress.bar("publications", options.publications);
+    let (mut spent, mut confirmed) = (Spent::default(), 0);
+    let share = options.publications / TURNS;
+    for turn in 0..=TURNS {
+        // The first is to warm up: connections, logs that are as long as they get.
+        let count = if turn == 0 { options.publications / WARM_UP } else { share };
+        plan.begun = published.attempted.clone();
+        let before = Spent::read(environment)?;
+        let part = on_core(core, || closed::run(&plan, options.in_flight, count, interrupted))?;
+        let after = Spent::read(environment)?;
+        if let Some(replay) = &mut replay {
+            replay.send(count)?;
+        }
+        let replayed = Spent::read(environment)?;
+        if turn == 0 {
+            published.attempted = part.attempted;
+            continue;
+        }
+        spent.add(&before, &after, &replayed);
+        published.go_on(part);
+        confirmed += count;
+        bar.set(confirmed);
+        if environment.is_interrupted() {
+            break;
+        }
+    }
+    drop(bar);
+    environment.subject.redis = redis;
+
+    let per_publish = |cpu: f64| cpu * 1e6 / confirmed.max(1) as f64;
+    let (latencies, rate) = (published.confirmed.summary(), confirmed as f64 / published.span.as_secs_f64());
+    let figure = |name, unit, value| Figure { name, unit, value };
+    let mut figures = vec![
+        figure("CPU per publication", Unit::Micros, per_publish(spent.server)),
+        figure("publications per second", Unit::PerSecond, rate),
+        figure("publish latency p50", Unit::Millis, latencies.p50.as_secs_f64() * 1e3),
+        figure("publish latency p99", Unit::Millis, latencies.p99.as_secs_f64() * 1e3),
+    ];
+    if replay.is_some() {
+        figures.extend([
+            figure("Redis CPU per publication", Unit::Micros, per_publish(spent.redis)),
+            figure("Redis CPU per replayed command", Unit::Micros, per_publish(spent.replay)),
+            figure("Redis CPU / of the replay", Unit::Plain, spent.redis / spent.replay),
+        ]);
+    }
+    let mut table = Table::new(title(options));
+    for Figure { name, unit, value } in &figures {
+        table.row(name, unit.show(*value));
+    }
+    table.row("sent to answered", latencies);
+    if let Some(replay) = &replay {
+        table.row("replayed", &replay.what);
+    }
+    table.row("measured by", environment.subject.gauge.source());
+    fault_rows(&mut table, &published.faults);
+    let mut failures = Vec::new();
+    if !published.faults.is_empty() {
+        failures.push("not every publication was confirmed".to_owned());
+    }
+    if environment.is_interrupted() {
+        failures.push("interrupted".to_owned());
+    }
+    let json = serde_json::json!({
+        "scenario": "publish",
+        "publications": confirmed,
+        "in_flight": options.in_flight,
+        "channels": options.channels,
+        "payload_bytes": options.payload_bytes,
+        "answered": latencies,
+        "replayed": replay.map(|replay| replay.what),
+        "measured_by": environment.subject.gauge.source(),
+        "figures": figures,
+        "faults": published.faults,
+        "failures": failures,
+    });
+    Ok(Measured { figures, latencies: vec![("sent to answered", published.confirmed)], table, json, failures })
+}
+
+/// CPU seconds.
+#[derive(Default)]
+struct Spent {
+    server: f64,
+    redis: f64,
+    replay: f64,
+}
+
+impl Spent {
+    fn read(environment: &mut Environment<'_>) -> anyhow::Result<Self> {
+        let mut redis = 0.0;
+        for (name, gauge) in &mut environment.subject.others {
+            if *name == "Redis" {
+                redis = gauge.read()?.cpu;
+            }
+        }
+        let Usage { cpu: server, .. } = environment.subject.gauge.read()?;
+        Ok(Self { server, redis, replay: 0.0 })
+    }
+
+    fn add(&mut self, before: &Self, after: &Self, replayed: &Self) {
+        self.server += after.server - before.server;
+        self.redis += after.redis - before.redis;
+        self.replay += replayed.redis - after.redis;
+    }
+}
+
+/// The command that a publish is to Redis, for each channel.
+struct Replay {
+    connection: crate::subject::Replay,
+    pipelines: Vec<(Pipeline, u64)>,
+    /// The command's first words.
+    what: String,
+}
+
+impl Replay {
+    fn prepare(redis: &Redis, plan: &publisher::Plan) -> anyhow::Result<Self> {
+        let channels = &plan.channels;
+        let name = channels.name(0);
+        // A publish of what nobody counts, of the same length.
+        let publish = || publisher::publish_once(plan, &name);
+        let of_publish = |words: &[Vec<u8>]| words.iter().any(|word| contains(word, name.as_bytes()));
+        // Twice: of the first, the server may learn the script.
+        publish()?;
+        let words = redis.overhear(publish, of_publish).context("nothing of a publish was heard in redis")?;
+        let what = words.iter().take(2).map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
+        let numbers: Vec<u32> = (0..channels.count).collect();
+        let pipelines = numbers.chunks(AT_ONCE).map(|chunk| {
+            let mut pipeline = Pipeline::default();
+            for number in chunk {
+                pipeline.add(&of_channel(&words, channels, &name, *number));
+            }
+            (pipeline, chunk.len() as u64)
+        });
+        Ok(Self { connection: redis.replay()?, pipelines: pipelines.collect(), what })
+    }
+
+    /// Sends it so often, or somewhat more.
+    fn send(&mut self, count: u64) -> anyhow::Result<()> {
+        let mut sent = 0;
+        for (pipeline, commands) in self.pipelines.iter().cycle() {
+            if sent >= count {
+                break;
+            }
+            self.connection.send(pipeline)?;
+            sent += commands;
+        }
+        Ok(())
+    }
+}
+
+/// The same command for another channel. The envelope inside names the first one still, but nobody reads it.
+fn of_channel(words: &[Vec<u8>], channels: &Channels, name: &str, number: u32) -> Vec<Vec<u8>> {
+    let other = channels.name(number);
+    let change = |word: &Vec<u8>| match std::str::from_utf8(word) {
+        // Names of keys and of pub/sub channels.
+        Ok(text) if text.ends_with(&format!("{name}}}")) => text.replace(name, &other).into_bytes(),
+        _ => word.clone(),
+    };
+    words.iter().map(change).collect()
+}
+
+fn contains(word: &[u8], part: &[u8]) -> bool {
+    word.windows(part.len()).any(|window| window == part)
+}
