@@ -34,6 +34,10 @@ const MAX_WAITING: usize = 65_536;
 const READ: usize = 16 * 1024;
 /// A buffer that grew beyond this is given back.
 const KEEP: usize = 256 * 1024;
+/// Writes that may be unanswered. While there are fewer, what is queued leaves at once; else it waits for the answer to the
+/// first of them and leaves as one. So the server always has the next batch when it is done with one, and both sides read
+/// and write seldom when there is much to do. A command is not later by it: the server answers in order.
+const MAX_BATCHES: usize = 2;
 /// Bytes of a reply that need no memory of their own: all answers to publishes.
 const SHORT: usize = 62;
 
@@ -151,6 +155,7 @@ impl Pipe {
             unflushed: false,
             input: BytesMut::new(),
             sent: VecDeque::new(),
+            batches: VecDeque::new(),
             timer: None,
             gave_way: false,
         };
@@ -239,6 +244,8 @@ pub(crate) struct Driver {
     input: BytesMut,
     /// Who waits for the next replies.
     sent: VecDeque<Waiting>,
+    /// How many of them each unanswered write has.
+    batches: VecDeque<usize>,
     /// Set while anybody waits: fires when the longest waiting has waited too long.
     timer: Option<Pin<Box<Sleep>>>,
     /// Everything that was ready has run since there are commands.
@@ -289,6 +296,12 @@ impl Driver {
             waiting.end(Ok(Reply::new(&self.input[at..at + length])));
             at += length;
             answered += 1;
+            if let Some(left) = self.batches.front_mut() {
+                *left -= 1;
+                if *left == 0 {
+                    self.batches.pop_front();
+                }
+            }
         }
         if answered > 0 {
             self.queue.lock().taken -= answered;
@@ -319,6 +332,10 @@ impl Driver {
 
     /// Takes everything that is queued, unless others should run first. Returns whether there is something to write.
     fn take(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.batches.len() >= MAX_BATCHES {
+            // The next answer polls this again.
+            return false;
+        }
         let mut queued = self.queue.lock();
         if queued.waiting.is_empty() {
             if !queued.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
@@ -338,6 +355,7 @@ impl Driver {
         }
         std::mem::swap(&mut self.output, &mut queued.bytes);
         queued.taken += queued.waiting.len();
+        self.batches.push_back(queued.waiting.len());
         self.sent.extend(queued.waiting.drain(..));
         self.gave_way = false;
         true

@@ -116,9 +116,10 @@ impl Publisher {
             let message = envelope::encode_after(PLAIN_HEADER, channel, publication);
             let mut bytes = Vec::with_capacity(message.len() + 400);
             let mut command = Command::begin(&mut bytes, 3);
-            command.word(&[b"PUBLISH"]);
-            command.word(&topic.map(str::as_bytes));
-            command.word(&[&message]);
+            command.word([b"PUBLISH"]);
+            command.word(topic.map(str::as_bytes));
+            command.word([&message]);
+            command.end();
             return bytes;
         };
         let head = head.unwrap_or_else(|| script.head(functions.load(Ordering::Relaxed)));
@@ -179,7 +180,7 @@ pub(crate) async fn append(
 }
 
 fn write_append(
-    (call, script): Head<'_>,
+    head: Head<'_>,
     log: &Log<'_>,
     body: &[u8],
     retention: Retention,
@@ -187,26 +188,24 @@ fn write_append(
 ) -> Vec<u8> {
     let with_result = log.result.is_some() && idempotency.is_some();
     let names = log.entries[1].len() * 3;
-    let mut bytes = Vec::with_capacity(body.len() + script.len() + names + 512);
-    let mut command = Command::begin(&mut bytes, if with_result { 14 } else { 11 });
-    command.word(&[call.as_bytes()]);
-    command.word(&[script.as_bytes()]);
-    command.number(if with_result { 3 } else { 2 });
-    command.word(&log.entries.map(str::as_bytes));
-    command.word(&log.meta.map(str::as_bytes));
+    let mut bytes = Vec::with_capacity(head.len() + body.len() + names + 400);
+    let mut command = head.begin(&mut bytes, if with_result { 3 } else { 2 }, if with_result { 8 } else { 6 });
+    command.word(log.entries.map(str::as_bytes));
+    command.word(log.meta.map(str::as_bytes));
     if let Some(result) = log.result.filter(|_| with_result) {
-        command.word(&[result.as_bytes()]);
+        command.word([result.as_bytes()]);
     }
-    command.word(&[body]);
+    command.word([body]);
     command.number(u64::from(retention.count));
     command.number(millis(retention.ttl));
-    command.word(&log.topic.map(str::as_bytes));
+    command.word(log.topic.map(str::as_bytes));
     command.number(millis(retention.meta_life()));
-    command.word(&[&epochs::salt()]);
+    command.word([&epochs::salt()]);
     if let Some(idempotency) = idempotency.filter(|_| with_result) {
-        command.word(&[hex(&idempotency.fingerprint).as_bytes()]);
+        command.word([hex(&idempotency.fingerprint).as_bytes()]);
         command.number(millis(idempotency.ttl));
     }
+    command.end();
     bytes
 }
 
@@ -224,23 +223,15 @@ pub(crate) async fn announce_once(
     understood(pipe, functions, &SCRIPTS.announce, reply, write).await
 }
 
-fn write_announce(
-    (call, script): Head<'_>,
-    result: &str,
-    topic: &str,
-    message: &[u8],
-    idempotency: &Idempotency<'_>,
-) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(message.len() + script.len() + 1024);
-    let mut command = Command::begin(&mut bytes, 8);
-    command.word(&[call.as_bytes()]);
-    command.word(&[script.as_bytes()]);
-    command.number(1);
-    command.word(&[result.as_bytes()]);
-    command.word(&[message]);
-    command.word(&[topic.as_bytes()]);
-    command.word(&[hex(&idempotency.fingerprint).as_bytes()]);
+fn write_announce(head: Head<'_>, result: &str, topic: &str, message: &[u8], idempotency: &Idempotency<'_>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(head.len() + message.len() + 1024);
+    let mut command = head.begin(&mut bytes, 1, 4);
+    command.word([result.as_bytes()]);
+    command.word([message]);
+    command.word([topic.as_bytes()]);
+    command.word([hex(&idempotency.fingerprint).as_bytes()]);
     command.number(millis(idempotency.ttl));
+    command.end();
     bytes
 }
 

@@ -162,7 +162,8 @@ fn number(text: &[u8]) -> Result<i64, Violation> {
 pub(crate) fn command<'a>(out: &mut bytes::BytesMut, words: impl ExactSizeIterator<Item = &'a [u8]>) {
     let mut bytes = Vec::new();
     let mut command = Command::begin(&mut bytes, words.len());
-    words.for_each(|word| command.word(&[word]));
+    words.for_each(|word| command.word([word]));
+    command.end();
     out.extend_from_slice(&bytes);
 }
 
@@ -172,44 +173,70 @@ pub(crate) struct Command<'a>(&'a mut Vec<u8>);
 impl<'a> Command<'a> {
     /// Begins a command of so many words.
     pub(crate) fn begin(out: &'a mut Vec<u8>, words: usize) -> Self {
-        out.push(b'*');
-        let mut command = Self(out);
-        command.line(words as u64);
-        command
+        let mut space = Digits::default();
+        let begin = space.write(words as u64) - 1;
+        space.0[begin] = b'*';
+        out.extend_from_slice(&space.0[begin..]);
+        Self(out)
+    }
+
+    /// Words for a command that is begun later.
+    pub(crate) fn words(out: &'a mut Vec<u8>) -> Self {
+        Self(out)
+    }
+
+    /// Words that were written before.
+    pub(crate) fn raw(&mut self, written: &[u8]) {
+        self.0.extend_from_slice(written);
     }
 
     /// A word, given in pieces.
-    pub(crate) fn word(&mut self, pieces: &[&[u8]]) {
-        self.0.push(b'$');
-        self.line(pieces.iter().map(|piece| piece.len() as u64).sum());
+    #[inline]
+    pub(crate) fn word<const N: usize>(&mut self, pieces: [&[u8]; N]) {
+        let mut space = Digits::default();
+        space.0[SPACE - 2..].copy_from_slice(LINE_END);
+        let begin = space.before(SPACE - 2, pieces.iter().map(|piece| piece.len() as u64).sum()) - 3;
+        space.0[begin..begin + 3].copy_from_slice(b"\r\n$");
+        self.0.extend_from_slice(&space.0[begin..]);
         pieces.iter().for_each(|piece| self.0.extend_from_slice(piece));
-        self.0.extend_from_slice(b"\r\n");
     }
 
     /// A number as a word.
     pub(crate) fn number(&mut self, number: u64) {
-        let mut digits = [0; 20];
-        let begin = decimal(number, &mut digits);
-        self.word(&[&digits[begin..]]);
+        let mut space = Digits::default();
+        let begin = space.write(number);
+        self.word([&space.0[begin..]]);
     }
 
-    fn line(&mut self, number: u64) {
-        let mut digits = [0; 20];
-        let begin = decimal(number, &mut digits);
-        self.0.extend_from_slice(&digits[begin..]);
-        self.0.extend_from_slice(b"\r\n");
+    /// Ends it. Lines end where the next begins, so that there is one piece less for each.
+    pub(crate) fn end(self) {
+        self.0.extend_from_slice(LINE_END);
     }
 }
 
-/// Writes a number's digits at the end of the space, and returns where they begin.
-fn decimal(mut number: u64, space: &mut [u8; 20]) -> usize {
-    let mut begin = space.len();
-    loop {
-        begin -= 1;
-        space[begin] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return begin;
+const LINE_END: &[u8] = b"\r\n";
+/// Room for the longest number and what stands around it.
+const SPACE: usize = 32;
+
+/// Where a number is written, from the end.
+#[derive(Default)]
+struct Digits([u8; SPACE]);
+
+impl Digits {
+    fn write(&mut self, number: u64) -> usize {
+        self.before(SPACE, number)
+    }
+
+    /// Writes a number before a place, and returns where it begins.
+    fn before(&mut self, end: usize, mut number: u64) -> usize {
+        let mut begin = end;
+        loop {
+            begin -= 1;
+            self.0[begin] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return begin;
+            }
         }
     }
 }
@@ -297,9 +324,10 @@ mod tests {
     fn commands_in_pieces() {
         let mut out = Vec::new();
         let mut command = Command::begin(&mut out, 3);
-        command.word(&[b"a", b"", b"bc"]);
+        command.word([b"a".as_slice(), b"", b"bc"]);
         command.number(0);
         command.number(u64::MAX);
+        command.end();
         assert_eq!(out, b"*3\r\n$3\r\nabc\r\n$1\r\n0\r\n$20\r\n18446744073709551615\r\n");
     }
 

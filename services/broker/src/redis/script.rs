@@ -12,6 +12,7 @@ use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value};
 use sha1::{Digest, Sha1};
 
 use super::names::hex;
+use super::resp::Command;
 use crate::ledger::MAX_LEDGER;
 
 /// What each script begins with.
@@ -43,16 +44,57 @@ pub(crate) struct Scripts {
 
 /// One script, in all forms.
 pub(crate) struct Script {
-    /// Its name as a function.
-    function: String,
-    /// The whole text, for a server that does not know it.
-    text: String,
-    digest: String,
-    read_only: bool,
+    /// By its name.
+    function: Form,
+    /// By its digest.
+    script: Form,
+    /// In full, for a server that does not know it.
+    text: Form,
 }
 
-/// How a script is called: the command, and its first word.
-pub(crate) type Head<'a> = (&'static str, &'a str);
+/// How a script is called: the command and its first word, and the same as they are written.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    command: &'static str,
+    script: &'a str,
+    written: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// Bytes of it.
+    pub(crate) fn len(self) -> usize {
+        self.written.len()
+    }
+
+    /// Begins a call with so many keys and arguments.
+    pub(crate) fn begin(self, out: &mut Vec<u8>, keys: u8, arguments: usize) -> Command<'_> {
+        let mut command = Command::begin(out, 3 + usize::from(keys) + arguments);
+        command.raw(self.written);
+        command.number(keys.into());
+        command
+    }
+}
+
+/// A head, written once.
+struct Form {
+    command: &'static str,
+    script: String,
+    written: Vec<u8>,
+}
+
+impl Form {
+    fn new(command: &'static str, script: String) -> Self {
+        let mut written = Vec::new();
+        let mut words = Command::words(&mut written);
+        words.word([command.as_bytes()]);
+        words.word([script.as_bytes()]);
+        Self { command, script, written }
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head { command: self.command, script: &self.script, written: &self.written }
+    }
+}
 
 impl Scripts {
     fn new() -> Self {
@@ -74,7 +116,12 @@ impl Scripts {
         let [publish, announce, read, create] = SOURCES.map(|(name, text, read_only)| {
             let text = format!("{}{}", body(SERVER), body(text));
             let digest = hex(&Sha1::digest(text.as_bytes()));
-            Script { function: format!("{library}_{name}"), text, digest, read_only }
+            let suffix = |all, read_only_too| if read_only { read_only_too } else { all };
+            Script {
+                function: Form::new(suffix("FCALL", "FCALL_RO"), format!("{library}_{name}")),
+                script: Form::new(suffix("EVALSHA", "EVALSHA_RO"), digest),
+                text: Form::new(suffix("EVAL", "EVAL_RO"), text),
+            }
         });
         Self { publish, announce, read, create, library: format!("#!lua name={library}\n{functions}") }
     }
@@ -93,17 +140,12 @@ impl Scripts {
 impl Script {
     /// How it is called where it is known.
     pub(crate) fn head(&self, as_function: bool) -> Head<'_> {
-        match (as_function, self.read_only) {
-            (true, true) => ("FCALL_RO", &self.function),
-            (true, false) => ("FCALL", &self.function),
-            (false, true) => ("EVALSHA_RO", &self.digest),
-            (false, false) => ("EVALSHA", &self.digest),
-        }
+        if as_function { self.function.head() } else { self.script.head() }
     }
 
     /// How it is called where it is not known.
     pub(crate) fn head_in_full(&self) -> Head<'_> {
-        (if self.read_only { "EVAL_RO" } else { "EVAL" }, &self.text)
+        self.text.head()
     }
 
     /// After a failed call: how to call it next, if the failure proves that the server does not know it, and so that
@@ -148,9 +190,9 @@ impl Script {
     }
 }
 
-fn command((command, script): Head<'_>, keys: &[&str], args: &[&[u8]]) -> Cmd {
-    let mut cmd = redis::cmd(command);
-    cmd.arg(script).arg(keys.len()).arg(keys);
+fn command(head: Head<'_>, keys: &[&str], args: &[&[u8]]) -> Cmd {
+    let mut cmd = redis::cmd(head.command);
+    cmd.arg(head.script).arg(keys.len()).arg(keys);
     for arg in args {
         cmd.arg(*arg);
     }
@@ -165,9 +207,9 @@ mod tests {
     fn one_text_in_two_forms() {
         assert!(SCRIPTS.library.starts_with("#!lua name=fanway_"));
         for script in [&SCRIPTS.publish, &SCRIPTS.announce, &SCRIPTS.read, &SCRIPTS.create] {
-            assert!(SCRIPTS.library.contains(&format!("function_name = '{}'", script.function)));
-            assert!(script.text.contains("reign_here") && !script.text.contains("--"));
+            assert!(SCRIPTS.library.contains(&format!("function_name = '{}'", script.function.script)));
+            assert!(script.text.script.contains("reign_here") && !script.text.script.contains("--"));
         }
-        assert!(SCRIPTS.publish.text.contains("count > 64") && !SCRIPTS.library.contains("MAX_LEDGER"));
+        assert!(SCRIPTS.publish.text.script.contains("count > 64") && !SCRIPTS.library.contains("MAX_LEDGER"));
     }
 }

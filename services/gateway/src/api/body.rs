@@ -6,7 +6,7 @@ use axum::response::Response;
 use bytes::BytesMut;
 use fanway_protocol::publication::{MAX_JSON_DEPTH, nests_too_deep};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 
@@ -19,22 +19,41 @@ use crate::auth::Scope;
 /// Longest text of a parser's complaint that is given back; it may quote the body.
 const MAX_COMPLAINT: usize = 200;
 
+/// The header by which a request asks for [`ErrorMode::Transport`].
+const ERROR_MODE: HeaderName = HeaderName::from_static("x-centrifugo-error-mode");
+
 /// One request under way: how its errors are told and what is counted when it ends.
 pub(super) struct Call<'a> {
+    manner: Manner,
+    observed: Observed<'a>,
+}
+
+/// How a request is to be answered.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
     mode: ErrorMode,
     /// HTTP/1 says by a header that the rest of a refused body will not be read.
     http1: bool,
-    observed: Observed<'a>,
+}
+
+impl Manner {
+    pub(super) fn of(state: &ApiState, headers: &HeaderMap, version: Version) -> Self {
+        let asked = headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
+        Self {
+            mode: if asked { ErrorMode::Transport } else { state.settings.error_mode },
+            http1: version < Version::HTTP_2,
+        }
+    }
 }
 
 impl<'a> Call<'a> {
     pub(super) fn begin(state: &ApiState, meter: &'a Meter, request: &Request) -> Self {
-        let asked = request.headers().get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport");
-        Self {
-            mode: if asked { ErrorMode::Transport } else { state.settings.error_mode },
-            http1: request.version() < Version::HTTP_2,
-            observed: Observed::begin(meter),
-        }
+        Self::answered(Manner::of(state, request.headers(), request.version()), meter)
+    }
+
+    /// As [`Call::begin`], for those who know how it is to be answered.
+    pub(super) fn answered(manner: Manner, meter: &'a Meter) -> Self {
+        Self { manner, observed: Observed::begin(meter) }
     }
 
     pub(super) fn end<T: Serialize>(self, answer: Result<T, ApiError>) -> Response {
@@ -47,8 +66,8 @@ impl<'a> Call<'a> {
         };
         self.observed.end(error.reason());
         let unread = matches!(error, ApiError::TooLarge { .. } | ApiError::BodyTimeout | ApiError::BodyBroken);
-        let mut response = error.into_response(self.mode);
-        if unread && self.http1 {
+        let mut response = error.into_response(self.manner.mode);
+        if unread && self.manner.http1 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -159,7 +178,8 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
 /// Refuses texts that nest deeper than anybody's parser should have to follow.
 pub(super) fn check_depth(text: &str) -> Result<(), ApiError> {
     // Counting is many times faster than following, and settles it for all but strange texts.
-    let openings = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    let openings = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'[' | b'{'))).sum::<u8>();
+    let openings: usize = text.as_bytes().chunks(255).map(|chunk| usize::from(openings(chunk))).sum();
     match openings > MAX_JSON_DEPTH && nests_too_deep(text) {
         false => Ok(()),
         true => Err(ApiError::BadJson(format!("the body nests deeper than {MAX_JSON_DEPTH} levels"))),

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::body::{Call, parse, read};
-use super::content::{Content, Parts, TagMap};
+use super::content::{Content, Marks, Parts, TagMap};
 use super::error::{ApiError, BrokerFailure, ErrorBody};
 use super::idempotency;
 use super::openapi::Failures;
@@ -116,11 +116,12 @@ async fn answer(state: &ApiState, request: Request) -> Result<BroadcastResult, A
     if channels.is_empty() {
         return Err(ApiError::bad_request("invalid_channel", "channels is missing or empty"));
     }
-    let header_key = idempotency::from_headers(&head.headers)?;
+    let Marks { key: header_key, trace } = Marks::of(&head.headers);
+    let header_key = header_key?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
     let parts =
         Parts { data: request.data, b64data: request.b64data.as_deref(), tags: request.tags, version: request.version };
-    let content = Content::new(parts, &head.headers, key.is_some())?;
+    let content = Content::new(parts, trace, key.is_some())?;
     let results = publish_all(state, &channels, &content, key, request.skip_history.unwrap_or(false)).await;
     if let Some(failure) = common_failure(&results) {
         return Err(ApiError::Broker(failure));

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fanway_protocol::Publication;
 use fanway_protocol::publication::{Tags, json_line};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -18,6 +18,8 @@ use super::body::check_depth;
 use super::error::ApiError;
 use super::idempotency;
 
+/// W3C trace context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The most tags of a publication.
 const MAX_TAGS: usize = 32;
 /// The longest name of a tag, in bytes.
@@ -33,6 +35,19 @@ pub(super) struct Parts<'a> {
     pub(super) version: Option<u64>,
 }
 
+/// What the head says of a publication.
+pub(super) struct Marks {
+    /// The idempotency key, if it is one.
+    pub(super) key: Result<Option<String>, ApiError>,
+    pub(super) trace: Option<Arc<str>>,
+}
+
+impl Marks {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self { key: idempotency::from_headers(headers), trace: trace(headers) }
+    }
+}
+
 /// A checked publication, not yet on any channel.
 pub(super) struct Content {
     pub(super) publication: Arc<Publication>,
@@ -41,14 +56,14 @@ pub(super) struct Content {
 }
 
 impl Content {
-    pub(super) fn new(parts: Parts<'_>, headers: &HeaderMap, with_key: bool) -> Result<Self, ApiError> {
+    pub(super) fn new(parts: Parts<'_>, trace: Option<Arc<str>>, with_key: bool) -> Result<Self, ApiError> {
         if parts.version.is_some_and(|version| version > 0) {
             return Err(ApiError::NotAvailable("publications with a version are not supported"));
         }
         let data = json_line(&data(parts.data, parts.b64data)?);
         let tags = tags(parts.tags)?;
         let fingerprint = with_key.then(|| idempotency::fingerprint(&data, tags.as_ref()));
-        let publication = Publication { data, tags, info: None, time: now(), trace: trace(headers) };
+        let publication = Publication { data, tags, info: None, time: now(), trace };
         Ok(Self { publication: Arc::new(publication), fingerprint })
     }
 }
@@ -96,7 +111,7 @@ fn now() -> u64 {
 
 /// The request's W3C `traceparent` if it is well-formed and sampled.
 fn trace(headers: &HeaderMap) -> Option<Arc<str>> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     let mut parts = text.split('-');
     let mut hex = |len: usize| {
         let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);

@@ -1,13 +1,13 @@
 //! Idempotency keys: one per request, from the body or from the `Idempotency-Key` header.
 
 use fanway_protocol::publication::Tags;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
 use super::error::ApiError;
 
 /// The header that may carry the key instead of the body.
-pub(super) const HEADER: &str = "idempotency-key";
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The longest key, in bytes.
 const MAX_KEY_BYTES: usize = 255;

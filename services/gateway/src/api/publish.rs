@@ -7,13 +7,12 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use fanway_broker::{Broker, Idempotency, Publish, Retention};
 use fanway_protocol::{Channel, Epoch};
-use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::body::{Call, parse, read};
-use super::content::{Content, Parts, TagMap};
+use super::body::{Call, Manner, parse, read};
+use super::content::{Content, Marks, Parts, TagMap};
 use super::error::ApiError;
 use super::idempotency;
 use super::openapi::Failures;
@@ -80,17 +79,27 @@ pub(super) struct PublishResult {
     responses((status = 200, description = "Published, or an application error.", body = inline(super::openapi::Either<PublishAnswer>)), Failures),
     security(("api_key" = []), ("authorization" = [])),
 )]
-pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let call = Call::begin(&api.state, &api.publish, &request);
-    call.end(answer(&api.state, request).await)
-}
-
-async fn answer(state: &ApiState, request: Request) -> Result<PublishResult, ApiError> {
+// Not an async function: what the future holds is moved a few times on its way to being polled, so it holds nothing of
+// the head, and nothing twice.
+pub(super) fn handle(State(api): State<Arc<Api>>, request: Request) -> impl Future<Output = Response> + Send + use<> {
     let (head, body) = request.into_parts();
-    let body = read(state, &head, body, state.settings.publish_body_limit.as_u64(), Scope::Publish)?.await?;
-    let Checked { channel, content, key, skip_history } = check(&head.headers, &body)?;
-    drop((head, body));
-    publish_one(state, &channel, &content, key.as_deref(), skip_history).await
+    let manner = Manner::of(&api.state, &head.headers, head.version);
+    let marks = Marks::of(&head.headers);
+    let body = read(&api.state, &head, body, api.state.settings.publish_body_limit.as_u64(), Scope::Publish);
+    async move {
+        let call = Call::answered(manner, &api.publish);
+        let checked = match body {
+            Ok(body) => body.await.and_then(|body| check(marks, &body)),
+            Err(refused) => Err(refused),
+        };
+        let outcome = match checked {
+            Ok(Checked { channel, content, key, skip_history }) => {
+                publish_one(&api.state, &channel, &content, key.as_deref(), skip_history).await
+            }
+            Err(refused) => Err(refused),
+        };
+        call.end(outcome)
+    }
 }
 
 /// A request that may be done.
@@ -101,14 +110,15 @@ struct Checked {
     skip_history: bool,
 }
 
-fn check(headers: &HeaderMap, body: &[u8]) -> Result<Checked, ApiError> {
+fn check(marks: Marks, body: &[u8]) -> Result<Checked, ApiError> {
     let request: PublishRequest<'_> = parse(body)?;
-    let header_key = idempotency::from_headers(headers)?;
+    let Marks { key: header_key, trace } = marks;
+    let header_key = header_key?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
     let parts =
         Parts { data: request.data, b64data: request.b64data.as_deref(), tags: request.tags, version: request.version };
     Ok(Checked {
-        content: Content::new(parts, headers, key.is_some())?,
+        content: Content::new(parts, trace, key.is_some())?,
         channel: Channel::new(&request.channel.unwrap_or_default())?,
         key: key.map(str::to_owned),
         skip_history: request.skip_history.unwrap_or(false),

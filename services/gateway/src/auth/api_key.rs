@@ -10,7 +10,7 @@
 use std::time::SystemTime;
 
 use http::Uri;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -18,6 +18,8 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use super::secret::Secret;
 use crate::config::Problems;
 
+/// Where it is presented.
+const HEADER: HeaderName = HeaderName::from_static("x-api-key");
 /// Shorter keys can be guessed; also what a plain `key` of the settings must have.
 const MIN_KEY_BYTES: usize = 16;
 /// Query parameters that people put keys in; refused, because URLs end up in logs.
@@ -167,7 +169,7 @@ impl ApiKeys {
 
 fn presented(headers: &HeaderMap) -> Result<&[u8], ApiKeyFailure> {
     let mut keys = Vec::with_capacity(1);
-    for value in headers.get_all("x-api-key") {
+    for value in headers.get_all(HEADER) {
         keys.push(value.as_bytes());
     }
     for value in headers.get_all(header::AUTHORIZATION) {
