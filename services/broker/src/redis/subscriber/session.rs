@@ -184,12 +184,13 @@ impl Session<'_> {
         let mut heard = Vec::new();
         let consumed = self.parse_input(&mut heard)?;
         let metrics = &self.subscriber.context.state.metrics;
+        let mut messages = 0;
         let events: Vec<_> = heard
             .into_iter()
             .map(|heard| match heard {
                 Heard::Restored(channel) => Event::Restored(channel),
                 Heard::Message(channel, message) => {
-                    metrics.broker_events_total.inc();
+                    messages += 1;
                     delivery(channel, message, received).unwrap_or_else(|unreadable| {
                         metrics.broker_unreadable_total.inc();
                         unreadable
@@ -197,6 +198,7 @@ impl Session<'_> {
                 }
             })
             .collect();
+        metrics.broker_events_total.inc_by(messages);
         if !events.is_empty() {
             self.subscriber.sink.on_events(events);
         }
