@@ -19,7 +19,7 @@ const PER_CONNECTION: u32 = 100;
 /// Connections of those opened per second, and on their way at once: a hundred channels each are work for the server.
 const OTHERS_RATE: f64 = 50.0;
 const OTHERS_AT_ONCE: usize = 10;
-/// Publications at once, where the cost of Redis is looked for.
+/// Publications at once, each to a channel of its own, where the cost of Redis is looked for.
 const IN_FLIGHT: u32 = 64;
 /// And how long one may take.
 const OTHERS_WITHIN: Duration = Duration::from_secs(30);
@@ -100,21 +100,33 @@ fn measure(environment: &mut Environment<'_>, options: &Growth, axis: &str, poin
     deliver(environment, order)
 }
 
-/// Publishes to a channel that a client on each node has, or on the first alone: what a node costs Redis.
+/// Publishes to channels that a client on each node has, or on the first alone: what a node costs Redis.
 fn on_nodes(environment: &mut Environment<'_>, options: &Growth, axis: &str, nodes: u32) -> anyhow::Result<Measured> {
-    let channels = if options.with == Growing::Nodes { 1 } else { nodes };
+    let interested = if options.with == Growing::Nodes { nodes } else { 1 };
+    let mut bystanders = None;
+    if interested < nodes {
+        let mut plan = environment.plan(environment.channels(IN_FLIGHT, IN_FLIGHT)?, 0);
+        plan.connections = nodes as usize;
+        bystanders = Some(environment.open(plan)?.0);
+        // Another run: its channels are others than those.
+        environment.run += 1;
+    }
     let publications = (options.deliveries / 4).max(1000);
     let order = Order {
         scenario: "growth",
         title: format!("{} {axis}", grouped(nodes.into())),
-        channels: environment.channels(channels, 1)?,
-        connections: nodes as usize,
+        channels: environment.channels(IN_FLIGHT, IN_FLIGHT)?,
+        connections: interested as usize,
         stalled: 0,
-        pace: Pace::Rounds(Batch::Burst(IN_FLIGHT), publications.div_ceil(u64::from(IN_FLIGHT))),
+        // Each in a request of its own, so that as many come to Redis at once.
+        pace: Pace::Rounds(Batch::Apart(IN_FLIGHT), publications.div_ceil(u64::from(IN_FLIGHT))),
         delivery: options.delivery,
         inspect: None,
     };
     let mut measured = deliver(environment, order)?;
+    if let Some(fleet) = bystanders {
+        fleet.close(&Attempted::default())?;
+    }
     let at = measured.figures.iter().position(|figure| figure.name == "Redis CPU per publication").unwrap_or(0);
     measured.figures[..=at].rotate_right(1);
     Ok(measured)

@@ -53,7 +53,7 @@ const LAST_LOOKS: usize = 3;
 /// A feed that broke is asked for again if nothing was heard of it for so long.
 const FEED_PATIENCE: Duration = Duration::from_secs(2);
 /// Tops compared, or feeds asked for, in one call.
-const CHECK_BATCH: usize = 500;
+pub(crate) const CHECK_BATCH: usize = 500;
 
 /// Verifies a connection token at a time given in seconds since 1970.
 pub type Verify = dyn Fn(&str, u64) -> Result<Identity, AuthFailure> + Send + Sync;
@@ -235,6 +235,7 @@ impl Hub {
         loop {
             let waiting = inbox.take().await;
             let mut turn = 0;
+            let mut restored = Vec::new();
             for event in waiting.events {
                 match &event {
                     Event::Publication(delivery) => {
@@ -242,10 +243,15 @@ impl Hub {
                             self.hear(&local, event, &mut marked);
                         }
                     }
-                    Event::Unreadable(channel) | Event::Restored(channel) => {
+                    Event::Unreadable(channel) => {
                         if let Some(local) = self.find(channel) {
                             self.hear(&local, event, &mut marked);
                         }
+                    }
+                    // After a break there are many of them.
+                    Event::Restored(channel) => {
+                        let local = self.find(channel);
+                        restored.extend(local.filter(|local| local.hear(event, Instant::now(), &mut marked)));
                     }
                     Event::Interrupted => {
                         self.all().iter().for_each(|local| self.hear(local, Event::Interrupted, &mut marked));
@@ -257,6 +263,7 @@ impl Hub {
                     tokio::task::yield_now().await;
                 }
             }
+            self.make_whole(restored);
             for channel in waiting.lost {
                 if let Some(local) = self.find(&channel).filter(|local| local.lost(Instant::now(), &mut marked)) {
                     self.repair(&local);
@@ -363,10 +370,8 @@ impl Hub {
                     tracing::debug!(%error, "feeds not restored yet");
                     break;
                 }
-                for local in &batch {
-                    local.changed.notify_waiters();
-                    self.repair(local);
-                }
+                batch.iter().for_each(|local| local.changed.notify_waiters());
+                self.make_whole(batch);
             }
         }
     }

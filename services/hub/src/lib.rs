@@ -4,6 +4,7 @@
 
 mod attach;
 mod channel;
+mod compare;
 pub mod dispatch;
 pub mod entry;
 pub mod handle;

@@ -78,7 +78,7 @@ impl Hub {
         done
     }
 
-    fn take_read(
+    pub(crate) fn take_read(
         &self,
         local: &LocalChannel,
         began: Instant,

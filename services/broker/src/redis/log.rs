@@ -139,7 +139,13 @@ impl Logs {
         for meta in &metas {
             reads.cmd("GET").arg(meta);
         }
-        let answers: Vec<Value> = reads.query_async(connection).await?;
+        // After the reads: a server that still is the primary was it then.
+        reads.cmd("INFO").arg("replication");
+        let mut answers: Vec<Value> = reads.query_async(connection).await?;
+        if !answers.pop().as_ref().and_then(text).is_some_and(|info| info.contains("role:master")) {
+            let why = "this server is a replica".to_owned();
+            return Err(redis::make_extension_error("FWROLE".to_owned(), Some(why)));
+        }
         let found: Vec<_> = answers.iter().map(|answer| text(answer).and_then(Meta::parse)).collect();
         let mut refreshes = redis::pipe();
         for (name, meta) in metas.iter().zip(&found) {

@@ -1,0 +1,84 @@
+//! After the feed broke: many channels are compared with their logs at once.
+//!
+//! Most logs have not moved meanwhile. A channel whose head still is its log's top needs no read, for that is what a read
+//! would have shown: nothing after the head. So the tops of many are asked for in one call, and only what moved is read,
+//! by the channel's own repair.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use fanway_broker::{Broker, Ledger, LogView};
+use fanway_protocol::{Channel, Position};
+
+use crate::channel::{LocalChannel, Marked};
+use crate::hub::{CHECK_BATCH, Hub};
+
+/// Fewer are read at once: what moved would cost a second round trip.
+const WORTH_COMPARING: usize = 8;
+
+impl Hub {
+    /// Makes channels whole whose feed is confirmed again.
+    pub(crate) fn make_whole(self: &Arc<Self>, channels: Vec<Arc<LocalChannel>>) {
+        if channels.len() < WORTH_COMPARING {
+            channels.iter().for_each(|local| self.repair(local));
+        } else {
+            self.spawn(self.clone().compare(channels));
+        }
+    }
+
+    async fn compare(self: Arc<Self>, channels: Vec<Arc<LocalChannel>>) {
+        for batch in channels.chunks(CHECK_BATCH) {
+            let (asked, others): (Vec<_>, Vec<_>) = batch.iter().partition(|local| begin(local));
+            others.into_iter().for_each(|local| self.repair(local));
+            let began = Instant::now();
+            let names: Vec<Channel> = asked.iter().map(|local| local.name.clone()).collect();
+            let tops = self.broker.tops(&names, false).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "logs not compared yet");
+                vec![None; asked.len()]
+            });
+            let mut marked = Vec::new();
+            for (local, top) in asked.into_iter().zip(tops) {
+                self.compared(local, began, top, &mut marked);
+            }
+            self.serve(&mut marked);
+        }
+    }
+
+    /// Takes a log's top as the answer to a read, if it shows that there is nothing to read.
+    fn compared(
+        self: &Arc<Self>,
+        local: &Arc<LocalChannel>,
+        began: Instant,
+        top: Option<Position>,
+        marked: &mut Marked,
+    ) {
+        // While a read is under way the head stands still.
+        match top.filter(|top| local.state().head() == Some(*top)) {
+            Some(top) => {
+                let view = LogView { top, ledger: Ledger::new(top.epoch), entries: Vec::new() };
+                // Only an error could be given back, and there was none.
+                let _ = self.take_read(local, began, Ok(view), marked);
+            }
+            None => {
+                if let Some(sequencer) = &mut local.state().sequencer {
+                    sequencer.unanswered();
+                }
+            }
+        }
+        local.state().repairing = false;
+        local.changed.notify_waiters();
+        self.repair(local);
+    }
+}
+
+/// Begins a read that the comparison may answer, in the place of a repair. False if only a real one will do.
+fn begin(local: &LocalChannel) -> bool {
+    let mut state = local.state();
+    if !state.wanted() || !state.needs_repair() || state.head().is_none() {
+        return false;
+    }
+    let Some(sequencer) = &mut state.sequencer else { return false };
+    sequencer.asked();
+    state.repairing = true;
+    true
+}
