@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::Stage;
 use super::delivery::{Order, Pace, deliver};
 use super::environment::Environment;
+use super::replay::Replay;
+use crate::channels::Channels;
 use crate::check::Attempted;
 use crate::options::{Against, Growing, Growth};
 use crate::publisher::rounds::Batch;
 use crate::report::{Figure, Unit, grouped};
 use crate::rounds::{Case, Measured, Outcome};
-use crate::subject::{Layout, Spec};
+use crate::subject::{Gauge, Layout, Spec};
 
 /// Channels that one connection of those with other channels has; below the usual limit of 128.
 const PER_CONNECTION: u32 = 100;
@@ -123,13 +125,43 @@ fn on_nodes(environment: &mut Environment<'_>, options: &Growth, axis: &str, nod
         delivery: options.delivery,
         inspect: None,
     };
+    let channels = order.channels.clone();
     let mut measured = deliver(environment, order)?;
+    let at = measured.figures.iter().position(|figure| figure.name == "Redis CPU per publication").unwrap_or(0);
+    measured.figures[..=at].rotate_right(1);
+    let value = replayed(environment, channels, options, interested as usize, publications)?;
     if let Some(fleet) = bystanders {
         fleet.close(&Attempted::default())?;
     }
-    let at = measured.figures.iter().position(|figure| figure.name == "Redis CPU per publication").unwrap_or(0);
-    measured.figures[..=at].rotate_right(1);
+    let figure = Figure { name: "Redis CPU per replayed command", unit: Unit::Micros, value };
+    measured.table.row(figure.name, figure.unit.show(figure.value));
+    measured.json[figure.name] = value.into();
+    measured.figures.insert(0, figure);
     Ok(measured)
+}
+
+/// What one publication costs Redis while nothing else is for it to do: the same command again and again, with the same
+/// subscribers, whom nobody asks what they received.
+fn replayed(
+    environment: &mut Environment<'_>,
+    channels: Channels,
+    options: &Growth,
+    subscribers: usize,
+    count: u64,
+) -> anyhow::Result<f64> {
+    let mut plan = environment.plan(channels.clone(), 0);
+    plan.connections = subscribers;
+    let (fleet, _) = environment.open(plan)?;
+    let plan = environment.publications(Channels { count: 1, ..channels }, options.delivery.payload_bytes);
+    let redis = environment.subject.redis.as_ref().context("nodes without Redis")?;
+    let mut replay = Replay::prepare(redis, &plan)?;
+    let mut gauge = Gauge::new(Some(redis.process.id()), &plan.target);
+    replay.send(count / 10)?;
+    let before = gauge.read()?.cpu;
+    replay.send(count)?;
+    let spent = gauge.read()?.cpu - before;
+    fleet.close(&Attempted::default())?;
+    Ok(spent * 1e6 / count as f64)
 }
 
 /// Publishes to one subscriber while others hold so many channels on the same node.

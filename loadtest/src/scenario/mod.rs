@@ -17,6 +17,7 @@ mod latency;
 mod many_channels;
 mod progress;
 mod publish;
+mod replay;
 mod resume_storm;
 mod slow_consumers;
 mod soak;

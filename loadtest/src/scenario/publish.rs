@@ -4,21 +4,17 @@
 //! is found in the same measurement: the very command that a publish came to in Redis is overheard, and sent again as
 //! often, to the same channels, a hundred in one write, as `redis-benchmark -P 100` does.
 
-use anyhow::Context;
-
 use super::environment::{Environment, fault_rows};
-use crate::channels::Channels;
+use super::replay::Replay;
 use crate::options::Publish;
 use crate::publisher::{self, closed};
 use crate::report::{Figure, Table, Unit, grouped};
 use crate::rounds::Measured;
 use crate::subject::affinity::on_core;
-use crate::subject::{Layout, Pipeline, Redis, Usage};
+use crate::subject::{Layout, Usage};
 
 /// The server publishes through Redis, as a fleet does.
 pub(super) const LAYOUT: Layout = Layout { redis: true, ..Layout::ALONE };
-/// Commands in one write of a replay.
-const AT_ONCE: usize = 100;
 /// Of the publications that are measured, so many are made before.
 const WARM_UP: u64 = 10;
 /// Server and replay take turns, so many each.
@@ -139,63 +135,4 @@ impl Spent {
         self.redis += after.redis - before.redis;
         self.replay += replayed.redis - after.redis;
     }
-}
-
-/// The command that a publish is to Redis, for each channel.
-struct Replay {
-    connection: crate::subject::Replay,
-    pipelines: Vec<(Pipeline, u64)>,
-    /// The command's first words.
-    what: String,
-}
-
-impl Replay {
-    fn prepare(redis: &Redis, plan: &publisher::Plan) -> anyhow::Result<Self> {
-        let channels = &plan.channels;
-        let name = channels.name(0);
-        // A publish of what nobody counts, of the same length.
-        let publish = || publisher::publish_once(plan, &name);
-        let of_publish = |words: &[Vec<u8>]| words.iter().any(|word| contains(word, name.as_bytes()));
-        // Twice: of the first, the server may learn the script.
-        publish()?;
-        let words = redis.overhear(publish, of_publish).context("nothing of a publish was heard in redis")?;
-        let what = words.iter().take(2).map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
-        let numbers: Vec<u32> = (0..channels.count).collect();
-        let pipelines = numbers.chunks(AT_ONCE).map(|chunk| {
-            let mut pipeline = Pipeline::default();
-            for number in chunk {
-                pipeline.add(&of_channel(&words, channels, &name, *number));
-            }
-            (pipeline, chunk.len() as u64)
-        });
-        Ok(Self { connection: redis.replay()?, pipelines: pipelines.collect(), what })
-    }
-
-    /// Sends it so often, or somewhat more.
-    fn send(&mut self, count: u64) -> anyhow::Result<()> {
-        let mut sent = 0;
-        for (pipeline, commands) in self.pipelines.iter().cycle() {
-            if sent >= count {
-                break;
-            }
-            self.connection.send(pipeline)?;
-            sent += commands;
-        }
-        Ok(())
-    }
-}
-
-/// The same command for another channel. The envelope inside names the first one still, but nobody reads it.
-fn of_channel(words: &[Vec<u8>], channels: &Channels, name: &str, number: u32) -> Vec<Vec<u8>> {
-    let other = channels.name(number);
-    let change = |word: &Vec<u8>| match std::str::from_utf8(word) {
-        // Names of keys and of pub/sub channels.
-        Ok(text) if text.ends_with(&format!("{name}}}")) => text.replace(name, &other).into_bytes(),
-        _ => word.clone(),
-    };
-    words.iter().map(change).collect()
-}
-
-fn contains(word: &[u8], part: &[u8]) -> bool {
-    word.windows(part.len()).any(|window| window == part)
 }
