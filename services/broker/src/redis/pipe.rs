@@ -407,3 +407,88 @@ impl Drop for Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn pipe(patience: Duration) -> (Pipe, tokio::task::JoinHandle<String>, DuplexStream) {
+        let (ours, server) = duplex(1 << 20);
+        let (pipe, driver) = Pipe::new(Box::new(ours), patience);
+        (pipe, tokio::spawn(driver), server)
+    }
+
+    /// What the server reads next, all that is there.
+    async fn read(server: &mut DuplexStream) -> String {
+        let mut bytes = vec![0; 1 << 16];
+        let length = server.read(&mut bytes).await.unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    fn text(reply: Result<Reply, Silence>) -> Result<String, Silence> {
+        reply.map(|reply| String::from_utf8(reply.frame().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_together_or_behind_two_writes_leaves_in_one() {
+        let (pipe, _driver, mut server) = pipe(LONG);
+        let (a, b) = (pipe.ask(b"a"), pipe.ask(b"b"));
+        assert_eq!(read(&mut server).await, "ab");
+        let c = pipe.ask(b"c");
+        assert_eq!(read(&mut server).await, "c", "one that is alone does not wait");
+        let (d, e) = (pipe.ask(b"d"), pipe.ask(b"e"));
+        server.write_all(b"+A\r\n").await.unwrap();
+        assert_eq!(text(a.await), Ok("+A\r\n".to_owned()));
+        let f = pipe.ask(b"f");
+        // A long one, in pieces.
+        let long = format!("$100\r\n{}\r\n", "b".repeat(100));
+        server.write_all(&long.as_bytes()[..50]).await.unwrap();
+        server.write_all(&long.as_bytes()[50..]).await.unwrap();
+        assert_eq!(text(b.await), Ok(long));
+        assert_eq!(read(&mut server).await, "def");
+        server.write_all(b":3\r\n:4\r\n:5\r\n:6\r\n").await.unwrap();
+        for (reply, number) in [(text(c.await), 3), (text(d.await), 4), (text(e.await), 5), (text(f.await), 6)] {
+            assert_eq!(reply, Ok(format!(":{number}\r\n")));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_reply_is_nobody_elses() {
+        let (pipe, _driver, mut server) = pipe(Duration::from_secs(1));
+        assert_eq!(text(pipe.ask(b"a").await), Err(Silence::Late));
+        assert_eq!(read(&mut server).await, "a");
+        let b = pipe.ask(b"b");
+        assert_eq!(read(&mut server).await, "b");
+        server.write_all(b"+A\r\n+B\r\n").await.unwrap();
+        assert_eq!(text(b.await), Ok("+B\r\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn what_was_never_sent_is_known() {
+        let (ours, mut server) = duplex(4);
+        let (pipe, driver) = Pipe::new(Box::new(ours), LONG);
+        let driver = tokio::spawn(driver);
+        let a = pipe.ask(b"a");
+        assert_eq!(read(&mut server).await, "a");
+        // Longer than the socket takes: what comes after it is not handed over.
+        let b = pipe.ask(b"bbbbbbbb");
+        assert_eq!(read(&mut server).await, "bbbb");
+        let c = pipe.ask(b"c");
+        drop(server);
+        assert!(driver.await.is_ok());
+        assert_eq!((text(a.await), text(b.await)), (Err(Silence::Lost), Err(Silence::Lost)));
+        assert!(matches!(text(c.await), Err(Silence::NotSent(_))));
+        assert!(matches!(text(pipe.ask(b"d").await), Err(Silence::NotSent(_))));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_what_was_not_asked_is_left() {
+        let (pipe, driver, mut server) = pipe(LONG);
+        server.write_all(b"+A\r\n").await.unwrap();
+        assert!(driver.await.unwrap().contains("not asked"));
+        assert!(matches!(text(pipe.ask(b"a").await), Err(Silence::NotSent(_))));
+    }
+}

@@ -19,6 +19,8 @@ pub(crate) struct Desk {
     online: bool,
     /// How many are wanted.
     wanted: usize,
+    /// Channels of which an answer is awaited.
+    unanswered: usize,
 }
 
 #[derive(Default)]
@@ -92,7 +94,7 @@ impl Desk {
 
     /// The connection is lost.
     pub(crate) fn lost(&mut self) {
-        self.online = false;
+        (self.online, self.unanswered) = (false, 0);
         self.differing = VecDeque::new();
         self.entries.retain(|_, entry| entry.wanted);
         for entry in self.entries.values_mut() {
@@ -102,8 +104,14 @@ impl Desk {
     }
 
     /// Takes what is to be sent now: channels to subscribe and to unsubscribe, together at most `limit`. The caller sends all.
+    ///
+    /// While an answer is awaited, wishes wait for it: one alone is sent at once, and those that come in a storm together.
+    /// As soon as there are `limit` of them they wait no longer.
     pub(crate) fn take_due(&mut self, limit: usize) -> (Vec<Channel>, Vec<Channel>) {
         let (mut subscribe, mut unsubscribe) = (Vec::new(), Vec::new());
+        if self.unanswered > 0 && self.differing.len() < limit {
+            return (subscribe, unsubscribe);
+        }
         while subscribe.len() + unsubscribe.len() < limit {
             let Some(channel) = self.differing.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&channel) else { continue };
@@ -119,6 +127,7 @@ impl Desk {
                 _ => {}
             }
         }
+        self.unanswered += subscribe.len() + unsubscribe.len();
         (subscribe, unsubscribe)
     }
 
@@ -127,6 +136,7 @@ impl Desk {
     pub(crate) fn subscribed(&mut self, name: &str) -> Option<Channel> {
         let (channel, entry) =
             self.entries.get_key_value(name).map(|(channel, _)| channel.clone()).zip(self.entries.get_mut(name))?;
+        self.unanswered -= usize::from(entry.wire == Wire::Subscribing);
         entry.wire = Wire::On;
         if !entry.wanted {
             self.differing.push_back(channel);
@@ -143,6 +153,7 @@ impl Desk {
     /// `UNSUBSCRIBE` was answered.
     pub(crate) fn unsubscribed(&mut self, name: &str) {
         let Some(entry) = self.entries.get_mut(name) else { return };
+        self.unanswered -= usize::from(entry.wire == Wire::Unsubscribing);
         entry.wire = Wire::Off;
         if !entry.wanted {
             self.entries.remove(name);
@@ -262,13 +273,38 @@ mod tests {
                 }
             }
             prop_assert_eq!(&server.subscribed, &wishes);
-            prop_assert_eq!(desk.entries.len(), wishes.len());
+            prop_assert_eq!((desk.entries.len(), desk.unanswered), (wishes.len(), 0));
             for (channel, mut call) in calls {
                 // Every call is answered, or told that the channel was given up.
                 let answered = call.try_recv();
                 prop_assert!(answered.is_ok() || matches!(answered, Err(oneshot::error::TryRecvError::Closed)), "{:?}", channel);
             }
         }
+    }
+
+    #[test]
+    fn one_wish_is_sent_at_once_and_those_of_a_storm_together() {
+        let mut desk = Desk::default();
+        desk.connected();
+        drop(desk.want(&channel(0)));
+        assert_eq!(desk.take_due(4).0, [channel(0)]);
+        (1..=3).for_each(|n| drop(desk.want(&channel(n))));
+        assert_eq!(desk.take_due(4).0, [], "an answer is awaited");
+        desk.subscribed("c0");
+        assert_eq!(desk.take_due(4).0.len(), 3);
+        (4..=7).for_each(|n| drop(desk.want(&channel(n))));
+        assert_eq!(desk.take_due(4).0.len(), 4, "many do not wait");
+        drop(desk.want(&channel(8)));
+        desk.lost();
+        desk.connected();
+        assert_eq!(desk.take_due(10).0.len(), 9);
+        for n in 0..=8 {
+            desk.subscribed(&format!("c{n}"));
+            desk.unwant(&channel(n));
+        }
+        assert_eq!(desk.take_due(10).1.len(), 9);
+        (0..=8).for_each(|n| desk.unsubscribed(&format!("c{n}")));
+        assert_eq!((desk.unanswered, desk.entries.len()), (0, 0));
     }
 
     #[test]
