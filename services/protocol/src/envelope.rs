@@ -20,6 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use crate::publication::breaks_lines;
 use crate::{Channel, ClientInfo, Epoch, Position, Publication};
 
 /// Version of the header that this build writes and reads.
@@ -232,9 +233,7 @@ impl<'a> Reader<'a> {
     /// publication does not hold on to the buffer it was read into.
     fn json_line(&mut self) -> Result<Bytes, EnvelopeError> {
         let text = self.bytes()?;
-        // All of it is looked at, without a way out: that is many bytes at a time.
-        let breaks = text.iter().fold(false, |found, b| found | (*b == b'\n') | (*b == b'\r'));
-        if breaks || serde_json::from_slice::<&RawValue>(text).is_err() {
+        if breaks_lines(text) || serde_json::from_slice::<&RawValue>(text).is_err() {
             return Err(EnvelopeError::Body);
         }
         Ok(Bytes::copy_from_slice(text))

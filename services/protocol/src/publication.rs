@@ -50,12 +50,16 @@ pub fn raw_json<S: Serializer>(text: &Option<Bytes>, serializer: S) -> Result<S:
 /// Inside a JSON string a raw line break is illegal, so the value stays the same. Frames of the client protocol and SSE
 /// are parted by line breaks, which is why no stored publication has any.
 pub fn json_line(text: &str) -> Bytes {
-    // All of it is looked at, without a way out: that is many bytes at a time.
-    if text.bytes().fold(false, |found, b| found | (b == b'\n') | (b == b'\r')) {
+    if breaks_lines(text.as_bytes()) {
         Bytes::from(text.replace(['\n', '\r'], " "))
     } else {
         Bytes::copy_from_slice(text.as_bytes())
     }
+}
+
+/// Whether a text has a line break. All of it is looked at, without a way out: that goes many bytes at a time.
+pub(crate) fn breaks_lines(text: &[u8]) -> bool {
+    text.iter().fold(0, |found, b| found | u8::from(*b == b'\n') | u8::from(*b == b'\r')) != 0
 }
 
 /// How deep the JSON of a publication may nest. Deeper texts are legal JSON, and a trap for whoever parses them.
