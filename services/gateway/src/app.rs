@@ -101,15 +101,17 @@ impl Node {
             settings: Arc::new(settings.api.clone()),
         };
         let metrics = ServerMetrics::register(&registry)?;
-        let operations = api::router(api).merge(health::router(health)).merge(scrape(registry));
+        let (api, publish) = api::routes(api);
+        let operations = api.merge(health::router(health)).merge(scrape(registry));
         let mut public = transport::router(client);
         if settings.console.enabled {
             public = public.merge(console::router(&console_defaults(&settings, mode)));
         }
-        let endpoint = |name, listener, router: Router, tls| Endpoint {
+        let endpoint = |name, listener, router: Router, express, tls| Endpoint {
             name,
             listener,
             router: router.fallback(api::not_found),
+            express,
             settings: Arc::new(settings.server.clone()),
             tls,
             metrics: metrics.clone(),
@@ -117,17 +119,18 @@ impl Node {
             stop_accepting: stop_accepting.clone(),
             close_now: close_now.clone(),
         };
+        let mut express = Some(publish);
         match settings.server.internal_listen {
             // The internal listener speaks plain HTTP: it is for the cluster's own network.
             Some(internal) => {
                 let listener = bind("server.internal_listen", internal, &settings)?;
-                background.spawn(server::serve(endpoint("internal", listener, operations, None)));
+                background.spawn(server::serve(endpoint("internal", listener, operations, express.take(), None)));
             }
             None => public = public.merge(operations),
         }
         let listener = bind("server.listen", settings.server.listen, &settings)?;
         let address = listener.local_addr()?;
-        background.spawn(server::serve(endpoint("public", listener, public, tls)));
+        background.spawn(server::serve(endpoint("public", listener, public, express, tls)));
         Ok(Self {
             address,
             hub,
@@ -197,7 +200,7 @@ fn bind(setting: &str, address: SocketAddr, settings: &Settings) -> anyhow::Resu
 }
 
 fn authorize(keys: ApiKeys) -> api::Authorize {
-    Arc::new(move |parts, scope| match keys.verify(&parts.headers, &parts.uri, std::time::SystemTime::now()) {
+    Arc::new(move |parts, scope| match keys.verify(&parts.headers, &parts.uri, std::time::SystemTime::now) {
         Ok(key) if key.allows(scope) => Ok(()),
         Ok(_) => Err(ApiAuthError::Forbidden),
         Err(_) => Err(ApiAuthError::Unauthorized),

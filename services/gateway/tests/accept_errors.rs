@@ -32,6 +32,7 @@ async fn running_out_of_files_delays_but_does_not_end_accepting() {
         name: "public",
         listener,
         router: Router::new().route("/", get(|| async { "hello" })),
+        express: None,
         settings: Arc::new(settings),
         tls: None,
         metrics: metrics.clone(),

@@ -180,7 +180,7 @@ impl Broker for RedisBroker {
     async fn publish(&self, request: Publish<'_>) -> Result<Published, BrokerError> {
         // As `measured`, without a future around the future.
         let begun = Instant::now();
-        let outcome = self.publisher.publish(&request).await;
+        let outcome = self.publisher.publish(&request, begun).await;
         self.record(&self.operations.publish, begun, &outcome);
         outcome
     }

@@ -164,8 +164,17 @@ impl Pipe {
 
     /// Queues a whole command, as bytes, at once; resolves with its reply.
     pub(crate) fn ask(&self, command: &[u8]) -> impl Future<Output = Result<Reply, Silence>> + Send + use<> {
+        self.ask_since(command, Instant::now())
+    }
+
+    /// As [`Self::ask`], for who knows what time it is.
+    pub(crate) fn ask_since(
+        &self,
+        command: &[u8],
+        since: Instant,
+    ) -> impl Future<Output = Result<Reply, Silence>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        let queued = self.queue(command, std::iter::once(reply));
+        let queued = self.queue(command, since, std::iter::once(reply));
         async move {
             queued?;
             answer.await.unwrap_or(Err(Silence::Lost))
@@ -175,9 +184,9 @@ impl Pipe {
     fn queue(
         &self,
         commands: &[u8],
+        since: Instant,
         replies: impl ExactSizeIterator<Item = oneshot::Sender<Result<Reply, Silence>>>,
     ) -> Result<(), Silence> {
-        let since = Instant::now();
         let mut queued = self.queue.lock();
         if queued.closed {
             return Err(Silence::NotSent("the connection was lost"));
@@ -212,7 +221,7 @@ impl ConnectionLike for Pipe {
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             let (replies, answers): (Vec<_>, Vec<_>) = (0..offset + count).map(|_| oneshot::channel()).unzip();
-            self.queue(&pipeline.get_packed_pipeline(), replies.into_iter())?;
+            self.queue(&pipeline.get_packed_pipeline(), Instant::now(), replies.into_iter())?;
             let mut values = Vec::with_capacity(count);
             for (at, answer) in answers.into_iter().enumerate() {
                 let reply = answer.await.unwrap_or(Err(Silence::Lost))?;

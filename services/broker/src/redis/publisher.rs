@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use fanway_protocol::Position;
 use fanway_protocol::envelope::{self, PLAIN_HEADER};
@@ -26,11 +27,11 @@ impl Publisher {
     ///
     /// What is awaited here is small, and all that seldom happens is apart: this future is a part of that of every
     /// request, and is moved with it.
-    pub(crate) async fn publish(&self, request: &Publish<'_>) -> Result<Published, BrokerError> {
+    pub(crate) async fn publish(&self, request: &Publish<'_>, begun: Instant) -> Result<Published, BrokerError> {
         let Some(link) = self.commands.link() else {
             return Err(BrokerError::Unavailable(self.context.state.commands_trouble()));
         };
-        let reply = link.pipe.ask(&self.written(request, None)).await;
+        let reply = link.pipe.ask_since(&self.written(request, None), begun.into()).await;
         if let Ok(reply) = &reply {
             // Nearly every answer is a place, or for a channel without history a number.
             let position = place_in(reply.frame());

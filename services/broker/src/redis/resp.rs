@@ -203,9 +203,7 @@ impl<'a> Command<'a> {
 
     /// A number as a word.
     pub(crate) fn number(&mut self, number: u64) {
-        let mut space = Digits::default();
-        let begin = space.write(number);
-        self.word([&space.0[begin..]]);
+        self.word([itoa::Buffer::new().format(number).as_bytes()]);
     }
 
     /// Ends it. Lines end where the next begins, so that there is one piece less for each.

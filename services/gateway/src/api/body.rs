@@ -1,5 +1,8 @@
 //! Reading a request: its gates in order, then its body as JSON.
 
+use std::pin::pin;
+use std::task::Poll;
+
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
@@ -11,7 +14,7 @@ use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 
 use super::ApiState;
-use super::error::{ApiError, json};
+use super::error::{ApiError, json, json_text};
 use super::metrics::{Meter, OK, Observed};
 use super::settings::ErrorMode;
 use crate::auth::Scope;
@@ -57,13 +60,26 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn end<T: Serialize>(self, answer: Result<T, ApiError>) -> Response {
-        let error = match answer {
-            Ok(result) => {
-                self.observed.end(OK);
-                return json(StatusCode::OK, &Answer { result });
-            }
-            Err(error) => error,
-        };
+        match answer {
+            Ok(result) => self.succeed(json(StatusCode::OK, &Answer { result })),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// As [`Call::end`], for an answer that is written already.
+    pub(super) fn end_written(self, answer: Result<Vec<u8>, ApiError>) -> Response {
+        match answer {
+            Ok(answer) => self.succeed(json_text(StatusCode::OK, answer)),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn succeed(self, response: Response) -> Response {
+        self.observed.end(OK);
+        response
+    }
+
+    fn fail(self, error: ApiError) -> Response {
         self.observed.end(error.reason());
         let unread = matches!(error, ApiError::TooLarge { .. } | ApiError::BodyTimeout | ApiError::BodyBroken);
         let mut response = error.into_response(self.manner.mode);
@@ -116,8 +132,15 @@ pub(super) async fn read_optional(
 }
 
 fn collect(state: &ApiState, body: Body, limit: u64) -> impl Future<Output = Result<Bytes, ApiError>> + Send + use<> {
-    let whole = tokio::time::timeout(state.settings.body_timeout, gather(body, limit));
-    async { whole.await.unwrap_or(Err(ApiError::BodyTimeout)) }
+    let patience = state.settings.body_timeout;
+    async move {
+        let mut whole = pin!(gather(body, limit));
+        // Nearly always it is all there already, and no clock needs to be read.
+        match std::future::poll_fn(|cx| Poll::Ready(whole.as_mut().poll(cx))).await {
+            Poll::Ready(whole) => whole,
+            Poll::Pending => tokio::time::timeout(patience, whole).await.unwrap_or(Err(ApiError::BodyTimeout)),
+        }
+    }
 }
 
 /// All of a body. One that comes in one piece, as nearly all do, is not copied.
@@ -146,6 +169,9 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(ApiError::UnsupportedType) };
+    if value == "application/json" {
+        return Ok(());
+    }
     let mut parts = value.to_str().map_err(|_| ApiError::UnsupportedType)?.split(';').map(str::trim);
     let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
     let utf8 = parts.all(|parameter| {

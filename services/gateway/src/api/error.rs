@@ -303,6 +303,11 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
             (StatusCode::INTERNAL_SERVER_ERROR, text.into())
         }
     };
+    json_text(status, text)
+}
+
+/// As [`json`], with the text at hand.
+pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -26,6 +26,7 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::routing::{any, get, post};
 use fanway_broker::AnyBroker;
 use fanway_hub::Namespaces;
@@ -33,6 +34,7 @@ use http::request::Parts;
 
 use self::metrics::Meter;
 use crate::auth::Scope;
+use crate::server::Express;
 
 pub use error::{ApiAuthError, ApiError};
 pub use info::NodeInfo;
@@ -82,10 +84,21 @@ impl Api {
     }
 }
 
-/// The routes below `/api`, among them the answers to unknown paths and wrong methods there.
-pub fn router(state: ApiState) -> Router {
+/// The path of publishing.
+const PUBLISH: &str = "/api/publish";
+
+/// The routes below `/api`, among them the answers to unknown paths and wrong methods there; and publishing, which is
+/// one of them, by itself.
+pub fn routes(state: ApiState) -> (Router, Express) {
+    let api = Arc::new(Api::new(state));
+    let publish = Arc::clone(&api);
+    let express = Express::post(PUBLISH, move |request| publish::handle(State(Arc::clone(&publish)), request));
+    (router(api), express)
+}
+
+fn router(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/api/publish", post(publish::handle))
+        .route(PUBLISH, post(publish::handle))
         .route("/api/broadcast", post(broadcast::handle))
         .route("/api/history", post(history::handle))
         .route("/api/info", post(info::handle))
@@ -94,7 +107,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/", any(not_found))
         .route("/api/{*method}", any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::new(Api::new(state)))
+        .with_state(api)
 }
 
 /// The answer to a path that nobody serves; also fit as the whole server's fallback.

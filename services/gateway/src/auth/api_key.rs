@@ -142,16 +142,23 @@ impl ApiKeys {
     }
 
     /// Finds the key that a request presents.
-    pub fn verify(&self, headers: &HeaderMap, uri: &Uri, now: SystemTime) -> Result<&ApiKey, ApiKeyFailure> {
-        let in_url = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-            .any(|(name, _)| USUAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()));
+    pub fn verify(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Result<&ApiKey, ApiKeyFailure> {
+        let in_url = uri.query().is_some_and(|query| {
+            form_urlencoded::parse(query.as_bytes())
+                .any(|(name, _)| USUAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()))
+        });
         if in_url {
             return Err(ApiKeyFailure::InUrl);
         }
         let presented = presented(headers)?;
         let key = self.find(presented).ok_or(ApiKeyFailure::Invalid)?;
         match key.expires {
-            Some(expires) if expires <= now => Err(ApiKeyFailure::Invalid),
+            Some(expires) if expires <= now() => Err(ApiKeyFailure::Invalid),
             _ => Ok(key),
         }
     }
@@ -168,19 +175,16 @@ impl ApiKeys {
 }
 
 fn presented(headers: &HeaderMap) -> Result<&[u8], ApiKeyFailure> {
-    let mut keys = Vec::with_capacity(1);
-    for value in headers.get_all(HEADER) {
-        keys.push(value.as_bytes());
-    }
-    for value in headers.get_all(header::AUTHORIZATION) {
-        match value.as_bytes().split_at_checked(7) {
-            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"apikey ") => keys.push(key),
-            _ => return Err(ApiKeyFailure::Invalid),
-        }
-    }
-    match keys.as_slice() {
-        [] => Err(ApiKeyFailure::Missing),
-        [key] if !key.is_empty() => Ok(key),
+    let own = headers.get_all(HEADER).iter().map(|value| Ok(value.as_bytes()));
+    let authorization =
+        headers.get_all(header::AUTHORIZATION).iter().map(|value| match value.as_bytes().split_at_checked(7) {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"apikey ") => Ok(key),
+            _ => Err(ApiKeyFailure::Invalid),
+        });
+    let mut keys = own.chain(authorization);
+    let Some(first) = keys.next() else { return Err(ApiKeyFailure::Missing) };
+    match (first?, keys.next()) {
+        (key, None) if !key.is_empty() => Ok(key),
         _ => Err(ApiKeyFailure::Invalid),
     }
 }

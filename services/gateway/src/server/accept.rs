@@ -46,7 +46,8 @@ pub fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener>
 ///
 /// Nothing that a client does ends it, and no failure to accept.
 pub async fn serve(endpoint: Endpoint) {
-    let Endpoint { name, listener, router, settings, tls, metrics, tracker, stop_accepting, close_now } = endpoint;
+    let Endpoint { name, listener, router, express, settings, tls, metrics, tracker, stop_accepting, close_now } =
+        endpoint;
     let most = i64::try_from(settings.max_connections).unwrap_or(i64::MAX);
     metrics.sockets_limit.with_label_values(&[name]).set(most);
     let limit = Limit::new(settings.max_connections, metrics.sockets_open.with_label_values(&[name]));
@@ -56,6 +57,7 @@ pub async fn serve(endpoint: Endpoint) {
     let shared = Arc::new(Shared {
         name,
         router,
+        express,
         http1: http1::builder(&settings),
         http2: http2::builder(&settings, &tracker),
         settings,

@@ -21,15 +21,17 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::{self, Refusal};
 use super::door::{self, Shut};
+use super::doze::Doze;
 use super::exchange::{Exchange, Phase};
 use super::http2::Tracked;
-use super::{ConnectionGuard, Io, Settings, head, tls};
+use super::{ConnectionGuard, Express, Io, Settings, head, tls};
 
 /// What all connections of an endpoint share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) name: &'static str,
     pub(super) router: Router,
+    pub(super) express: Option<Express>,
     pub(super) settings: Arc<Settings>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) http1: http1::Builder,
@@ -60,8 +62,13 @@ pub(super) enum Admission {
 
 /// Serves one connection until it ends or is taken over.
 pub(super) async fn run(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission: Admission) {
-    // `None`: closed from outside, everything is dropped where it is.
-    let _ = shared.close_now.run_until_cancelled(enter(&shared, tcp, peer, admission)).await;
+    let (mut closed, mut doze) = (pin!(shared.close_now.cancelled()), Doze::default());
+    let mut served = pin!(enter(&shared, tcp, peer, admission));
+    std::future::poll_fn(|cx| {
+        // Closed from outside: everything is dropped where it is.
+        if doze.poll(closed.as_mut(), cx).is_ready() { Poll::Ready(()) } else { served.as_mut().poll(cx) }
+    })
+    .await;
 }
 
 async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission: Admission) {
@@ -137,6 +144,7 @@ pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Excha
     let mut pulse = exchange.pulse();
     let mut timer = pin!(tokio::time::sleep(limit(pulse.phase)));
     let mut stop = pin!(shared.stop_accepting.cancelled());
+    let (mut doze, mut timer_doze) = (Doze::default(), Doze::default());
     let mut stopping = false;
 
     std::future::poll_fn(|cx| {
@@ -144,7 +152,7 @@ pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Excha
             if let Poll::Ready(outcome) = Pin::new(&mut *connection).poll(cx) {
                 return Poll::Ready(End::Over(outcome));
             }
-            if !stopping && stop.as_mut().poll(cx).is_ready() {
+            if !stopping && doze.poll(stop.as_mut(), cx).is_ready() {
                 stopping = true;
                 Pin::new(&mut *connection).graceful_shutdown();
                 continue;
@@ -152,9 +160,12 @@ pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Excha
             let now = exchange.pulse();
             if now != pulse {
                 pulse = now;
-                timer.as_mut().reset(Instant::now() + limit(pulse.phase));
+                // No deadline holds for a request that is worked on: the old one stays, and just looks again.
+                if pulse.phase != Phase::Busy {
+                    timer.as_mut().reset(Instant::now() + limit(pulse.phase));
+                }
             }
-            if timer.as_mut().poll(cx).is_pending() {
+            if timer_doze.poll(timer.as_mut(), cx).is_pending() {
                 return Poll::Pending;
             }
             match pulse.phase {
@@ -167,6 +178,7 @@ pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Excha
                 phase => return Poll::Ready(End::Overdue(phase)),
             }
             timer.as_mut().reset(Instant::now() + limit(pulse.phase));
+            timer_doze.ring();
         }
     })
     .await

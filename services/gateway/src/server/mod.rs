@@ -21,7 +21,9 @@ mod accept;
 mod answer;
 mod connection;
 mod door;
+mod doze;
 mod exchange;
+mod express;
 mod guard;
 mod head;
 mod http1;
@@ -48,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use accept::{bind, serve};
+pub use express::Express;
 pub use guard::ConnectionGuard;
 pub use io::Io;
 pub use metrics::ServerMetrics;
@@ -63,6 +66,8 @@ pub struct Endpoint {
     pub listener: TcpListener,
     /// What answers requests.
     pub router: Router,
+    /// What is answered without looking into the router.
+    pub express: Option<Express>,
     /// Limits and deadlines. The connection limit holds for this endpoint alone.
     pub settings: Arc<Settings>,
     /// Speak TLS with this configuration: see [`tls::load`].

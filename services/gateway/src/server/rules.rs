@@ -38,6 +38,15 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
 }
 
 fn is_host(value: &HeaderValue) -> bool {
+    // Nearly every host is a name or an address of version 4, with a port or without.
+    let (name, port) = match value.as_bytes().iter().position(|byte| *byte == b':') {
+        Some(colon) => (&value.as_bytes()[..colon], Some(&value.as_bytes()[colon + 1..])),
+        None => (value.as_bytes(), None),
+    };
+    let plain = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    if plain && port.is_none_or(|port| matches!(port.len(), 1..=5) && port.iter().all(u8::is_ascii_digit)) {
+        return true;
+    }
     let authority = Authority::try_from(value.as_bytes());
     authority.is_ok_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty())
 }

@@ -12,6 +12,7 @@ use super::answer::{Refusal, encode_head};
 use super::connection::Shared;
 use super::exchange::{Answer, Exchange, OpenRequest};
 use super::takeover::{TakenOver, Takeover};
+use super::upload::Early;
 use super::{rules, upload};
 
 /// A takeover that was granted: the head of the answer, and who gets it then.
@@ -39,17 +40,29 @@ impl Service {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    async fn serve(self, request: Request<Incoming>, open: OpenRequest) -> Result<Response<Answer>, TakenOver> {
+    async fn serve(
+        self,
+        request: Request<Incoming>,
+        early: Early,
+        open: OpenRequest,
+    ) -> Result<Response<Answer>, TakenOver> {
         let (parts, body) = request.into_parts();
         if let Err(refusal) = rules::check(&parts, self.shared.settings.max_headers) {
             self.shared.rejected("bad_head");
             return Ok(self.refuse(open, &refusal));
         }
         let head_only = parts.method == Method::HEAD;
-        let (body, fate) = upload::watch(body, self.shared.settings.body_timeout);
+        let express = self.shared.express.as_ref().filter(|express| express.takes(&parts));
+        let (body, fate) = upload::watch(body, early, self.shared.settings.body_timeout);
         let request = Request::from_parts(parts, body);
 
-        let Ok(mut response) = self.shared.router.clone().oneshot(request).await;
+        let mut response = match express {
+            Some(express) => express.answer(request).await,
+            None => {
+                let Ok(response) = self.shared.router.clone().oneshot(request).await;
+                response
+            }
+        };
         if fate.is_late() {
             self.shared.rejected("body_timeout");
             return Ok(self.refuse(open, &Refusal::BodyTimeout));
@@ -86,9 +99,10 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Error = TakenOver;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, TakenOver>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // Begun here, not at the first poll: from here on the connection is not idle.
         let open = self.exchange.begin();
-        Box::pin(self.clone().serve(request, open))
+        let early = if self.exchange.is_http2() { Early::default() } else { upload::ask_early(&mut request) };
+        Box::pin(self.clone().serve(request, early, open))
     }
 }

@@ -3,16 +3,20 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::body::Body as AxumBody;
 use bytes::Bytes;
+use http::{Request, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body of at most so many bytes is asked for early. It is in the buffer already when the head is.
+const SMALL: u64 = 4096;
 
 const UNREAD: u8 = 0;
 const READ: u8 = 1;
@@ -38,19 +42,43 @@ impl Fate {
 #[derive(Debug)]
 struct Upload {
     body: Incoming,
-    deadline: Instant,
+    early: Early,
+    /// How long the reader may have to wait.
+    limit: Duration,
     /// There once the reader had to wait.
     timer: Option<Pin<Box<Sleep>>>,
     fate: Arc<AtomicU8>,
 }
 
+/// What was given of a body when it was asked for early: nothing.
+///
+/// Boxed, because it is nothing; and kept, because nobody promises it.
+#[derive(Debug, Default)]
+pub(super) struct Early(Option<Box<Result<Frame<Bytes>, hyper::Error>>>);
+
+/// Tells hyper on HTTP/1.1 that a small body will be read, before anybody reads it. hyper then has it ready when the
+/// handler asks, instead of being told so by the handler, and polled once more for it.
+pub(super) fn ask_early(request: &mut Request<Incoming>) -> Early {
+    let small = request.body().size_hint().exact().is_some_and(|length| (1..=SMALL).contains(&length));
+    // A client that waits to be asked is asked by whoever wants the body.
+    if !small || request.headers().contains_key(header::EXPECT) {
+        return Early::default();
+    }
+    // Nobody needs to be woken: the request is about to be worked on.
+    let mut nobody = Context::from_waker(Waker::noop());
+    match Pin::new(request.body_mut()).poll_frame(&mut nobody) {
+        Poll::Ready(Some(frame)) => Early(Some(Box::new(frame))),
+        Poll::Ready(None) | Poll::Pending => Early::default(),
+    }
+}
+
 /// Gives a body a deadline. Most requests have no body, and nothing to watch.
-pub(super) fn watch(body: Incoming, limit: Duration) -> (AxumBody, Fate) {
-    if body.is_end_stream() {
+pub(super) fn watch(body: Incoming, early: Early, limit: Duration) -> (AxumBody, Fate) {
+    if early.0.is_none() && body.is_end_stream() {
         return (AxumBody::empty(), Fate(None));
     }
     let fate = Arc::new(AtomicU8::new(UNREAD));
-    let upload = Upload { body, deadline: Instant::now() + limit, timer: None, fate: fate.clone() };
+    let upload = Upload { body, early, limit, timer: None, fate: fate.clone() };
     (AxumBody::new(upload), Fate(Some(fate)))
 }
 
@@ -60,20 +88,24 @@ impl Body for Upload {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+        let frame = match this.early.0.take() {
+            Some(frame) => Poll::Ready(Some(*frame)),
+            None => Pin::new(&mut this.body).poll_frame(cx),
+        };
+        if let Poll::Ready(frame) = frame {
             if frame.is_none() || this.body.is_end_stream() {
                 this.fate.store(READ, Ordering::Relaxed);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(this.deadline)));
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(this.limit)));
         std::task::ready!(timer.as_mut().poll(cx));
         this.fate.store(LATE, Ordering::Relaxed);
         Poll::Ready(Some(Err("the request body did not arrive in time".into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.early.0.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

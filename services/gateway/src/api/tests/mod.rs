@@ -72,7 +72,7 @@ impl App {
         let heard = Arc::new(Heard::default());
         let broker = Arc::new(AnyBroker::Memory(MemoryBroker::new(heard.clone())));
         let metrics = ApiMetrics::register(&prometheus::Registry::new()).unwrap();
-        let router = router(ApiState {
+        let (router, _) = routes(ApiState {
             broker: broker.clone(),
             namespaces: Arc::new(Namespaces::new(namespace("default", 10), [namespace("plain", 0)])),
             authorize: Arc::new(|parts, _| match parts.headers.get("x-api-key").map(|key| key.as_bytes()) {

@@ -30,7 +30,7 @@ fn keys() -> ApiKeys {
 
 fn verify(uri: &str, headers: &[(&str, &str)]) -> Result<String, ApiKeyFailure> {
     let (headers, uri) = request(uri, headers);
-    keys().verify(&headers, &uri, now()).map(|key| key.id().to_owned())
+    keys().verify(&headers, &uri, now).map(|key| key.id().to_owned())
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn nothing_else_is() {
     assert_eq!(verify(&format!("/api/publish?api_key={OLD}"), &[]), Err(ApiKeyFailure::InUrl));
     assert_eq!(verify(&format!("/api/publish?Key={OLD}"), &[("x-api-key", OLD)]), Err(ApiKeyFailure::InUrl));
     let (headers, uri) = request("/", &[("x-api-key", OLD)]);
-    assert!(ApiKeys::new(&[]).unwrap().verify(&headers, &uri, now()).is_err());
+    assert!(ApiKeys::new(&[]).unwrap().verify(&headers, &uri, now).is_err());
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn scopes_limit_a_key() {
     let keys = keys();
     let find = |key: &str| {
         let (headers, uri) = request("/", &[("x-api-key", key)]);
-        keys.verify(&headers, &uri, now()).unwrap().clone()
+        keys.verify(&headers, &uri, now).unwrap().clone()
     };
     assert!(find(BARE).allows(Scope::Publish) && !find(BARE).allows(Scope::Read) && !find(BARE).allows(Scope::Manage));
     assert!(find(OLD).allows(Scope::Publish) && find(OLD).allows(Scope::Read) && find(OLD).allows(Scope::Manage));

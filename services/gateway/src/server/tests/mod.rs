@@ -79,6 +79,7 @@ impl Server {
             name: "public",
             listener,
             router: router(Arc::clone(&server.gate), Arc::clone(&server.waiting)),
+            express: Some(express(Arc::clone(&server.waiting))),
             settings: Arc::new(settings),
             tls,
             metrics: server.metrics.clone(),
@@ -143,6 +144,14 @@ fn router(gate: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Router {
                 "through"
             }),
         )
+}
+
+/// Sends back what came, once all of it has.
+fn express(waiting: Arc<Semaphore>) -> Express {
+    Express::post("/express", move |request| {
+        waiting.add_permits(1);
+        async { Response::new(axum::body::to_bytes(request.into_body(), 1000).await.unwrap().into()) }
+    })
 }
 
 /// Takes the socket over and sends back what comes.
@@ -230,4 +239,37 @@ async fn requests_are_answered_one_after_the_other_on_one_connection() {
     eventually("nothing is open", || server.open() == 0).await;
     assert_eq!(server.metrics.sockets_accepted_total.with_label_values(&["public"]).get(), 1);
     assert_eq!(server.metrics.handshake_seconds.with_label_values(&["public"]).get_sample_count(), 1);
+}
+
+#[tokio::test]
+async fn one_path_goes_by_express() {
+    let server = Server::start(patient());
+    let mut client = server.connect().await;
+    for _ in 0..20 {
+        client.write_all(b"POST /express?a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await.unwrap();
+        let answer = until(&mut client, "abc").await;
+        assert!(answer.contains("\r\ncontent-length: 3\r\n"), "{answer}");
+    }
+    for path in ["GET /express", "POST /expres", "POST /express/"] {
+        client.write_all(format!("{path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+        let answer = until(&mut client, "\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_later_is_waited_for() {
+    let server = Server::start(patient());
+    let mut client = server.connect().await;
+    let head = "POST /express HTTP/1.1\r\nHost: a\r\n";
+    for (expect, asked) in [("", ""), ("Expect: 100-continue\r\n", "HTTP/1.1 100 Continue\r\n\r\n")] {
+        for begin in ["", "abc"] {
+            client.write_all(format!("{head}{expect}Content-Length: 6\r\n\r\n{begin}").as_bytes()).await.unwrap();
+            server.waiting.acquire().await.unwrap().forget();
+            assert_eq!(until(&mut client, asked).await, asked);
+            client.write_all(&b"abcdef"[begin.len()..]).await.unwrap();
+            let answer = until(&mut client, "abcdef").await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        }
+    }
 }
