@@ -60,6 +60,20 @@ impl Entry {
         Self { position, kind: Kind::Gap(reason), received, forms: Default::default() }
     }
 
+    /// Whether it is a publication.
+    pub(crate) fn is_publication(&self) -> bool {
+        matches!(self.kind, Kind::Publication { .. })
+    }
+
+    /// Whether its place is right after that of the entry before, on the same line; or neither has one.
+    pub(crate) fn follows(&self, before: &Self) -> bool {
+        match (before.position, self.position) {
+            (Some(before), Some(here)) => here == before.plus(1),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     /// Approximate memory, for the rings' budgets.
     pub fn cost(&self) -> usize {
         let payload = match &self.kind {

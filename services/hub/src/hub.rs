@@ -6,7 +6,7 @@
 //! at most, bounded in number by a semaphore where they read.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,9 @@ const READS: usize = 64;
 const EVENTS_PER_TURN: usize = 256;
 /// Connections that are served before the next events are looked at.
 const SERVED_AT_ONCE: usize = 32;
-/// The most connections that are served one after another before other work has its turn.
-const SLICE: usize = 256;
+/// The most connections that are served one after another before other work has its turn, and sockets are looked at:
+/// what comes in meanwhile goes out together with what the rest have.
+const SLICE: usize = 64;
 /// How long it takes to sweep all shards once.
 const SWEEP: Duration = Duration::from_secs(4);
 /// Entries older than this serve nobody who keeps up.
@@ -288,12 +289,18 @@ impl Hub {
             return;
         }
         let size = marked.len().div_ceil(self.threads).min(SLICE);
-        let mut marked = std::mem::take(marked).into_iter();
-        while marked.len() > 0 {
-            let (hub, slice) = (self.clone(), marked.by_ref().take(size).collect::<Marked>());
+        let queue = Arc::new((std::mem::take(marked), AtomicUsize::new(0)));
+        for _ in 0..self.threads.min(queue.0.len().div_ceil(size)) {
+            let (hub, queue) = (self.clone(), queue.clone());
             // Without tokio's budget: a slice is bounded by itself, and a socket that seems full because of the budget
             // would have to be tried again by its task.
-            self.tracker.spawn(unconstrained(async move { hub.serve_slice(&slice) }));
+            self.tracker.spawn(unconstrained(async move {
+                let (marked, next) = &*queue;
+                while let Some(slice) = marked.chunks(size).nth(next.fetch_add(1, Ordering::Relaxed)) {
+                    hub.serve_slice(slice);
+                    tokio::task::yield_now().await;
+                }
+            }));
         }
     }
 

@@ -6,12 +6,12 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanway_protocol::Position;
 
 use crate::channel::LocalChannel;
-use crate::entry::Entry;
+use crate::entry::{Entry, Form};
 use crate::hub::Hub;
 use crate::session::Transport;
 
@@ -30,14 +30,20 @@ const KEPT: usize = 256 * 1024;
 /// Bytes one turn gathers at most, give or take one entry.
 pub(crate) const TURN_BYTES: usize = 64 * 1024;
 
-/// One gathered entry, to be given back if the socket does not take it.
+/// What was gathered of one subscription, to be given back if the socket does not take it: an entry, or a run of them.
 #[derive(Debug)]
 pub(crate) struct Piece {
     /// Index of the subscription in its session.
     pub(crate) sub: u32,
-    /// Place of the subscription before this entry, in the ring.
+    /// Entries of it.
+    pub(crate) count: u32,
+    /// Where their ends are in [`Turn::ends`], if there is more than one.
+    pub(crate) ends: u32,
+    /// They have moved the subscription's position, each by one.
+    pub(crate) placed: bool,
+    /// Place of the subscription before this piece, in the ring.
     pub(crate) seq: u64,
-    /// Where the subscription stood before this entry.
+    /// Where the subscription stood before this piece.
     pub(crate) position: Option<Position>,
     /// End of the shared bytes in the buffer.
     pub(crate) shared_end: usize,
@@ -55,6 +61,8 @@ pub struct Turn {
     /// Bytes at the beginning that are owed, not gathered.
     pub(crate) owed: usize,
     pub(crate) pieces: Vec<Piece>,
+    /// Ends of the entries of runs, counted from where their piece begins.
+    pub(crate) ends: Vec<u32>,
     pub(crate) batches: Batches,
     /// Deliveries of the slice that are not in the metrics yet.
     tally: [Tally; Transport::ALL.len()],
@@ -72,7 +80,19 @@ impl Turn {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         self.pieces.clear();
+        self.ends.clear();
         self.owed = 0;
+    }
+
+    /// The entries of a piece that are whole before a place in the bytes, and where the next one of it begins and ends.
+    pub(crate) fn whole(&self, piece: &Piece, start: usize, written: usize) -> (u32, usize, usize) {
+        if piece.count == 1 {
+            return (0, start, piece.shared_end);
+        }
+        let ends = &self.ends[piece.ends as usize..][..piece.count as usize];
+        let whole = ends.partition_point(|end| start + *end as usize <= written);
+        let begin = if whole == 0 { 0 } else { ends[whole - 1] };
+        (whole as u32, start + begin as usize, start + ends[whole] as usize)
     }
 
     /// Counts deliveries, and how long the oldest of them took.
@@ -131,6 +151,8 @@ pub(crate) struct Batches {
 
 /// Channels whose entries are held at once: connections mostly have the same ones, and not many more.
 const SLOTS: usize = 256;
+/// Capacity that a slot keeps for the bytes of runs.
+const KEPT_JOINED: usize = 1024;
 
 /// Entries of one channel's ring.
 #[derive(Debug, Default)]
@@ -138,7 +160,21 @@ pub(crate) struct Batch {
     channel: Option<Arc<LocalChannel>>,
     /// Sequence number of the first.
     from: u64,
-    pub(crate) entries: Vec<Arc<Entry>>,
+    entries: Vec<Arc<Entry>>,
+    run: Option<Run>,
+    /// The run's bytes. What is not used now is kept for the next run.
+    joined: Vec<u8>,
+    /// The ends of its entries in them.
+    ends: Vec<u32>,
+}
+
+/// Entries that can be given to a subscriber together: publications without a gap, on one line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// Of the first, which the others follow; `None` where none has one.
+    pub(crate) position: Option<Position>,
+    /// When the first was received.
+    pub(crate) received: Instant,
 }
 
 /// What was found for a place in a ring.
@@ -178,6 +214,15 @@ impl Batches {
         slot.read(channel, next).map_or(Load::Entries(at), Load::Overrun)
     }
 
+    /// The entries of a slot as a run in the form of a frame, if they are one.
+    pub(crate) fn run(&mut self, slot: usize) -> Option<(Run, &[u8], &[u32])> {
+        let slot = &mut self.slots[slot];
+        if slot.ends.is_empty() {
+            slot.join();
+        }
+        Some((slot.run?, &slot.joined, &slot.ends))
+    }
+
     /// Lends the entries of a slot.
     pub(crate) fn take(&mut self, slot: usize) -> Vec<Arc<Entry>> {
         std::mem::take(&mut self.slots[slot].entries)
@@ -192,16 +237,24 @@ impl Batches {
         for at in self.used.drain(..) {
             let slot = &mut self.slots[at];
             slot.channel = None;
-            slot.entries.clear();
+            slot.forget();
             slot.entries.shrink_to(4);
+            slot.joined.shrink_to(KEPT_JOINED);
         }
     }
 }
 
 impl Batch {
+    fn forget(&mut self) {
+        self.entries.clear();
+        self.run = None;
+        self.joined.clear();
+        self.ends.clear();
+    }
+
     /// Reads the ring from a place before its head. Returns the ring's tail if the place is before that.
     fn read(&mut self, channel: &LocalChannel, next: u64) -> Option<u64> {
-        self.entries.clear();
+        self.forget();
         self.from = next;
         let ring = channel.ring();
         if next < ring.tail() {
@@ -216,5 +269,17 @@ impl Batch {
             }
         }
         None
+    }
+
+    /// Joins the entries' frames, and tells whether they are a run.
+    fn join(&mut self) {
+        let (Some(channel), [first, ..]) = (&self.channel, &self.entries[..]) else { return };
+        for entry in &self.entries {
+            self.joined.extend_from_slice(entry.form(Form::JsonFrame, &channel.name));
+            self.ends.push(self.joined.len() as u32);
+        }
+        let together = self.entries.iter().all(|entry| entry.is_publication())
+            && self.entries.windows(2).all(|pair| pair[1].follows(&pair[0]));
+        self.run = together.then_some(Run { position: first.position, received: first.received });
     }
 }

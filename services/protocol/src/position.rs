@@ -60,6 +60,15 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    /// So many publications further on the same line.
+    #[must_use]
+    #[inline]
+    pub fn plus(self, publications: u64) -> Self {
+        Self { offset: self.offset + publications, ..self }
+    }
+}
+
 impl fmt::Debug for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.epoch, self.offset)

@@ -218,6 +218,7 @@ impl Core {
                     return true;
                 }
                 Load::Overrun(tail) => self.overrun(index, tail),
+                Load::Entries(slot) if self.put_run(index, slot, turn) => {}
                 Load::Entries(slot) => {
                     let entries = turn.batches.take(slot);
                     let mut fits = entries.iter().map(|entry| self.put(index, entry, false, turn));
@@ -230,6 +231,34 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Puts all entries of a slot into the turn, as one piece of bytes. False if they must be put one by one.
+    fn put_run(&mut self, index: u32, slot: usize, turn: &mut Turn) -> bool {
+        if self.transport != Transport::WebSocket {
+            return false;
+        }
+        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
+        let Some((run, bytes, ends)) = turn.batches.run(slot) else { return false };
+        if turn.bytes.len() + bytes.len() > TURN_BYTES || sub.misplaces(run.position) {
+            return false;
+        }
+        let (seq, position, count) = (sub.next, sub.position, ends.len() as u32);
+        let first_end = turn.ends.len() as u32;
+        turn.bytes.extend_from_slice(bytes);
+        if count > 1 {
+            turn.ends.extend_from_slice(ends);
+        }
+        let last = run.position.filter(|_| sub.positioned).map(|first| first.plus(u64::from(count) - 1));
+        let placed = last.is_some();
+        sub.position = last.or(position);
+        sub.next += u64::from(count);
+        self.oldest = Some(self.oldest.map_or(run.received, |oldest| oldest.min(run.received)));
+        self.gathered += u64::from(count);
+        let end = turn.bytes.len();
+        let (shared_end, backlog) = (end, None);
+        turn.pieces.push(Piece { sub: index, count, ends: first_end, placed, seq, position, shared_end, end, backlog });
+        true
     }
 
     /// Puts one entry into the turn. False if the turn is full, or the subscription can have nothing more for now.
@@ -248,7 +277,8 @@ impl Core {
         let (seq, position) = (sub.next, sub.position);
         turn.bytes.extend_from_slice(entry.form(form, &sub.attachment.channel.name));
         let shared_end = turn.bytes.len();
-        if sub.positioned && entry.position.is_some() {
+        let placed = sub.positioned && entry.position.is_some();
+        if placed {
             sub.position = entry.position;
         }
         if from_backlog {
@@ -264,7 +294,8 @@ impl Core {
             self.write_id(&mut turn.bytes);
         }
         let backlog = from_backlog.then(|| entry.clone());
-        turn.pieces.push(Piece { sub: index, seq, position, shared_end, end: turn.bytes.len(), backlog });
+        let end = turn.bytes.len();
+        turn.pieces.push(Piece { sub: index, count: 1, ends: 0, placed, seq, position, shared_end, end, backlog });
         true
     }
 
@@ -357,23 +388,30 @@ impl Core {
         let whole = written == turn.bytes.len();
         let mut delivered = self.gathered;
         if !whole {
-            // From the end: each piece not begun gives its place back; the one begun is kept as owed.
+            // From the end: what is not begun is given back; the entry begun is kept as owed.
             for at in (0..turn.pieces.len()).rev() {
                 let piece = &turn.pieces[at];
                 let start = if at == 0 { turn.owed } else { turn.pieces[at - 1].end };
                 if written >= piece.end {
                     break;
                 }
+                let (mut taken, start, shared_end) = turn.whole(piece, start, written);
+                let end = if piece.count == 1 { piece.end } else { shared_end };
                 if written > start {
-                    let shared = match written < piece.shared_end {
-                        true => self.shared_bytes(piece, &turn.bytes[start..piece.shared_end]).slice(written - start..),
+                    let shared = match written < shared_end {
+                        true => {
+                            self.shared_bytes(piece, taken, &turn.bytes[start..shared_end]).slice(written - start..)
+                        }
                         false => Bytes::new(),
                     };
-                    self.outbox.keep(shared, &turn.bytes[written.max(piece.shared_end)..piece.end]);
+                    self.outbox.keep(shared, &turn.bytes[written.max(shared_end)..end]);
+                    taken += 1;
+                }
+                delivered -= u64::from(piece.count - taken);
+                self.give_back(piece, taken);
+                if taken > 0 {
                     break;
                 }
-                delivered -= 1;
-                self.give_back(piece);
             }
         }
         if delivered > 0 {
@@ -401,25 +439,33 @@ impl Core {
         }
     }
 
-    /// The shared bytes of a begun piece: by reference if the ring still has the entry, else a copy.
-    fn shared_bytes(&self, piece: &Piece, copy: &[u8]) -> Bytes {
+    /// The shared bytes of a piece's begun entry: by reference if the ring still has the entry, else a copy.
+    fn shared_bytes(&self, piece: &Piece, nth: u32, copy: &[u8]) -> Bytes {
         let form = self.transport.form();
         let shared = self.subs[piece.sub as usize].as_ref().and_then(|sub| {
             let channel = &sub.attachment.channel;
             match &piece.backlog {
                 Some(entry) => Some(entry.form(form, &channel.name).clone()),
-                None => channel.ring().get(piece.seq).map(|entry| entry.form(form, &channel.name).clone()),
+                None => {
+                    channel.ring().get(piece.seq + u64::from(nth)).map(|entry| entry.form(form, &channel.name).clone())
+                }
             }
         });
         shared.unwrap_or_else(|| Bytes::copy_from_slice(copy))
     }
 
-    fn give_back(&mut self, piece: &Piece) {
-        let Some(sub) = self.subs[piece.sub as usize].as_mut() else { return };
-        sub.position = piece.position;
+    /// Gives back the entries of a piece but for the first `taken`. All later pieces are given back already.
+    fn give_back(&mut self, piece: &Piece, taken: u32) {
+        let Some(sub) = self.subs[piece.sub as usize].as_mut().filter(|_| taken < piece.count) else { return };
+        if taken == 0 {
+            sub.position = piece.position;
+        } else if piece.placed {
+            let back = u64::from(piece.count - taken);
+            sub.position = sub.position.map(|last| Position { offset: last.offset - back, ..last });
+        }
         match &piece.backlog {
             Some(entry) => sub.give_back(entry.clone()),
-            None => sub.next = piece.seq,
+            None => sub.next = piece.seq + u64::from(taken),
         }
         self.marks |= 1 << (piece.sub as usize % MARK_BITS);
     }

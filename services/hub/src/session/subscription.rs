@@ -11,7 +11,7 @@ use fanway_protocol::{Channel, Position};
 
 use crate::attach::{Attached, Joined};
 use crate::channel::Attachment;
-use crate::entry::{Entry, Kind};
+use crate::entry::Entry;
 
 /// A session's hold on one channel.
 #[derive(Debug)]
@@ -115,9 +115,18 @@ impl Subscription {
 
     /// Whether the client would misread an entry, and must subscribe anew instead.
     pub(crate) fn misreads(&self, entry: &Entry) -> bool {
-        self.position.filter(|_| self.labelled).is_some_and(|label| {
-            entry.position.is_some_and(|position| position.epoch != label.epoch) || matches!(entry.kind, Kind::Gap(_))
-        })
+        self.misplaces(entry.position) || self.label().is_some() && !entry.is_publication()
+    }
+
+    /// Whether the client would take a place for one of another epoch.
+    pub(crate) fn misplaces(&self, place: Option<Position>) -> bool {
+        let label = self.label();
+        label.zip(place).is_some_and(|(label, place)| place.epoch != label.epoch)
+    }
+
+    /// The position whose epoch the client takes every entry to be of.
+    fn label(&self) -> Option<Position> {
+        self.position.filter(|_| self.labelled)
     }
 
     fn detour(&mut self) -> &mut Detour {
