@@ -48,6 +48,14 @@ impl Io {
         }
     }
 
+    /// Whether TLS has sealed bytes that it has not passed on to the kernel. Never without TLS.
+    pub fn holds_back(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.wants_write(),
+        }
+    }
+
     /// Whether TLS has passed bytes on to the kernel since the last call. Never without TLS.
     pub fn take_moved(&mut self) -> bool {
         match self {
@@ -133,7 +141,11 @@ impl AsyncWrite for Below {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        let outcome = match bufs {
+            // Mostly there is one record, and the kernel takes it cheaper by itself than from a list of one.
+            [record] => Pin::new(&mut self.tcp).poll_write(cx, record),
+            _ => Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs),
+        };
         self.wrote(outcome)
     }
 

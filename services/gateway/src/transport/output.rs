@@ -70,8 +70,7 @@ output!(EventSession);
 /// socket takes no more (or others should run): the task is woken when it makes sense to go on.
 pub(super) fn poll_write(io: &mut Io, session: &mut impl Output, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     // TLS keeps sealed records of its own: as long as those wait, nothing more is gathered.
-    let encrypted = matches!(io, Io::Tls(_));
-    if encrypted && flush(io, session, cx)?.is_pending() {
+    if flush(io, session, cx)?.is_pending() {
         return Poll::Pending;
     }
     for _ in 0..TURNS {
@@ -83,7 +82,7 @@ pub(super) fn poll_write(io: &mut Io, session: &mut impl Output, cx: &mut Contex
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
         }
-        if encrypted && flush(io, session, cx)?.is_pending() {
+        if flush(io, session, cx)?.is_pending() {
             return Poll::Pending;
         }
     }
@@ -145,7 +144,12 @@ fn take_turn(
     })
 }
 
+/// Has TLS pass on what it holds back.
 fn flush(io: &mut Io, session: &mut impl Output, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+    let idle = !io.holds_back() && !session.blocked();
+    if idle || matches!(io, Io::Tcp(_)) {
+        return Ok(Poll::Ready(()));
+    }
     let flushed = Pin::new(&mut *io).poll_flush(cx);
     session.stuck(flushed.is_pending(), io.take_moved(), Instant::now());
     match flushed {
