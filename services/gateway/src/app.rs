@@ -14,6 +14,7 @@ use axum::Router;
 use fanway_broker::{AnyBroker, BrokerMetrics, MemoryBroker, RedisBroker};
 use fanway_hub::{Hub, HubMetrics, Inbox, Parts};
 use prometheus::Registry;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,11 +29,11 @@ use crate::transport::admission::Admission;
 use crate::transport::{self, ClientState};
 use crate::{console, telemetry};
 
-/// Runs a node until it is told to stop.
-pub async fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
+/// Runs a node until it is told to stop. What other nodes publish is heard and put in order on the runtime `feed`.
+pub async fn run(settings: Settings, mode: Mode, feed: Handle) -> anyhow::Result<()> {
     install_crypto();
     let mut signals = Signals::new()?;
-    let node = Node::start(settings, mode).await?;
+    let node = Node::start(settings, mode, feed).await?;
     tracing::info!(listen = %node.address, "serving");
     if mode == Mode::Dev {
         let program = std::env::args().next().unwrap_or_else(|| "fanway".to_owned());
@@ -62,7 +63,7 @@ struct Node {
 }
 
 impl Node {
-    async fn start(settings: Settings, mode: Mode) -> anyhow::Result<Self> {
+    async fn start(settings: Settings, mode: Mode, feed: Handle) -> anyhow::Result<Self> {
         let Validated { authenticator, origins, credentials, api_keys, namespaces } =
             settings.validate().map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let registry = telemetry::metrics::registry()?;
@@ -71,11 +72,12 @@ impl Node {
         let stop_background = CancellationToken::new();
         let draining = Arc::new(AtomicBool::new(false));
         let inbox = Inbox::new();
-        let broker = Arc::new(broker(&settings, &inbox, &registry, &background, &stop_background)?);
+        let broker = Arc::new(broker(&settings, &inbox, &registry, &feed, &background, &stop_background)?);
         let namespaces = Arc::new(namespaces);
         let parts = Parts {
             broker: broker.clone(),
             inbox,
+            feed,
             namespaces: namespaces.clone(),
             limits: settings.client.clone(),
             allow_anonymous: settings.auth.allow_anonymous,
@@ -181,6 +183,7 @@ fn broker(
     settings: &Settings,
     inbox: &Arc<Inbox>,
     registry: &Registry,
+    feed: &Handle,
     tracker: &TaskTracker,
     cancel: &CancellationToken,
 ) -> anyhow::Result<AnyBroker> {
@@ -188,8 +191,8 @@ fn broker(
     Ok(match settings.broker.engine {
         Engine::Memory => AnyBroker::Memory(MemoryBroker::new(inbox.clone())),
         Engine::Redis => {
-            let redis = RedisBroker::connect(settings.redis.clone(), inbox.clone(), metrics, tracker, cancel.clone())?;
-            AnyBroker::Redis(redis)
+            let (settings, cancel) = (settings.redis.clone(), cancel.clone());
+            AnyBroker::Redis(RedisBroker::connect(settings, inbox.clone(), metrics, feed, tracker, cancel)?)
         }
     })
 }

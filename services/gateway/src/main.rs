@@ -45,7 +45,11 @@ fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
     tracing::info!(version = telemetry::metrics::VERSION, ?mode, listen = %settings.server.listen, "starting");
     // As many workers as the container may use: the standard library reads the cgroup's quota.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(app::run(settings, mode))
+    // And a thread to hear what is published, which must not queue behind their work: however much that is, the kernel
+    // gives this thread its share at once.
+    let feed =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("feed").enable_all().build()?;
+    runtime.block_on(app::run(settings, mode, feed.handle().clone()))
 }
 
 fn publish(request: PublishRequest) -> anyhow::Result<()> {

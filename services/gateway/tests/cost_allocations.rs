@@ -28,7 +28,8 @@ fn an_idle_client_and_a_publication() {
     let _counting = dhat::Profiler::builder().testing().build();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(app::run(settings, Mode::Serve)).unwrap();
+        let feed = runtime.handle().clone();
+        runtime.block_on(app::run(settings, Mode::Serve, feed)).unwrap();
     });
     let patience = Instant::now() + Duration::from_secs(60);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {

@@ -14,6 +14,7 @@ use ahash::RandomState;
 use fanway_broker::{AnyBroker, Broker, Event};
 use fanway_protocol::{Channel, DisconnectCode};
 use rand::seq::SliceRandom;
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::unconstrained;
 use tokio::time::MissedTickBehavior;
@@ -65,6 +66,9 @@ pub struct Parts {
     pub broker: Arc<AnyBroker>,
     /// The broker's sink.
     pub inbox: Arc<Inbox>,
+    /// Where its events are put in order and few connections are written to: a runtime with one thread, so that a
+    /// publication does not wait until all the other tasks of the node had their turn.
+    pub feed: Runtime,
     /// What channels keep and allow.
     pub namespaces: Arc<Namespaces>,
     /// Bounds and clocks.
@@ -93,8 +97,8 @@ pub struct Hub {
     pub(crate) resumes: Resumes,
     pub(crate) tracker: TaskTracker,
     pub(crate) cancel: CancellationToken,
-    /// Threads that slices are for.
-    threads: usize,
+    /// Where all other work runs.
+    runtime: Runtime,
     hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
     shared: HashMap<String, Arc<Shared>>,
@@ -141,14 +145,14 @@ impl Hub {
             resumes: Resumes::default(),
             tracker,
             cancel,
-            threads: tokio::runtime::Handle::current().metrics().num_workers(),
+            runtime: Runtime::current(),
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shared,
             draining: AtomicBool::new(false),
             transports: Transport::ALL.map(|transport| TransportMetrics::new(&metrics, transport.as_str())),
         });
-        hub.spawn(unconstrained(hub.clone().sequence(parts.inbox)));
+        hub.spawn_on(&parts.feed, unconstrained(hub.clone().sequence(parts.inbox)));
         hub.spawn(hub.clone().turn_wheel());
         hub.spawn(hub.clone().sweep());
         hub.spawn(hub.clone().ask_for_feeds());
@@ -200,13 +204,18 @@ impl Hub {
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(&self.runtime, task);
+    }
+
+    fn spawn_on(&self, runtime: &Runtime, task: impl Future<Output = ()> + Send + 'static) {
         let cancel = self.cancel.clone();
-        self.tracker.spawn(async move {
+        let task = async move {
             tokio::select! {
                 () = cancel.cancelled() => {}
                 () = task => {}
             }
-        });
+        };
+        self.tracker.spawn_on(task, runtime);
     }
 
     fn shard(&self, channel: &Channel) -> MutexGuard<'_, Shard> {
@@ -288,19 +297,21 @@ impl Hub {
             marked.clear();
             return;
         }
-        let size = marked.len().div_ceil(self.threads).min(SLICE);
+        let threads = self.runtime.metrics().num_workers();
+        let size = marked.len().div_ceil(threads).min(SLICE);
         let queue = Arc::new((std::mem::take(marked), AtomicUsize::new(0)));
-        for _ in 0..self.threads.min(queue.0.len().div_ceil(size)) {
+        for _ in 0..threads.min(queue.0.len().div_ceil(size)) {
             let (hub, queue) = (self.clone(), queue.clone());
             // Without tokio's budget: a slice is bounded by itself, and a socket that seems full because of the budget
             // would have to be tried again by its task.
-            self.tracker.spawn(unconstrained(async move {
+            let serve = async move {
                 let (marked, next) = &*queue;
                 while let Some(slice) = marked.chunks(size).nth(next.fetch_add(1, Ordering::Relaxed)) {
                     hub.serve_slice(slice);
                     tokio::task::yield_now().await;
                 }
-            }));
+            };
+            self.tracker.spawn_on(unconstrained(serve), &self.runtime);
         }
     }
 

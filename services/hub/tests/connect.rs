@@ -20,6 +20,7 @@ fn hub(failure: AuthFailure) -> Arc<Hub> {
     let parts = Parts {
         broker: Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone()))),
         inbox,
+        feed: tokio::runtime::Handle::current(),
         namespaces: Arc::new(Namespaces::new(open, [])),
         limits: Limits::default(),
         verify: Box::new(move |_, _| Err(failure)),

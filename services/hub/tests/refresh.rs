@@ -25,6 +25,7 @@ fn hub() -> Arc<Hub> {
     let parts = Parts {
         broker: Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone()))),
         inbox,
+        feed: tokio::runtime::Handle::current(),
         namespaces: Arc::new(Namespaces::new(Namespace::closed("default"), [])),
         limits: fast(),
         verify: Box::new(verify),

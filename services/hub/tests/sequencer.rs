@@ -116,7 +116,8 @@ impl World {
     fn reign(&mut self, lost: usize) {
         self.log.ids.truncate(self.log.ids.len().saturating_sub(lost));
         let next = self.log.ids.len() as u64 + 1;
-        self.log.epochs.retain(|(_, first)| *first < next || *first == 1);
+        let mut oldest = true;
+        self.log.epochs.retain(|(_, first)| std::mem::take(&mut oldest) || *first < next);
         self.log.new_reign = true;
     }
 

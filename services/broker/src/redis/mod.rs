@@ -35,6 +35,7 @@ use fanway_protocol::position::EPOCH_LEN;
 use fanway_protocol::{Channel, Epoch, Position};
 use prometheus::Histogram;
 use redis::{ErrorKind, RedisError, Value};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -107,11 +108,13 @@ pub struct RedisBroker {
 impl RedisBroker {
     /// Starts the engine, which connects by itself: that Redis is away is seen in [`Broker::health`], not here.
     ///
-    /// Runs until `cancel`; its tasks are in `tracker`. Must be called within a tokio runtime.
+    /// Runs until `cancel`; its tasks are in `tracker`. Must be called within a tokio runtime. What the fleet publishes is
+    /// heard on the runtime `feed`, so that it does not wait for other work.
     pub fn connect(
         settings: RedisSettings,
         sink: Arc<dyn Sink>,
         metrics: BrokerMetrics,
+        feed: &Handle,
         tracker: &TaskTracker,
         cancel: CancellationToken,
     ) -> Result<Self, SettingError> {
@@ -134,16 +137,14 @@ impl RedisBroker {
             }
             .run(),
         );
-        tracker.spawn(
-            Subscriber {
-                context: context.clone(),
-                subscriptions: subscriptions.clone(),
-                hearing: hearing.clone(),
-                sink,
-                cancel: cancel.clone(),
-            }
-            .run(),
-        );
+        let subscriber = Subscriber {
+            context: context.clone(),
+            subscriptions: subscriptions.clone(),
+            hearing: hearing.clone(),
+            sink,
+            cancel: cancel.clone(),
+        };
+        tracker.spawn_on(subscriber.run(), feed);
         tracker.spawn(Probe { context: context.clone(), commands: commands.clone(), hearing, ready, cancel }.run());
 
         Ok(Self {

@@ -243,6 +243,7 @@ async fn nothing_runs_after_the_end() {
         settings(&server.url()),
         std::sync::Arc::new(crate::support::Ears::default()),
         metrics,
+        &tokio::runtime::Handle::current(),
         &tracker,
         cancel.clone(),
     )

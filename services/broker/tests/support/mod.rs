@@ -12,6 +12,7 @@ use fanway_broker::{
 use fanway_protocol::{Channel, Publication};
 use fanway_testkit::redis::RedisServer;
 use fanway_testkit::wait::until;
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -95,8 +96,15 @@ impl Node {
     pub fn begin(settings: RedisSettings) -> Self {
         let (ears, cancel) = (Arc::new(Ears::default()), CancellationToken::new());
         let metrics = BrokerMetrics::register(&prometheus::Registry::new()).unwrap();
-        let broker =
-            RedisBroker::connect(settings, ears.clone(), metrics.clone(), &TaskTracker::new(), cancel.clone()).unwrap();
+        let broker = RedisBroker::connect(
+            settings,
+            ears.clone(),
+            metrics.clone(),
+            &Handle::current(),
+            &TaskTracker::new(),
+            cancel.clone(),
+        )
+        .unwrap();
         Self { broker, ears, metrics, _running: cancel.drop_guard() }
     }
 

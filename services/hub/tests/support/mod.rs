@@ -43,6 +43,7 @@ pub(crate) fn hub_counting(
     let parts = Parts {
         broker: broker.clone(),
         inbox,
+        feed: tokio::runtime::Handle::current(),
         namespaces: Arc::new(Namespaces::new(namespace, [])),
         limits,
         verify: Box::new(|_, _| Ok(Identity::anonymous())),
