@@ -175,7 +175,7 @@ impl Hub {
     ) -> Result<Attached, AttachError> {
         let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
         let local = &interest.0;
-        let began = Instant::now();
+        let reads = local.state().reads();
         let (mut retries, mut alone) = (0, false);
         loop {
             self.ready(&interest).await;
@@ -190,7 +190,7 @@ impl Hub {
             if let Some(publications) = served_by_ring(&attached, cursor, self.limits.recovery_limit) {
                 return Ok(Attached { joined: Joined::Recovered(publications), ..attached });
             }
-            if resume::needs_repair_first(cursor, head) && !verified_since(local, began) {
+            if resume::needs_repair_first(cursor, head) && !local.state().verified_after(reads) {
                 drop(attached);
                 self.suspect(local);
                 continue;
@@ -242,13 +242,13 @@ impl Hub {
     async fn ready(self: &Arc<Self>, interest: &Interest) {
         let local = &interest.0;
         loop {
-            let changed = local.changed.notified();
-            tokio::pin!(changed);
-            // From here on a change is not missed.
-            changed.as_mut().enable();
-            if local.state().ready() {
-                return;
-            }
+            let changed = {
+                let mut state = local.state();
+                if state.ready() {
+                    return;
+                }
+                state.changed()
+            };
             self.repair(local);
             changed.await;
         }
@@ -324,10 +324,7 @@ fn place(local: &Arc<LocalChannel>, handle: &Arc<Handle>, index: u32) -> Option<
         return None;
     }
     let head = state.head();
-    let mut ring = local.ring();
-    ring.set_base(head);
-    let next = ring.head();
-    drop(ring);
+    let next = local.ring().head();
     let attachment = Attachment::new(local, &mut state, handle.clone(), index);
     Some(Attached { attachment, next, head, joined: Joined::Fresh })
 }
@@ -336,10 +333,6 @@ fn place(local: &Arc<LocalChannel>, handle: &Arc<Handle>, index: u32) -> Option<
 fn served_by_ring(attached: &Attached, cursor: Position, limit: usize) -> Option<Vec<(Position, Arc<Publication>)>> {
     let ring = attached.attachment.channel.ring();
     // Entries may have come since the place was taken; those are delivered live.
-    let publications: Vec<_> = ring.since(cursor, attached.next)?;
+    let publications: Vec<_> = ring.since(cursor, attached.head, attached.next)?;
     (publications.len() <= limit).then_some(publications)
-}
-
-fn verified_since(local: &LocalChannel, began: Instant) -> bool {
-    local.state().verified.is_some_and(|verified| verified >= began)
 }

@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 use fanway_broker::Event;
 use fanway_protocol::{Channel, GapReason, Position, Publication};
 use prometheus::IntCounter;
-use slab::Slab;
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use crate::entry::Entry;
 use crate::handle::Handle;
+use crate::moment::Moment;
 use crate::namespace::Namespace;
 use crate::ring::Ring;
 use crate::sequencer::{Incoming, Sequencer, Step};
+use crate::subscribers::Subscribers;
 
 /// From so many subscribers on, a channel's ring is kept for those who come back.
 const MANY: usize = 8;
@@ -54,8 +56,6 @@ pub(crate) struct LocalChannel {
     ring: Mutex<Ring>,
     /// Sequence number in the ring of the next entry, so that a subscriber sees without the lock that there is none.
     head: AtomicU64,
-    /// Rung whenever the channel may have become ready for attaching.
-    pub(crate) changed: Notify,
 }
 
 #[derive(Debug)]
@@ -67,32 +67,30 @@ pub(crate) struct State {
     /// How often the feed broke. A confirmation asked for before it broke says nothing about the feed of now.
     breaks: u32,
     /// Since when it is not confirmed, if it is not.
-    silent_since: Instant,
+    silent_since: Moment,
     /// A repair task is at work; there is at most one.
     pub(crate) repairing: bool,
     /// Removed from the hub; whoever still holds it must look the channel up again.
     pub(crate) dead: bool,
     /// Attaches under way; keeps the channel from being removed.
     pub(crate) interest: u32,
-    /// When the newest successful read of the log began.
-    pub(crate) verified: Option<Instant>,
-    /// When something with a place in the log was last heard, or the log last compared.
-    pub(crate) active: Instant,
+    /// Number of the newest read of the log.
+    reads: u32,
+    /// Number of the newest read that was answered and left the stream live.
+    verified: u32,
+    /// When something with a place in the log was last heard, or the log last read.
+    pub(crate) active: Moment,
     /// When the last subscriber left.
-    pub(crate) idle_since: Instant,
-    subscribers: Slab<Subscriber>,
-}
-
-#[derive(Debug)]
-struct Subscriber {
-    handle: Arc<Handle>,
-    /// The subscription's index in its session.
-    index: u32,
+    pub(crate) idle_since: Moment,
+    subscribers: Subscribers,
+    /// Rung when the channel may have become ready for attaching; none while nobody waits for that.
+    changed: Option<Arc<Notify>>,
 }
 
 impl LocalChannel {
     pub(crate) fn new(name: Channel, shared: Arc<Shared>, now: Instant) -> Self {
         let sequencer = shared.namespace.retention().keeps_log().then(|| Sequencer::new(HOLD_LIMIT));
+        let now = Moment::of(now);
         let state = State {
             sequencer,
             confirmed: false,
@@ -101,13 +99,14 @@ impl LocalChannel {
             repairing: false,
             dead: false,
             interest: 0,
-            verified: None,
+            reads: 0,
+            verified: 0,
             active: now,
             idle_since: now,
-            subscribers: Slab::new(),
+            subscribers: Subscribers::default(),
+            changed: None,
         };
-        let (ring, head) = (Mutex::default(), AtomicU64::new(0));
-        Self { name, shared, state: Mutex::new(state), ring, head, changed: Notify::new() }
+        Self { name, shared, state: Mutex::new(state), ring: Mutex::default(), head: AtomicU64::new(0) }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -132,7 +131,7 @@ impl LocalChannel {
                 self.shared.publications_in.inc();
                 match (sequencer, delivery.place) {
                     (Some(sequencer), Some(place)) => {
-                        state.active = now;
+                        state.active = Moment::of(now);
                         let mut steps = Vec::new();
                         sequencer.live(Incoming { place, publication: delivery.publication }, &mut steps);
                         self.emit(state, steps, delivery.received, marked);
@@ -149,7 +148,7 @@ impl LocalChannel {
             (Event::Interrupted, sequencer) => {
                 let heard_before = std::mem::replace(&mut state.confirmed, false);
                 state.breaks += 1;
-                state.silent_since = now;
+                state.silent_since = Moment::of(now);
                 match sequencer {
                     Some(sequencer) => sequencer.interrupted(),
                     None if heard_before => self.announce_loss(state, now, marked),
@@ -161,7 +160,7 @@ impl LocalChannel {
                 if let Some(sequencer) = sequencer {
                     sequencer.restored();
                 }
-                self.changed.notify_waiters();
+                state.tell_change();
             }
         }
         state.needs_repair()
@@ -215,8 +214,7 @@ impl LocalChannel {
             change
         };
         self.shared.metrics.ring_bytes.add(change as i64);
-        let to_serve = state.subscribers.iter().filter(|(_, subscriber)| subscriber.handle.mark(subscriber.index));
-        marked.extend(to_serve.map(|(_, subscriber)| subscriber.handle.clone()));
+        state.subscribers.mark(marked);
     }
 
     /// Drops old entries, which nobody who keeps up needs.
@@ -257,8 +255,7 @@ impl State {
     /// Whether the feed has been broken for so long that its return may have been missed: it can be confirmed to a call
     /// before this channel hears that it broke at all.
     pub(crate) fn forgotten(&self, now: Instant, patience: Duration) -> bool {
-        let silent = now.saturating_duration_since(self.silent_since);
-        self.wanted() && !self.confirmed && !self.repairing && silent >= patience
+        self.wanted() && !self.confirmed && !self.repairing && self.silent_since.ago(now) >= patience
     }
 
     /// Whether a repair task has something to do.
@@ -271,6 +268,31 @@ impl State {
         self.confirmed && self.sequencer.as_ref().is_none_or(Sequencer::is_live)
     }
 
+    /// A read of the log begins.
+    pub(crate) fn begin_read(&mut self) {
+        if let Some(sequencer) = &mut self.sequencer {
+            sequencer.asked();
+            self.reads = self.reads.wrapping_add(1);
+        }
+    }
+
+    /// The newest read left the stream live.
+    pub(crate) fn end_read(&mut self, began: Instant) {
+        self.verified = self.reads;
+        self.active = Moment::of(began);
+    }
+
+    /// Number of the newest read of the log.
+    pub(crate) fn reads(&self) -> u32 {
+        self.reads
+    }
+
+    /// Whether a read that began after the one with this number left the stream live.
+    pub(crate) fn verified_after(&self, read: u32) -> bool {
+        // Of two numbers the newer one is that which comes sooner after the other.
+        (1..=u32::MAX / 2).contains(&self.verified.wrapping_sub(read))
+    }
+
     /// Where the stream stands; `None` for a channel without history.
     pub(crate) fn head(&self) -> Option<Position> {
         self.sequencer.as_ref().and_then(Sequencer::head)
@@ -278,6 +300,18 @@ impl State {
 
     pub(crate) fn subscribers(&self) -> usize {
         self.subscribers.len()
+    }
+
+    /// Resolves when the channel may have become ready for attaching: at the next [`State::tell_change`].
+    pub(crate) fn changed(&mut self) -> OwnedNotified {
+        self.changed.get_or_insert_default().clone().notified_owned()
+    }
+
+    /// The channel may have become ready for attaching.
+    pub(crate) fn tell_change(&mut self) {
+        if let Some(changed) = self.changed.take() {
+            changed.notify_waiters();
+        }
     }
 }
 
@@ -291,11 +325,7 @@ pub(crate) struct Attachment {
 impl Attachment {
     /// Adds a subscriber. From now on its handle is marked for every new entry.
     pub(crate) fn new(channel: &Arc<LocalChannel>, state: &mut State, handle: Arc<Handle>, index: u32) -> Self {
-        if state.subscribers.capacity() == 0 {
-            // Most channels have one subscriber or very many: room for exactly one, then the usual growth.
-            state.subscribers = Slab::with_capacity(1);
-        }
-        let slot = state.subscribers.insert(Subscriber { handle, index }) as u32;
+        let slot = state.subscribers.insert(handle, index);
         channel.shared.metrics.subscriptions.inc();
         Self { channel: channel.clone(), slot }
     }
@@ -304,10 +334,9 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let mut state = self.channel.state();
-        state.subscribers.try_remove(self.slot as usize);
-        if state.subscribers.is_empty() {
-            state.subscribers = Slab::new();
-            state.idle_since = Instant::now();
+        state.subscribers.remove(self.slot);
+        if state.subscribers() == 0 {
+            state.idle_since = Moment::of(Instant::now());
         }
         self.channel.shared.metrics.subscriptions.dec();
     }
@@ -322,7 +351,7 @@ impl Drop for Interest {
         let mut state = self.0.state();
         state.interest -= 1;
         if state.interest == 0 {
-            state.idle_since = Instant::now();
+            state.idle_since = Moment::of(Instant::now());
         }
     }
 }
@@ -343,6 +372,12 @@ mod tests {
             metrics,
         };
         Arc::new(LocalChannel::new(Channel::new("a").unwrap(), Arc::new(shared), Instant::now()))
+    }
+
+    #[test]
+    fn it_is_small() {
+        // With the two counters of an `Arc` exactly what the allocator gives out.
+        assert_eq!(size_of::<LocalChannel>() + 16, 224);
     }
 
     #[test]

@@ -65,8 +65,10 @@ impl Hub {
                 }
             }
         }
-        local.state().repairing = false;
-        local.changed.notify_waiters();
+        let mut state = local.state();
+        state.repairing = false;
+        state.tell_change();
+        drop(state);
         self.repair(local);
     }
 }
@@ -77,8 +79,7 @@ fn begin(local: &LocalChannel) -> bool {
     if !state.wanted() || !state.needs_repair() || state.head().is_none() {
         return false;
     }
-    let Some(sequencer) = &mut state.sequencer else { return false };
-    sequencer.asked();
+    state.begin_read();
     state.repairing = true;
     true
 }

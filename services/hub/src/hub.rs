@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use ahash::RandomState;
 use fanway_broker::{AnyBroker, Broker, Event};
 use fanway_protocol::{Channel, DisconnectCode};
+use hashbrown::HashTable;
 use rand::seq::SliceRandom;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::Semaphore;
@@ -35,7 +36,7 @@ use crate::wheel::{TICK, Wheel};
 
 const SHARDS: usize = 64;
 /// Part of the channels, by name.
-type Shard = HashMap<Channel, Arc<LocalChannel>, RandomState>;
+type Shard = HashTable<Arc<LocalChannel>>;
 /// Reads of logs for repairs and resumes that may be under way at once on this node.
 const READS: usize = 64;
 /// Events that are put in order before the connections that they mark are served: what a connection gets from them it
@@ -218,25 +219,31 @@ impl Hub {
         self.tracker.spawn_on(task, runtime);
     }
 
-    fn shard(&self, channel: &Channel) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[(self.hasher.hash_one(channel) % SHARDS as u64) as usize])
+    /// The shard of a channel, and the channel's hash in it.
+    fn shard(&self, channel: &Channel) -> (MutexGuard<'_, Shard>, u64) {
+        let hash = self.hasher.hash_one(channel);
+        // By other bits than those that tell the place in the shard.
+        (lock(&self.shards[(hash >> 48) as usize % SHARDS]), hash)
     }
 
     pub(crate) fn find(&self, channel: &Channel) -> Option<Arc<LocalChannel>> {
-        self.shard(channel).get(channel).cloned()
+        let (shard, hash) = self.shard(channel);
+        shard.find(hash, |local| local.name == *channel).cloned()
     }
 
     /// The channel, made if need be, kept alive by the returned interest. `None` for an unknown namespace.
     pub(crate) fn interest(&self, channel: &Channel) -> Option<Interest> {
         let namespace = self.namespaces.of(channel)?;
         let shared = self.shared.get(&namespace.name)?;
-        let mut shard = self.shard(channel);
-        let local = shard.entry(channel.clone()).or_insert_with(|| {
+        let (mut shard, hash) = self.shard(channel);
+        let known = shard.entry(hash, |local| local.name == *channel, |local| self.hasher.hash_one(&local.name));
+        let local = known.or_insert_with(|| {
             self.metrics.channels.inc();
             Arc::new(LocalChannel::new(channel.clone(), shared.clone(), Instant::now()))
         });
+        let local = local.get().clone();
         local.state().interest += 1;
-        Some(Interest(local.clone()))
+        Some(Interest(local))
     }
 
     /// Takes the broker's events, in order.
@@ -325,7 +332,7 @@ impl Hub {
     }
 
     fn all(&self) -> Vec<Arc<LocalChannel>> {
-        self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
+        self.shards.iter().flat_map(|shard| lock(shard).iter().cloned().collect::<Vec<_>>()).collect()
     }
 
     async fn turn_wheel(self: Arc<Self>) {
@@ -349,9 +356,9 @@ impl Hub {
                     self.resumes.sweep();
                 }
                 let now = Instant::now();
-                lock(shard).retain(|_, local| {
+                lock(shard).retain(|local| {
                     let mut state = local.state();
-                    let idle = now.saturating_duration_since(state.idle_since);
+                    let idle = state.idle_since.ago(now);
                     if state.subscribers() == 0 && state.interest == 0 && idle >= self.limits.channel_linger {
                         state.dead = true;
                         drop(state);
@@ -364,7 +371,7 @@ impl Hub {
                     true
                 });
                 if let Some(older_than) = now.checked_sub(RING_AGE) {
-                    let channels: Vec<_> = lock(shard).values().cloned().collect();
+                    let channels: Vec<_> = lock(shard).iter().cloned().collect();
                     channels.iter().for_each(|local| local.trim(older_than));
                 }
             }
@@ -388,7 +395,7 @@ impl Hub {
                     tracing::debug!(%error, "feeds not restored yet");
                     break;
                 }
-                batch.iter().for_each(|local| local.changed.notify_waiters());
+                batch.iter().for_each(|local| local.state().tell_change());
                 self.make_whole(batch);
             }
         }
@@ -411,19 +418,19 @@ impl Hub {
                 if state.needs_repair() {
                     drop(state);
                     self.repair(&local);
-                } else if state.sequencer.is_some() && now.saturating_duration_since(state.active) >= every.mul_f64(0.5)
-                {
+                } else if state.sequencer.is_some() && state.active.ago(now) >= every.mul_f64(0.5) {
                     drop(state);
                     silent.push(local);
                 }
             }
             for batch in silent.chunks(CHECK_BATCH) {
+                let asked: Vec<_> = batch.iter().map(|local| (local, local.state().head())).collect();
                 let names: Vec<Channel> = batch.iter().map(|local| local.name.clone()).collect();
                 let Ok(tops) = self.broker.tops(&names, true).await else { break };
-                for (local, top) in batch.iter().zip(tops) {
+                for ((local, head), top) in asked.into_iter().zip(tops) {
                     let mut state = local.state();
                     // What was heard while the question was under way has moved the head: ask again next time.
-                    if state.active > now {
+                    if state.head() != head {
                         continue;
                     }
                     if let Some(sequencer) = &mut state.sequencer {

@@ -45,7 +45,7 @@ impl Hub {
                 Work::Subscribe => self.subscribe_feeds(std::slice::from_ref(&local)).await,
                 Work::Read(since) => self.read_log(&local, since).await,
             };
-            local.changed.notify_waiters();
+            local.state().tell_change();
             match done {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
@@ -93,8 +93,7 @@ impl Hub {
                 let mut steps = Vec::new();
                 sequencer.read(&view, &mut steps);
                 if sequencer.is_live() {
-                    state.verified = Some(began);
-                    state.active = began;
+                    state.end_read(began);
                 }
                 local.emit(state, steps, Instant::now(), marked);
                 Ok(())
@@ -133,9 +132,10 @@ fn next_work(local: &LocalChannel) -> Work {
     if wanted && !state.confirmed() {
         return Work::Subscribe;
     }
-    if let Some(sequencer) = state.sequencer.as_mut().filter(|sequencer| wanted && sequencer.needs_read()) {
-        sequencer.asked();
-        return Work::Read(sequencer.since());
+    if let Some(sequencer) = state.sequencer.as_ref().filter(|sequencer| wanted && sequencer.needs_read()) {
+        let since = sequencer.since();
+        state.begin_read();
+        return Work::Read(since);
     }
     state.repairing = false;
     Work::Done

@@ -18,9 +18,6 @@ pub(crate) struct Ring {
     first: u64,
     /// Sum of the entries' costs.
     bytes: usize,
-    /// Position right before the front entry, when the stream up to there is known: lets a resume from exactly there be
-    /// served without reading the log.
-    base: Option<Position>,
 }
 
 impl Ring {
@@ -34,10 +31,16 @@ impl Ring {
         self.first
     }
 
-    /// Says where the stream stands while the ring is empty.
-    pub(crate) fn set_base(&mut self, position: Option<Position>) {
-        if self.entries.is_empty() {
-            self.base = position;
+    /// Position right before the front entry, if that entry tells it: lets a resume from exactly there be served without
+    /// reading the log.
+    fn base(&self) -> Option<Position> {
+        let front = self.entries.front()?;
+        match front.kind {
+            Kind::Publication { first_of_epoch: false, .. } => {
+                let Position { epoch, offset } = front.position?;
+                Some(Position { epoch, offset: offset.checked_sub(1)? })
+            }
+            _ => None,
         }
     }
 
@@ -69,9 +72,6 @@ impl Ring {
         if let Some(entry) = self.entries.pop_front() {
             self.first += 1;
             self.bytes -= entry.cost();
-            if entry.position.is_some() {
-                self.base = entry.position;
-            }
         }
     }
 
@@ -86,12 +86,20 @@ impl Ring {
         self.entries.range(at.min(self.entries.len())..)
     }
 
-    /// The publications after `cursor` and before the sequence number `until`, if the ring alone can tell: `cursor` is
-    /// exactly one of its positions and no gap lies between. `(epoch, offset)` names one publication and its whole past,
-    /// so an equal position is proof of an equal past.
-    pub(crate) fn since(&self, cursor: Position, until: u64) -> Option<Vec<(Position, Arc<Publication>)>> {
+    /// The publications after `cursor` and before the sequence number `until`, where the stream stood at `head`, if this
+    /// alone can tell: `cursor` is exactly one of the positions here and no gap lies between. `(epoch, offset)` names one
+    /// publication and its whole past, so an equal position is proof of an equal past.
+    pub(crate) fn since(
+        &self,
+        cursor: Position,
+        head: Option<Position>,
+        until: u64,
+    ) -> Option<Vec<(Position, Arc<Publication>)>> {
+        if head == Some(cursor) {
+            return Some(Vec::new());
+        }
         let end = usize::try_from(until.checked_sub(self.first)?).ok()?.min(self.entries.len());
-        let start = if self.base == Some(cursor) {
+        let start = if self.base() == Some(cursor) {
             0
         } else {
             1 + self
@@ -134,24 +142,35 @@ mod tests {
     #[test]
     fn serves_what_it_can_prove() {
         let mut ring = Ring::default();
-        ring.set_base(Some(at(4)));
-        assert_eq!(offsets(ring.since(at(4), ring.head())), Some(vec![]));
+        let since = |ring: &Ring, offset, head| offsets(ring.since(at(offset), Some(at(head)), ring.head()));
+        assert_eq!(since(&ring, 4, 4), Some(vec![]));
+        assert_eq!(since(&ring, 3, 4), None);
         for offset in 5..=9 {
             ring.push(publication(offset), 4, usize::MAX);
         }
         assert_eq!((ring.tail(), ring.head()), (1, 5));
-        assert_eq!(offsets(ring.since(at(9), ring.head())), Some(vec![]));
-        assert_eq!(offsets(ring.since(at(5), ring.head())), Some(vec![6, 7, 8, 9]), "the base moves with the tail");
-        assert_eq!(ring.since(at(4), ring.head()), None);
-        assert_eq!(ring.since(at(10), ring.head()), None);
+        assert_eq!(since(&ring, 9, 9), Some(vec![]));
+        assert_eq!(since(&ring, 5, 9), Some(vec![6, 7, 8, 9]), "from right before the tail");
+        assert_eq!(since(&ring, 4, 9), None);
+        assert_eq!(since(&ring, 10, 9), None);
         ring.push(Arc::new(Entry::gap(GapReason::Truncated, Some(at(3)), Instant::now())), 10, usize::MAX);
-        assert_eq!(ring.since(at(7), ring.head()), None, "never over a gap");
+        assert_eq!(since(&ring, 7, 3), None, "never over a gap");
         ring.push(publication(4), 10, usize::MAX);
         assert_eq!(
-            ring.since(at(3), ring.head()),
+            since(&ring, 3, 4),
             None,
             "a gap's position is where the stream goes on; its past is not in the ring"
         );
         assert!(ring.get(0).is_none() && ring.get(6).is_some() && ring.get(7).is_none());
+    }
+
+    #[test]
+    fn what_begins_an_epoch_does_not_tell_what_was_before() {
+        for (first_of_epoch, expected) in [(false, Some(vec![5])), (true, None)] {
+            let mut ring = Ring::default();
+            let entry = Entry::publication(Arc::default(), Some(at(5)), first_of_epoch, Instant::now());
+            ring.push(Arc::new(entry), 4, usize::MAX);
+            assert_eq!(offsets(ring.since(at(4), Some(at(5)), ring.head())), expected);
+        }
     }
 }

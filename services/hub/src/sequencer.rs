@@ -11,8 +11,6 @@
 //! [`Sequencer::asked`], and ends it with [`Sequencer::read`] or [`Sequencer::unanswered`]. The same code runs in
 //! production, in the property tests and in the model checker, hence plain data.
 
-use std::collections::VecDeque;
-
 use fanway_broker::{LogView, Place};
 use fanway_protocol::{GapReason, Position};
 
@@ -67,8 +65,10 @@ pub struct Sequencer<M> {
     /// The last position passed on; `None` until the first read. Its epoch is always the one its publication was written
     /// in, so that it stays comparable on every line that has the publication.
     head: Option<Position>,
-    /// Heard while in need, in order: what was published after the read saw the log. At most `hold_limit`.
-    held: VecDeque<Incoming<M>>,
+    /// Heard while in need, in order: what was published after the read saw the log. At most `hold_limit`, `None` for
+    /// none.
+    #[allow(clippy::box_collection, reason = "two words less in each channel; nearly always there are none")]
+    held: Option<Box<Vec<Incoming<M>>>>,
     /// The most publications to hold. Beyond it they are dropped and read from the log instead.
     hold_limit: u32,
     /// A read was sent and has not ended.
@@ -81,13 +81,13 @@ impl<M> Sequencer<M> {
     /// A channel without a feed and without a head.
     pub fn new(hold_limit: usize) -> Self {
         let hold_limit = u32::try_from(hold_limit).unwrap_or(u32::MAX);
-        Self { phase: Phase::Down, head: None, held: VecDeque::new(), hold_limit, reading: false, overtaken: false }
+        Self { phase: Phase::Down, head: None, held: None, hold_limit, reading: false, overtaken: false }
     }
 
     /// The feed broke. What it brought before is forgotten: the log has it.
     pub fn interrupted(&mut self) {
         self.phase = Phase::Down;
-        self.held = VecDeque::new();
+        self.held = None;
     }
 
     /// The feed is confirmed: everything published from now on will be heard. What came before must be read.
@@ -119,7 +119,7 @@ impl<M> Sequencer<M> {
         match self.phase {
             // Heard before the feed was confirmed; the read that follows the confirmation has it.
             Phase::Down => {}
-            Phase::Need if self.held.len() < self.hold_limit as usize => self.held.push_back(incoming),
+            Phase::Need if self.held() < self.hold_limit as usize => self.held.get_or_insert_default().push(incoming),
             Phase::Need => self.overtaken = self.reading,
             Phase::Live => {
                 if !self.follow(incoming, out) {
@@ -127,6 +127,10 @@ impl<M> Sequencer<M> {
                 }
             }
         }
+    }
+
+    fn held(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.len())
     }
 
     /// What to ask the log for: the entries after this offset, `None` for the top alone.
@@ -198,7 +202,7 @@ impl<M: Clone> Sequencer<M> {
             return true; // Cut by the limit. The next view tells anew whether the point reached is on the line.
         }
         let mut whole = !self.overtaken;
-        for incoming in std::mem::take(&mut self.held) {
+        for incoming in self.held.take().into_iter().flat_map(|held| *held) {
             whole &= self.follow(incoming, out);
         }
         if whole {

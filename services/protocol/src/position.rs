@@ -1,6 +1,7 @@
 //! Positions: where in a channel's log a reader stands.
 
 use std::fmt;
+use std::num::NonZeroU8;
 
 /// The length of an epoch's text.
 pub const EPOCH_LEN: usize = 20;
@@ -10,7 +11,11 @@ pub const EPOCH_LEN: usize = 20;
 /// The first 8 are random, made anew each time a line begins; the last 12 tell whose reign it began in (for Redis the
 /// beginning of the server's replication id), so that a server can see by itself that another one opened the epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Epoch([u8; EPOCH_LEN]);
+pub struct Epoch {
+    text: [u8; EPOCH_LEN],
+    /// Always the same. That it is never zero makes an `Option` of an epoch, or of a position, no larger than the thing.
+    filled: NonZeroU8,
+}
 
 impl Epoch {
     /// Takes an epoch's text; `None` when no epoch can look like this.
@@ -21,12 +26,15 @@ impl Epoch {
     /// As [`Epoch::parse`], from bytes.
     pub fn from_bytes(text: &[u8]) -> Option<Self> {
         let bytes: [u8; EPOCH_LEN] = text.try_into().ok()?;
-        bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')).then_some(Self(bytes))
+        bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            .then_some(Self { text: bytes, filled: NonZeroU8::MIN })
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        std::str::from_utf8(&self.text).unwrap_or_default()
     }
 }
 
@@ -118,4 +126,15 @@ impl GapReason {
         Self::Interrupted,
         Self::Slow,
     ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_position_is_as_small_as_one() {
+        assert_eq!(size_of::<Option<Position>>(), size_of::<Position>());
+        assert_eq!(size_of::<Position>(), 32);
+    }
 }

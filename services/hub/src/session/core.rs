@@ -141,8 +141,8 @@ impl Core {
     pub(crate) fn insert(&mut self, index: u32, subscription: Subscription) {
         let at = index as usize;
         if self.subs.len() <= at {
-            // Most have one subscription: no spare room for three more.
-            self.subs.reserve_exact(at + 1 + at / 2 - self.subs.len());
+            // Most have one subscription, and those with many pay for each: little spare room.
+            self.subs.reserve_exact(at + 1 + at / 8 - self.subs.len());
             self.subs.resize_with(at + 1, || None);
         }
         self.subs[at] = Some(subscription);

@@ -6,13 +6,16 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use ahash::RandomState;
 use fanway_protocol::Channel;
 use tokio::sync::oneshot;
 
 /// All channels that are wanted or not yet let go.
 #[derive(Default)]
 pub(crate) struct Desk {
-    entries: HashMap<Channel, Entry>,
+    entries: HashMap<Channel, Entry, RandomState>,
+    /// Calls that wait for a confirmation. Not in the entries: there are very many of those, and few calls.
+    waiting: HashMap<Channel, Vec<oneshot::Sender<()>>, RandomState>,
     /// Channels whose wish and wire may differ. Only filled while there is a connection.
     differing: VecDeque<Channel>,
     /// Whether there is a connection.
@@ -29,8 +32,6 @@ struct Entry {
     wire: Wire,
     /// It was confirmed on a connection that was lost, so that publications may have been missed.
     interrupted: bool,
-    /// Calls that wait for the confirmation.
-    waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// What the connection knows of a channel.
@@ -57,11 +58,12 @@ impl Desk {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
+        let calls = self.waiting.entry(channel.clone()).or_default();
         // Calls that gave up leave their end here: clear it when it would grow.
-        if entry.waiting.len() == entry.waiting.capacity() {
-            entry.waiting.retain(|waiting| !waiting.is_closed());
+        if calls.len() == calls.capacity() {
+            calls.retain(|call| !call.is_closed());
         }
-        entry.waiting.push(sender);
+        calls.push(sender);
         if self.online && entry.wire == Wire::Off {
             self.differing.push_back(channel.clone());
         }
@@ -72,7 +74,7 @@ impl Desk {
     pub(crate) fn unwant(&mut self, channel: &Channel) {
         let Some(entry) = self.entries.get_mut(channel).filter(|entry| entry.wanted) else { return };
         (entry.wanted, entry.interrupted) = (false, false);
-        entry.waiting = Vec::new();
+        self.waiting.remove(channel);
         self.wanted -= 1;
         match entry.wire {
             Wire::Off => drop(self.entries.remove(channel)),
@@ -127,6 +129,10 @@ impl Desk {
                 _ => {}
             }
         }
+        if self.differing.is_empty() {
+            // After a break it had room for all channels.
+            self.differing = VecDeque::new();
+        }
         self.unanswered += subscribe.len() + unsubscribe.len();
         (subscribe, unsubscribe)
     }
@@ -143,8 +149,11 @@ impl Desk {
             return None;
         }
         let mut told = false;
-        for call in std::mem::take(&mut entry.waiting) {
+        for call in self.waiting.remove(name).into_iter().flatten() {
             told |= call.send(()).is_ok();
+        }
+        if self.waiting.is_empty() {
+            self.waiting = HashMap::default();
         }
         let restored = std::mem::take(&mut entry.interrupted) || !told;
         restored.then_some(channel)
@@ -274,6 +283,7 @@ mod tests {
             }
             prop_assert_eq!(&server.subscribed, &wishes);
             prop_assert_eq!((desk.entries.len(), desk.unanswered), (wishes.len(), 0));
+            prop_assert!(desk.waiting.is_empty() && desk.differing.capacity() == 0);
             for (channel, mut call) in calls {
                 // Every call is answered, or told that the channel was given up.
                 let answered = call.try_recv();
