@@ -19,6 +19,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::unconstrained;
 use tokio::time::MissedTickBehavior;
+use tokio_util::future::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -209,14 +210,7 @@ impl Hub {
     }
 
     fn spawn_on(&self, runtime: &Runtime, task: impl Future<Output = ()> + Send + 'static) {
-        let cancel = self.cancel.clone();
-        let task = async move {
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                () = task => {}
-            }
-        };
-        self.tracker.spawn_on(task, runtime);
+        self.tracker.spawn_on(task.with_cancellation_token_owned(self.cancel.clone()), runtime);
     }
 
     /// The shard of a channel, and the channel's hash in it.

@@ -93,9 +93,11 @@ impl Logs {
                 self.ask(async |connection| SCRIPTS.read.run(connection, functions, &keys, &arguments).await).await?
             }
             Way::Own => {
-                self.reader
-                    .run(async |connection| SCRIPTS.read.run(connection, functions, &keys, &arguments).await)
-                    .await?
+                let page = self
+                    .reader
+                    .run(async |connection| SCRIPTS.read.run(connection, functions, &keys, &arguments).await);
+                // Large, because of the pool, and not to be part of each read that goes the other way.
+                Box::pin(page).await?
             }
         };
         if answer == Value::Nil {
