@@ -358,9 +358,8 @@ impl Drop for Interest {
 
 #[cfg(test)]
 mod tests {
-    use crate::metrics::HubMetrics;
-
     use super::*;
+    use crate::metrics::HubMetrics;
 
     fn channel() -> Arc<LocalChannel> {
         let metrics = Arc::new(HubMetrics::register(&prometheus::Registry::new()).unwrap());
@@ -376,8 +375,8 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        // With the two counters of an `Arc` exactly what the allocator gives out.
-        assert_eq!(size_of::<LocalChannel>() + 16, 224);
+        // With the two counters of an `Arc`; the allocator's next larger piece is 256.
+        assert!(size_of::<LocalChannel>() + 16 <= 224, "{}", size_of::<LocalChannel>());
     }
 
     #[test]

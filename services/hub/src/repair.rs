@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanway_broker::{Broker, BrokerError, LogView};
+use fanway_broker::{Broker, BrokerError, Ledger, LogView};
 use fanway_protocol::Channel;
 
 use crate::channel::{LocalChannel, Marked};
@@ -118,7 +118,11 @@ impl Hub {
         if let Some(view) = self.broker.read(channel, since, limit).await? {
             return Ok(view);
         }
-        self.broker.create(channel, retention).await?;
+        let top = self.broker.create(channel, retention).await?;
+        if top.offset == 0 {
+            // Nothing was ever published, so that this is all there is to read.
+            return Ok(LogView { top, ledger: Ledger::new(top.epoch), entries: Vec::new() });
+        }
         let view = self.broker.read(channel, since, limit).await?;
         view.ok_or_else(|| BrokerError::Unavailable("the log vanished as it was made".to_owned()))
     }

@@ -139,3 +139,13 @@ impl Subscription {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<Option<Subscription>>() <= 72, "{}", size_of::<Option<Subscription>>());
+    }
+}
