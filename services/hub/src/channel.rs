@@ -358,6 +358,8 @@ impl Drop for Interest {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::metrics::HubMetrics;
 
@@ -377,6 +379,31 @@ mod tests {
     fn it_is_small() {
         // With the two counters of an `Arc`; the allocator's next larger piece is 256.
         assert!(size_of::<LocalChannel>() + 16 <= 224, "{}", size_of::<LocalChannel>());
+    }
+
+    #[test]
+    fn only_a_read_that_began_later_verifies() {
+        let (local, now) = (channel(), Instant::now());
+        let mut state = local.state();
+        state.sequencer = Some(Sequencer::new(1));
+        state.begin_read();
+        let asked = state.reads();
+        state.end_read(now);
+        assert!(!state.verified_after(asked));
+        state.begin_read();
+        assert!(!state.verified_after(asked), "it is not answered yet");
+        state.end_read(now);
+        assert!(state.verified_after(asked));
+    }
+
+    #[test]
+    fn a_change_before_the_wait_is_not_missed() {
+        let local = channel();
+        let (first, second) = (local.state().changed(), local.state().changed());
+        local.state().tell_change();
+        let later = local.state().changed();
+        assert!(first.now_or_never().is_some() && second.now_or_never().is_some());
+        assert!(later.now_or_never().is_none());
     }
 
     #[test]

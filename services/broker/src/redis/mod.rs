@@ -26,7 +26,6 @@ mod settings;
 mod state;
 mod subscriber;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
