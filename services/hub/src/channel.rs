@@ -399,9 +399,10 @@ mod tests {
     #[test]
     fn a_change_before_the_wait_is_not_missed() {
         let local = channel();
-        let (first, second) = (local.state().changed(), local.state().changed());
-        local.state().tell_change();
-        let later = local.state().changed();
+        let mut state = local.state();
+        let (first, second) = (state.changed(), state.changed());
+        state.tell_change();
+        let later = state.changed();
         assert!(first.now_or_never().is_some() && second.now_or_never().is_some());
         assert!(later.now_or_never().is_none());
     }
