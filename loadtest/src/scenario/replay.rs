@@ -1,5 +1,6 @@
 //! The very command that a publish came to in Redis, overheard and sent again a hundred at a time, as
-//! `redis-benchmark -P 100` does: what it costs Redis itself.
+//! `redis-benchmark -P 100` does: what it costs Redis itself. Each time with other data, as publications have: Lua keeps a
+//! text that it has seen before at hand, and would be too cheap.
 
 use anyhow::Context;
 
@@ -9,6 +10,8 @@ use crate::subject::{self, Pipeline, Redis};
 
 /// Commands in one write.
 const AT_ONCE: usize = 100;
+/// Commands that differ, before they begin anew.
+const DIFFERENT: u32 = 5000;
 
 /// The command that a publish is to Redis, for each channel.
 pub(super) struct Replay {
@@ -24,18 +27,23 @@ impl Replay {
         let name = channels.name(0);
         // A publish of what nobody counts, of the same length.
         let publish = || publisher::publish_once(plan, &name);
+        let data = publisher::data(0, 0, 0, plan.payload_bytes);
         let of_publish = |words: &[Vec<u8>]| words.iter().any(|word| contains(word, name.as_bytes()));
         // Twice: of the first, the server may learn the script.
         publish()?;
         let words = redis.overhear(publish, of_publish).context("nothing of a publish was heard in redis")?;
+        anyhow::ensure!(
+            words.iter().any(|word| contains(word, data.as_bytes())),
+            "a publish came to redis without its data"
+        );
         let what = words.iter().take(2).map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
-        // At least one whole write.
-        let turns = channels.count.max(AT_ONCE as u32);
-        let numbers: Vec<u32> = (0..turns).map(|turn| turn % channels.count).collect();
-        let pipelines = numbers.chunks(AT_ONCE).map(|chunk| {
+        let turns: Vec<u32> = (0..channels.count.max(DIFFERENT)).collect();
+        let pipelines = turns.chunks(AT_ONCE).map(|chunk| {
             let mut pipeline = Pipeline::default();
-            for number in chunk {
-                pipeline.add(&of_channel(&words, channels, &name, *number));
+            for turn in chunk {
+                let other = publisher::data(0, u64::from(*turn), 0, plan.payload_bytes);
+                let words = words.iter().map(|word| replaced(word, &data, &other)).collect::<Vec<_>>();
+                pipeline.add(&of_channel(&words, channels, &name, *turn % channels.count));
             }
             (pipeline, chunk.len() as u64)
         });
@@ -65,6 +73,17 @@ fn of_channel(words: &[Vec<u8>], channels: &Channels, name: &str, number: u32) -
         _ => word.clone(),
     };
     words.iter().map(change).collect()
+}
+
+/// The word, its data exchanged for other data of the same length.
+fn replaced(word: &[u8], data: &str, other: &str) -> Vec<u8> {
+    let mut word = word.to_vec();
+    let at = word.windows(data.len()).position(|window| window == data.as_bytes());
+    // Very little data has no room for numbers that leave its length as it is.
+    if let Some(at) = at.filter(|_| data.len() == other.len()) {
+        word[at..at + data.len()].copy_from_slice(other.as_bytes());
+    }
+    word
 }
 
 fn contains(word: &[u8], part: &[u8]) -> bool {
