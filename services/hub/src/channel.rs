@@ -201,13 +201,14 @@ impl LocalChannel {
     /// Appends an entry and marks the subscribers. Those that nothing else was marked for are added to `marked`: the
     /// caller must have them served.
     fn push(&self, state: &State, entry: Entry, marked: &mut Marked) {
-        // What few are subscribed to need not be kept for those who come back: each of them costs one read of the log.
-        let few = state.sequencer.is_some() && state.subscribers.len() < MANY;
+        // What few are subscribed to need not be kept for those who come back or are blocked: each of them costs one read
+        // of the log. Where they may have it from there.
+        let few = self.shared.namespace.recovery && state.sequencer.is_some() && state.subscribers.len() < MANY;
         let old = entry.received.checked_sub(FEW_KEEP).filter(|_| few);
         let change = {
             let mut ring = self.ring();
             let change = ring.push(Arc::new(entry), self.shared.ring_entries, self.shared.ring_bytes);
-            let freed = old.map_or(0, |old| ring.drop_older(old));
+            let freed = old.map_or(0, |old| ring.drop_while(|entry| entry.received < old && entry.position.is_some()));
             let change = change - freed as isize;
             // Before the marks: see [`LocalChannel::head`].
             self.head.store(ring.head(), Ordering::Release);
@@ -219,7 +220,7 @@ impl LocalChannel {
 
     /// Drops old entries, which nobody who keeps up needs.
     pub(crate) fn trim(&self, older_than: Instant) {
-        let freed = self.ring().drop_older(older_than);
+        let freed = self.ring().drop_while(|entry| entry.received < older_than);
         self.shared.metrics.ring_bytes.sub(freed as i64);
     }
 }
@@ -358,15 +359,20 @@ impl Drop for Interest {
 
 #[cfg(test)]
 mod tests {
+    use fanway_protocol::Epoch;
     use futures_util::FutureExt;
 
     use super::*;
     use crate::metrics::HubMetrics;
 
     fn channel() -> Arc<LocalChannel> {
+        channel_of(Namespace::closed("default"))
+    }
+
+    fn channel_of(namespace: Namespace) -> Arc<LocalChannel> {
         let metrics = Arc::new(HubMetrics::register(&prometheus::Registry::new()).unwrap());
         let shared = Shared {
-            namespace: Arc::new(Namespace::closed("default")),
+            namespace: Arc::new(namespace),
             publications_in: metrics.publications_in_total.with_label_values(&["default"]),
             ring_entries: 8,
             ring_bytes: 8192,
@@ -379,6 +385,25 @@ mod tests {
     fn it_is_small() {
         // With the two counters of an `Arc`; the allocator's next larger piece is 256.
         assert!(size_of::<LocalChannel>() + 16 <= 224, "{}", size_of::<LocalChannel>());
+    }
+
+    #[test]
+    fn what_cannot_be_read_from_the_log_stays_in_the_ring() {
+        let position = |offset| Some(Position { epoch: Epoch::parse("abcdefgh0123456789ab").unwrap(), offset });
+        for (recovery, positions, left) in [
+            (true, [position(1), position(2), position(3)], 1),
+            (false, [position(1), position(2), position(3)], 3),
+            (true, [position(1), None, position(2)], 2),
+        ] {
+            let namespace = Namespace { history_size: 10, recovery, ..Namespace::closed("default") };
+            let (local, now) = (channel_of(namespace), Instant::now());
+            for (position, received) in positions.into_iter().zip([now, now, now + FEW_KEEP * 2]) {
+                let entry = Entry::publication(Arc::default(), position, false, received);
+                local.push(&local.state(), entry, &mut Vec::new());
+            }
+            let ring = local.ring();
+            assert_eq!(ring.head() - ring.tail(), left, "{recovery} {positions:?}");
+        }
     }
 
     #[test]

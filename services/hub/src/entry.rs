@@ -83,7 +83,8 @@ impl Entry {
         std::mem::size_of::<Self>() + payload
     }
 
-    /// The bytes of a form. A gap has no JSON frame: there it becomes an unsubscribe (see the session).
+    /// The bytes of a form. A gap has no JSON frame, for the client protocol has no word for it: who has a position is made
+    /// to subscribe anew instead (see the session), who has none is told nothing.
     pub fn form(&self, form: Form, channel: &Channel) -> &Bytes {
         self.forms[form as usize].get_or_init(|| match (form, &self.kind) {
             (Form::JsonFrame, Kind::Publication { publication, first_of_epoch }) => {

@@ -42,7 +42,7 @@ type Shard = HashTable<Arc<LocalChannel>>;
 const READS: usize = 64;
 /// Events that are put in order before the connections that they mark are served: what a connection gets from them it
 /// gets in one write.
-const EVENTS_PER_TURN: usize = 256;
+const EVENTS_PER_TURN: u64 = 256;
 /// Connections that are served before the next events are looked at.
 const SERVED_AT_ONCE: usize = 32;
 /// The most connections that are served one after another before other work has its turn, and sockets are looked at:
@@ -58,6 +58,19 @@ const LAST_LOOKS: usize = 3;
 const FEED_PATIENCE: Duration = Duration::from_secs(2);
 /// Tops compared, or feeds asked for, in one call.
 pub(crate) const CHECK_BATCH: usize = 500;
+
+/// Ends the process if what puts events in order panics: nothing would be delivered any more, while the node seemed well.
+/// Its clients resume on another one.
+struct FailFast;
+
+impl Drop for FailFast {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("what puts publications in order has failed; ending");
+            std::process::abort();
+        }
+    }
+}
 
 /// Verifies a connection token at a time given in seconds since 1970.
 pub type Verify = dyn Fn(&str, u64) -> Result<Identity, AuthFailure> + Send + Sync;
@@ -243,9 +256,11 @@ impl Hub {
     /// Takes the broker's events, in order.
     async fn sequence(self: Arc<Self>, inbox: Arc<Inbox>) {
         let mut marked = Vec::new();
+        let _end = FailFast;
+        // Over all that waited: whoever fills the inbox from another thread may never let it be empty.
+        let mut turn = 0_u64;
         loop {
             let waiting = inbox.take().await;
-            let mut turn = 0;
             let mut restored = Vec::new();
             for event in waiting.events {
                 match &event {
@@ -269,7 +284,7 @@ impl Hub {
                     }
                 }
                 turn += 1;
-                if turn % EVENTS_PER_TURN == 0 {
+                if turn.is_multiple_of(EVENTS_PER_TURN) {
                     self.serve(&mut marked);
                     tokio::task::yield_now().await;
                 }

@@ -56,10 +56,10 @@ impl Ring {
         self.bytes as isize - before
     }
 
-    /// Drops entries received before `than`. Returns the bytes freed.
-    pub(crate) fn drop_older(&mut self, than: std::time::Instant) -> usize {
+    /// Drops the oldest entries as long as they are such. Returns the bytes freed.
+    pub(crate) fn drop_while(&mut self, such: impl Fn(&Entry) -> bool) -> usize {
         let before = self.bytes;
-        while self.entries.front().is_some_and(|entry| entry.received < than) {
+        while self.entries.front().is_some_and(|entry| such(entry)) {
             self.pop();
         }
         if self.entries.is_empty() {

@@ -96,10 +96,14 @@ impl Turn {
     }
 
     /// Counts deliveries, and how long the oldest of them took.
-    pub(crate) fn count(&mut self, hub: &Hub, transport: Transport, delivered: u64, latency: Option<Duration>) {
+    pub(crate) fn count(&mut self, transport: Transport, delivered: u64, latency: Option<Duration>) {
         let tally = &mut self.tally[transport as usize];
         tally.delivered += delivered;
         tally.latencies.extend(latency);
+    }
+
+    /// The turn of a connection is over.
+    pub(crate) fn over(&mut self, hub: &Hub) {
         if !self.in_slice {
             self.settle(hub);
         }
@@ -275,6 +279,10 @@ impl Batch {
     fn join(&mut self) {
         let (Some(channel), [first, ..]) = (&self.channel, &self.entries[..]) else { return };
         for entry in &self.entries {
+            if self.joined.len() >= TURN_BYTES {
+                // Too much for a turn: those go one by one.
+                return;
+            }
             self.joined.extend_from_slice(entry.form(Form::JsonFrame, &channel.name));
             self.ends.push(self.joined.len() as u32);
         }

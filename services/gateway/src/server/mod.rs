@@ -2,7 +2,8 @@
 //!
 //! The road of a connection: `accept -> (TLS) -> door -> hyper -> router`, and for a transport that wants the socket for
 //! itself `-> takeover`. [`accept`] counts and admits, [`door`] collects the whole first head without keeping a buffer
-//! while the client is silent or slow, [`http1`] and [`http2`] hand the connection to hyper with the router behind it.
+//! while the client is silent or slow, [`http1`] and [`http2`] hand the connection to hyper with the router behind it, and
+//! before the router what is asked for most ([`Express`]).
 //! A handler of an HTTP/1.1 request may put a [`Takeover`] into its response: then the server writes the response's head
 //! itself, drops everything of hyper, and gives the handler the bare socket ([`Taken`]). What remains of the road for an
 //! idle WebSocket or event stream is one [`Io`] and one [`ConnectionGuard`].

@@ -275,7 +275,9 @@ impl Core {
         }
         let form = self.transport.form();
         let (seq, position) = (sub.next, sub.position);
-        turn.bytes.extend_from_slice(entry.form(form, &sub.attachment.channel.name));
+        let bytes = entry.form(form, &sub.attachment.channel.name);
+        turn.bytes.extend_from_slice(bytes);
+        let untold = bytes.is_empty();
         let shared_end = turn.bytes.len();
         let placed = sub.positioned && entry.position.is_some();
         if placed {
@@ -285,6 +287,9 @@ impl Core {
             sub.advance_backlog();
         } else {
             sub.next += 1;
+        }
+        if untold {
+            return true;
         }
         if self.oldest.is_none_or(|oldest| entry.received < oldest) {
             self.oldest = Some(entry.received);
@@ -416,8 +421,9 @@ impl Core {
         }
         if delivered > 0 {
             let latency = self.oldest.map(|oldest| now.saturating_duration_since(oldest));
-            turn.count(&self.hub, self.transport, delivered, latency);
+            turn.count(self.transport, delivered, latency);
         }
+        turn.over(&self.hub);
         let waiting = self.outbox.len();
         if waiting != self.accounted {
             self.hub.metrics.outbox_bytes.add(waiting as i64 - self.accounted as i64);

@@ -19,7 +19,7 @@ use crate::entry::gap_body;
 use crate::entry::write_json;
 use crate::handle::Handle;
 use crate::hub::Hub;
-use crate::turn::Turn;
+use crate::turn::{Turn, with_turn};
 
 /// What a poll found, each publication and gap as one JSON text.
 #[derive(Debug, Default)]
@@ -79,15 +79,16 @@ pub async fn poll(
         core.insert(index as u32, sub);
     }
     let order: Vec<u32> = (0..points.len() as u32).collect();
-    let mut turn = Turn::default();
     std::future::poll_fn(|cx| {
         let now = Instant::now();
         core.handle.register(cx.waker());
         let taken = core.take();
         core.poll_catch_ups(cx, now);
-        core.gather(&mut turn);
-        let taken_bytes = collect(&turn, &mut answer);
-        core.wrote(&mut turn, taken_bytes, now);
+        with_turn(|turn| {
+            core.gather(turn);
+            let taken_bytes = collect(turn, &mut answer);
+            core.wrote(turn, taken_bytes, now);
+        });
         answer.draining |= taken.close.is_some() || core.closing == Some(DisconnectCode::Shutdown);
         let told = !answer.publications.is_empty() || !answer.gaps.is_empty();
         if told || answer.draining || core.closing.is_some() || now >= until {
