@@ -53,6 +53,11 @@ loadtest: release ## Memory, latency and integrity with $(CONNECTIONS) connectio
 			--transport $$transport --connections $(CONNECTIONS) --connect-rate 1500 --rate 10 --publications 100; \
 	done
 
+.PHONY: performance
+performance: release ## Every row of the performance page (40 minutes on quiet cores; ROWS="fanout tls" for some)
+	$(CARGO) build --release --locked -p fanway-loadtest
+	loadtest/rows.sh $(ROWS)
+
 .PHONY: autobahn
 autobahn: ## The Autobahn suite against the WebSocket codec (needs python2.7)
 	deploy/scripts/autobahn.sh

@@ -31,7 +31,7 @@ row() {
         fanout-10000) run "$1" fanout --connections 9000 --processes 2 --one-at-a-time --publications 100 "${turns[@]}" "${pins[@]}" ;;
         sse) run "$1" fanout --transport sse --connections 1000 --one-at-a-time --publications 500 "${turns[@]}" "${pins[@]}" ;;
         tls) run "$1" fanout --tls --against plain --connections 1000 --one-at-a-time --publications 500 --rounds 5 --slices 20 "${pins[@]}" ;;
-        many-channels) run "$1" many-channels --connections 1000 --channels 100 --ticks 100 "${turns[@]}" "${pins[@]}" ;;
+        many-channels) run "$1" many-channels --connections 1000 --channels 100 --ticks 40 "${turns[@]}" "${pins[@]}" ;;
         unicast) run "$1" many-channels --connections 9000 --channels own --processes 2 --publications 40000 "${turns[@]}" "${pins[@]}" ;;
         burst) run "$1" burst --connections 1000 --bursts 200 "${turns[@]}" "${pins[@]}" ;;
         burst-10000) run "$1" burst --connections 9000 --processes 2 --bursts 40 "${turns[@]}" "${pins[@]}" ;;
@@ -49,9 +49,10 @@ row() {
         storms) run "$1" connect-storm --connections 8000 --storms 6 ;;
         stalled) run "$1" slow-consumers --rounds 5 ;;
         connect) run "$1" connect-storm --connections 6000 --floor --rounds 5 "${pins[@]}" ;;
-        resume) run "$1" resume-storm --connections 8000 --rounds 3 ;;
+        resume) run "$1" resume-storm --connections 8000 --rounds 5 ;;
         publish) run "$1" publish --redis --floor --rounds 5 ;;
-        latency) run "$1" latency --connections 1000 ;;
+        latency) run "$1" latency --connections 1000 --rate 1000 ;;
+        latency-5000) run "$1" latency --connections 1000 --rate 5000 ;;
         *) echo "no such row: $1" >&2; exit 2 ;;
     esac
 }
@@ -59,7 +60,7 @@ row() {
 failed=()
 all=(fanout fanout-10000 sse tls many-channels unicast burst burst-10000 growth-subscribers growth-channels growth-payload
     growth-workers growth-nodes growth-bystanders idle idle-sse idle-tls idle-sse-tls large-publication storms stalled connect
-    resume publish latency)
+    resume publish latency latency-5000)
 [ $# = 0 ] && set -- "${all[@]}"
 for each in "$@"; do row "$each"; done
 if [ ${#failed[@]} != 0 ]; then echo "failed: ${failed[*]}"; exit 1; fi
