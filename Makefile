@@ -54,7 +54,7 @@ loadtest: release ## Memory, latency and integrity with $(CONNECTIONS) connectio
 	done
 
 .PHONY: performance
-performance: release ## Every row of the performance page (40 minutes on quiet cores; ROWS="fanout tls" for some)
+performance: release ## Every row of the performance page; takes long (ROWS="fanout tls" for some)
 	$(CARGO) build --release --locked -p fanway-loadtest
 	loadtest/rows.sh $(ROWS)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The rows of the performance page (loadtest/docs/performance.md), each as the command that measures it.
 #
-#   loadtest/rows.sh            all of them, about 40 minutes on two quiet cores
+#   loadtest/rows.sh            all of them; takes long, and needs two quiet cores
 #   loadtest/rows.sh fanout tls only these
 #
 # BIN   where the binaries are (target/release)

@@ -72,9 +72,6 @@ impl Node {
         let stop_background = CancellationToken::new();
         let draining = Arc::new(AtomicBool::new(false));
         let inbox = Inbox::new();
-        // Without Redis a node hears itself alone. Then what is published in one moment, over connections of its own, is
-        // put in order after all of it, and goes out together.
-        let feed = if settings.broker.engine == Engine::Memory { Handle::current() } else { feed };
         let broker = Arc::new(broker(&settings, &inbox, &registry, &feed, &background, &stop_background)?);
         let namespaces = Arc::new(namespaces);
         let parts = Parts {

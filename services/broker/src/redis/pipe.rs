@@ -6,9 +6,8 @@
 //! through the library, for which a [`Pipe`] is a connection like others.
 //!
 //! Concurrency: callers add to [`Queue`] under a lock that is held for a copy; the [`Driver`], one future, takes all of
-//! it at once. After a write of several commands it lets everything else that is ready run before it takes, so that
-//! commands made in the same moment leave together; a lone one is taken at once, and costs no other thread a wake-up.
-//! Both ends are bounded: a queue that is full refuses.
+//! it at once. It lets everything else that is ready run before it takes, so that commands made in the same moment
+//! leave together; when nothing else is ready it takes at once. Both ends are bounded: a queue that is full refuses.
 
 use std::collections::VecDeque;
 use std::io;
@@ -158,7 +157,6 @@ impl Pipe {
             sent: VecDeque::new(),
             batches: VecDeque::new(),
             timer: None,
-            several: false,
             gave_way: false,
         };
         (Self { queue }, driver)
@@ -259,8 +257,6 @@ pub(crate) struct Driver {
     batches: VecDeque<usize>,
     /// Set while anybody waits: fires when the longest waiting has waited too long.
     timer: Option<Pin<Box<Sleep>>>,
-    /// The last write had several commands, so others may come with the next.
-    several: bool,
     /// Everything that was ready has run since there are commands.
     gave_way: bool,
 }
@@ -357,7 +353,7 @@ impl Driver {
             self.gave_way = false;
             return false;
         }
-        if self.several && !self.gave_way {
+        if !self.gave_way {
             self.gave_way = true;
             drop(queued);
             cx.waker().wake_by_ref();
@@ -369,7 +365,6 @@ impl Driver {
         std::mem::swap(&mut self.output, &mut queued.bytes);
         queued.taken += queued.waiting.len();
         self.batches.push_back(queued.waiting.len());
-        self.several = queued.waiting.len() > 1;
         self.sent.extend(queued.waiting.drain(..));
         self.gave_way = false;
         true
