@@ -43,8 +43,9 @@ app.ws(
     "/sub/:channel",
     {
         "compression": CompressOptions.DISABLED,
-        # It pings a little before this time, in seconds, has passed in silence.
+        # It pings a little before this time, in seconds, has passed in silence; the binding does not unless told to.
         "idle_timeout": 32,
+        "send_pings_automatically": True,
         "max_payload_length": 1024 * 1024,
         "max_backpressure": 1024 * 1024,
         "upgrade": upgrade,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use fanway_protocol::{Cursor, DisconnectCode, GapReason, Position, Publication};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -17,7 +16,6 @@ use crate::entry::{Entry, Form};
 use crate::handle::{Handle, MARK_BITS, Taken};
 use crate::hub::Hub;
 use crate::outbox::Outbox;
-use crate::turn::{Load, Piece, TURN_BYTES, Turn};
 use crate::wheel::Timer;
 
 /// How a client is connected: the label of its metrics, and what its entries look like.
@@ -44,7 +42,7 @@ impl Transport {
         }
     }
 
-    fn form(self) -> Form {
+    pub(super) fn form(self) -> Form {
         match self {
             Self::WebSocket => Form::JsonFrame,
             Self::Sse | Self::Poll => Form::SseEvent,
@@ -68,18 +66,18 @@ pub(crate) struct Core {
     pub(crate) subs: SmallVec<[Option<Subscription>; 1]>,
     pub(crate) outbox: Outbox,
     /// Marks taken but not yet gathered.
-    marks: u64,
+    pub(super) marks: u64,
     /// Writes the cursor's `id:` line after each event: the subscriptions' indexes in byte order of their channels.
     pub(crate) id_order: Option<Box<[u32]>>,
     /// When the connection last took bytes, while some wait.
-    stalled_since: Option<Instant>,
+    pub(super) stalled_since: Option<Instant>,
     /// Why the session ends; nothing is gathered any more.
     pub(crate) closing: Option<DisconnectCode>,
     /// When a publication of the current turn was received, for the latency.
-    oldest: Option<Instant>,
-    gathered: u64,
+    pub(super) oldest: Option<Instant>,
+    pub(super) gathered: u64,
     /// What of the outbox is in the node's gauge.
-    accounted: usize,
+    pub(super) accounted: usize,
     catch_ups: Vec<CatchUp>,
 }
 
@@ -171,142 +169,9 @@ impl Core {
         !self.outbox.is_empty() || self.marks != 0
     }
 
-    /// Gathers one turn: what is owed, then entries of all marked subscriptions, up to a bound.
-    pub(crate) fn gather(&mut self, turn: &mut Turn) {
-        turn.clear();
-        self.gathered = 0;
-        self.oldest = None;
-        self.outbox.owe(turn);
-        if self.closing.is_some() {
-            self.marks = 0;
-            return;
-        }
-        let mut marks = std::mem::take(&mut self.marks);
-        while marks != 0 {
-            let bit = marks.trailing_zeros();
-            for index in (bit..self.subs.len() as u32).step_by(MARK_BITS) {
-                if !self.gather_one(index, turn) {
-                    self.marks |= marks;
-                    return;
-                }
-            }
-            marks &= marks - 1;
-        }
-    }
-
-    /// Gathers one subscription. False if the turn is full before its end.
-    fn gather_one(&mut self, index: u32, turn: &mut Turn) -> bool {
-        loop {
-            let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return true };
-            if sub.paused() {
-                return true;
-            }
-            if turn.bytes.len() >= TURN_BYTES {
-                return false;
-            }
-            if let Some(entry) = sub.missed().cloned() {
-                if !self.put(index, &entry, true, turn) {
-                    return true;
-                }
-                continue;
-            }
-            match turn.batches.load(&sub.attachment.channel, sub.next) {
-                Load::Nothing => return true,
-                Load::Overrun(_) if turn.pieces.last().is_some_and(|piece| piece.sub == index) => {
-                    // What this turn gathered may yet be given back, so where it stands is known only in the next one.
-                    self.mark(index);
-                    return true;
-                }
-                Load::Overrun(tail) => self.overrun(index, tail),
-                Load::Entries(slot) if self.put_run(index, slot, turn) => {}
-                Load::Entries(slot) => {
-                    let entries = turn.batches.take(slot);
-                    let mut fits = entries.iter().map(|entry| self.put(index, entry, false, turn));
-                    let all = fits.all(|fits| fits);
-                    turn.batches.put_back(slot, entries);
-                    if !all {
-                        let paused = self.subs[index as usize].as_ref().is_none_or(|sub| sub.paused());
-                        return paused;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Puts all entries of a slot into the turn, as one piece of bytes. False if they must be put one by one.
-    fn put_run(&mut self, index: u32, slot: usize, turn: &mut Turn) -> bool {
-        if self.transport != Transport::WebSocket {
-            return false;
-        }
-        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
-        let Some((run, bytes, ends)) = turn.batches.run(slot) else { return false };
-        if turn.bytes.len() + bytes.len() > TURN_BYTES || sub.misplaces(run.position) {
-            return false;
-        }
-        let (seq, position, count) = (sub.next, sub.position, ends.len() as u32);
-        let first_end = turn.ends.len() as u32;
-        turn.bytes.extend_from_slice(bytes);
-        if count > 1 {
-            turn.ends.extend_from_slice(ends);
-        }
-        let last = run.position.filter(|_| sub.positioned).map(|first| first.plus(u64::from(count) - 1));
-        let placed = last.is_some();
-        sub.position = last.or(position);
-        sub.next += u64::from(count);
-        self.oldest = Some(self.oldest.map_or(run.received, |oldest| oldest.min(run.received)));
-        self.gathered += u64::from(count);
-        let end = turn.bytes.len();
-        let (shared_end, backlog) = (end, None);
-        turn.pieces.push(Piece { sub: index, count, ends: first_end, placed, seq, position, shared_end, end, backlog });
-        true
-    }
-
-    /// Puts one entry into the turn. False if the turn is full, or the subscription can have nothing more for now.
-    fn put(&mut self, index: u32, entry: &Arc<Entry>, from_backlog: bool, turn: &mut Turn) -> bool {
-        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
-        if turn.bytes.len() >= TURN_BYTES {
-            return false;
-        }
-        if sub.misreads(entry) {
-            let wait = self.hub.limits.resubscribe_spread.mul_f64(rand::random());
-            sub.resubscribe(Instant::now() + wait);
-            self.handle.tick();
-            return false;
-        }
-        let form = self.transport.form();
-        let (seq, position) = (sub.next, sub.position);
-        let bytes = entry.form(form, &sub.attachment.channel.name);
-        turn.bytes.extend_from_slice(bytes);
-        let untold = bytes.is_empty();
-        let shared_end = turn.bytes.len();
-        let placed = sub.positioned && entry.position.is_some();
-        if placed {
-            sub.position = entry.position;
-        }
-        if from_backlog {
-            sub.advance_backlog();
-        } else {
-            sub.next += 1;
-        }
-        if untold {
-            return true;
-        }
-        if self.oldest.is_none_or(|oldest| entry.received < oldest) {
-            self.oldest = Some(entry.received);
-        }
-        self.gathered += 1;
-        if form == Form::SseEvent {
-            self.write_id(&mut turn.bytes);
-        }
-        let backlog = from_backlog.then(|| entry.clone());
-        let end = turn.bytes.len();
-        turn.pieces.push(Piece { sub: index, count: 1, ends: 0, placed, seq, position, shared_end, end, backlog });
-        true
-    }
-
     /// A subscription fell behind its ring. From its position it is caught up from the log; without one the loss is
     /// told: by a gap where the transport has one, by closing the connection where it has not.
-    fn overrun(&mut self, index: u32, tail: u64) {
+    pub(super) fn overrun(&mut self, index: u32, tail: u64) {
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
         let action = match (sub.position, self.transport) {
             (Some(position), _) => {
@@ -368,112 +233,21 @@ impl Core {
         }
     }
 
-    /// The connection's own end of a server-sent event: its cursor, and the blank line.
-    fn write_id(&self, out: &mut Vec<u8>) {
-        if let Some(order) = &self.id_order {
-            out.extend_from_slice(b"id: ");
-            Cursor::write(self.positions(order), out);
-            out.push(b'\n');
-        }
-        out.push(b'\n');
-    }
-
     /// The cursor of all subscriptions.
     pub(crate) fn cursor(&self, order: &[u32]) -> String {
         Cursor { items: self.positions(order).collect() }.to_string()
     }
 
-    fn positions(&self, order: &[u32]) -> impl Iterator<Item = Option<Position>> {
+    pub(super) fn positions(&self, order: &[u32]) -> impl Iterator<Item = Option<Position>> {
         order.iter().map(|&index| self.subs.get(index as usize)?.as_ref()?.position)
-    }
-
-    /// Tells how much of the turn the socket took; the rest is given back. Returns whether it took all.
-    pub(crate) fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool {
-        self.outbox.settle(turn, written);
-        let whole = written == turn.bytes.len();
-        let mut delivered = self.gathered;
-        if !whole {
-            // From the end: what is not begun is given back; the entry begun is kept as owed.
-            for at in (0..turn.pieces.len()).rev() {
-                let piece = &turn.pieces[at];
-                let start = if at == 0 { turn.owed } else { turn.pieces[at - 1].end };
-                if written >= piece.end {
-                    break;
-                }
-                let (mut taken, start, shared_end) = turn.whole(piece, start, written);
-                let end = if piece.count == 1 { piece.end } else { shared_end };
-                if written > start {
-                    let shared = match written < shared_end {
-                        true => {
-                            self.shared_bytes(piece, taken, &turn.bytes[start..shared_end]).slice(written - start..)
-                        }
-                        false => Bytes::new(),
-                    };
-                    self.outbox.keep(shared, &turn.bytes[written.max(shared_end)..end]);
-                    taken += 1;
-                }
-                delivered -= u64::from(piece.count - taken);
-                self.give_back(piece, taken);
-                if taken > 0 {
-                    break;
-                }
-            }
-        }
-        if delivered > 0 {
-            let latency = self.oldest.map(|oldest| now.saturating_duration_since(oldest));
-            turn.count(self.transport, delivered, latency);
-        }
-        turn.over(&self.hub);
-        let waiting = self.outbox.len();
-        if waiting != self.accounted {
-            self.hub.metrics.outbox_bytes.add(waiting as i64 - self.accounted as i64);
-            self.accounted = waiting;
-        }
-        if whole {
-            self.unblock();
-        } else if written > 0 || self.stalled_since.is_none() {
-            self.stalled_since = Some(now);
-        }
-        whole
     }
 
     /// The socket takes bytes again. The marks that stayed with the handle meanwhile are taken now: they woke nobody, and
     /// as long as they stay, nothing newer does.
-    fn unblock(&mut self) {
+    pub(super) fn unblock(&mut self) {
         if self.stalled_since.take().is_some() {
             self.marks |= self.handle.take_marks();
         }
-    }
-
-    /// The shared bytes of a piece's begun entry: by reference if the ring still has the entry, else a copy.
-    fn shared_bytes(&self, piece: &Piece, nth: u32, copy: &[u8]) -> Bytes {
-        let form = self.transport.form();
-        let shared = self.subs[piece.sub as usize].as_ref().and_then(|sub| {
-            let channel = &sub.attachment.channel;
-            match &piece.backlog {
-                Some(entry) => Some(entry.form(form, &channel.name).clone()),
-                None => {
-                    channel.ring().get(piece.seq + u64::from(nth)).map(|entry| entry.form(form, &channel.name).clone())
-                }
-            }
-        });
-        shared.unwrap_or_else(|| Bytes::copy_from_slice(copy))
-    }
-
-    /// Gives back the entries of a piece but for the first `taken`. All later pieces are given back already.
-    fn give_back(&mut self, piece: &Piece, taken: u32) {
-        let Some(sub) = self.subs[piece.sub as usize].as_mut().filter(|_| taken < piece.count) else { return };
-        if taken == 0 {
-            sub.position = piece.position;
-        } else if piece.placed {
-            let back = u64::from(piece.count - taken);
-            sub.position = sub.position.map(|last| Position { offset: last.offset - back, ..last });
-        }
-        match &piece.backlog {
-            Some(entry) => sub.give_back(entry.clone()),
-            None => sub.next = piece.seq + u64::from(taken),
-        }
-        self.marks |= 1 << (piece.sub as usize % MARK_BITS);
     }
 
     /// Whether the socket did not take all that was offered last.

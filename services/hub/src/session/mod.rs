@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod core;
 mod events;
+mod gather;
 mod ops;
 mod poll;
 mod rate;
