@@ -1,5 +1,6 @@
 //! The engine chosen at start-up.
 
+use bytes::Bytes;
 use fanway_protocol::{Channel, Position};
 
 use crate::{
@@ -52,6 +53,14 @@ impl Broker for AnyBroker {
 
     async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
         dispatch!(self, engine => engine.history(channel, query).await)
+    }
+
+    async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {
+        dispatch!(self, engine => engine.announce(message).await)
+    }
+
+    async fn announcements(&self) -> Vec<Bytes> {
+        dispatch!(self, engine => engine.announcements().await)
     }
 
     fn health(&self) -> Health {

@@ -9,6 +9,7 @@
 //! payload, ordered within a channel but lossy. `fanway-hub` turns it into an ordered stream.
 #![forbid(unsafe_code)]
 
+mod announcements;
 mod any;
 mod epochs;
 pub mod error;
@@ -22,8 +23,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fanway_protocol::{Channel, Epoch, Position, Publication};
 
+pub use announcements::ANNOUNCEMENT_BYTES;
 pub use any::AnyBroker;
 pub use error::{BrokerError, Outcome};
 pub use ledger::Ledger;
@@ -80,6 +83,14 @@ pub trait Broker: Send + Sync + 'static {
         channel: &Channel,
         query: HistoryQuery,
     ) -> impl Future<Output = Result<History, BrokerError>> + Send;
+
+    /// Tells every node of the fleet something, this one included. It is kept nowhere: a node that does not hear at that
+    /// moment never will. At most [`ANNOUNCEMENT_BYTES`].
+    fn announce(&self, message: &[u8]) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// Waits for what nodes of the fleet have announced, and takes all of it. For one listener: it is given out once. What
+    /// nobody takes is dropped, oldest first.
+    fn announcements(&self) -> impl Future<Output = Vec<Bytes>> + Send;
 
     /// How the way to the other nodes is.
     fn health(&self) -> Health;
@@ -166,6 +177,8 @@ pub struct Health {
     pub started: bool,
     /// Commands are being answered.
     pub commands: bool,
+    /// There is a connection on which the other nodes can be heard.
+    pub hears: bool,
     /// An echo published by this node came back through its own subscriber connection recently.
     pub echo: bool,
     /// Commands answer but the echo does not return: this node's own fault, it must not be ready.

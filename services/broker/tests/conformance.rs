@@ -63,4 +63,5 @@ promises! {
     many_subscriptions_at_once,
     the_last_wish_wins,
     concurrent_publishes_get_one_place_each,
+    announcements_come_back_in_order,
 }

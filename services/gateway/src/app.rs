@@ -1,12 +1,13 @@
 //! A node: its rooms put together, run, and taken down again.
 //!
 //! Start: settings, metrics, broker, hub, endpoints. Stop (SIGTERM or SIGINT): not ready, wait until the load balancers
-//! have heard it, stop accepting, close the sessions evenly over the window, cut what is left.
+//! have heard it, stop accepting, close the sessions evenly over the window, cut what is left. SIGUSR1 does the same, but
+//! the process stays, drained, until it is told to stop: for those who want to know when that is (`fanway drain`).
+//! Health and metrics on a listener of their own are served to the end.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -16,6 +17,8 @@ use fanway_hub::{Hub, HubMetrics, Inbox, Parts};
 use prometheus::Registry;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::future::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,8 +26,9 @@ use crate::api::{self, ApiAuthError, ApiMetrics, ApiState, NodeInfo};
 use crate::auth::{ApiKeys, install_crypto};
 use crate::cli::{Mode, dev_token, welcome};
 use crate::config::{DrainSettings, Engine, Settings, Validated};
-use crate::health::{self, HealthState};
-use crate::server::{self, Endpoint, ServerMetrics, tls};
+use crate::health::{self, HealthState, Stage};
+use crate::rebalance::{FleetMetrics, Rebalance};
+use crate::server::{self, Clients, Endpoint, ServerMetrics, tls};
 use crate::transport::admission::Admission;
 use crate::transport::{self, ClientState};
 use crate::{console, telemetry};
@@ -40,10 +44,29 @@ pub async fn run(settings: Settings, mode: Mode, feed: Handle) -> anyhow::Result
         // A terminal that is gone is no reason to stop.
         let _ = write!(std::io::stdout(), "{}", welcome(&node.settings, node.address, &program));
     }
-    signals.next().await;
-    node.stop(&mut signals).await;
+    let mut stops = u32::from(signals.next().await == Wish::Stop);
+    {
+        let mut drain = std::pin::pin!(node.drain());
+        loop {
+            tokio::select! {
+                () = &mut drain => break,
+                wish = signals.next() => stops += u32::from(wish == Wish::Stop),
+            }
+            if stops == 2 {
+                tracing::warn!("second signal, stopping at once");
+                break;
+            }
+        }
+    }
+    while stops == 0 {
+        stops += u32::from(signals.next().await == Wish::Stop);
+    }
+    node.stop().await;
     Ok(())
 }
+
+/// Beginnings of the paths that are not for clients.
+const OPERATIONS: &[&str] = &["/api/", "/health/", "/metrics"];
 
 /// A running node.
 struct Node {
@@ -51,9 +74,9 @@ struct Node {
     /// Where clients connect to.
     address: SocketAddr,
     hub: Arc<Hub>,
-    /// Set first of all when the node stops: it is not ready any more.
-    draining: Arc<AtomicBool>,
-    /// Everything that serves connections.
+    /// How far it is on its way out. Set first of all when the node stops: it is not ready any more.
+    stage: watch::Sender<Stage>,
+    /// Everything that serves connections of clients.
     connections: TaskTracker,
     /// Everything else.
     background: TaskTracker,
@@ -70,7 +93,8 @@ impl Node {
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
         let (stop_accepting, close_now) = (CancellationToken::new(), CancellationToken::new());
         let stop_background = CancellationToken::new();
-        let draining = Arc::new(AtomicBool::new(false));
+        let stage = watch::Sender::new(Stage::Serving);
+        let uid = format!("{:032x}", rand::random::<u128>());
         let inbox = Inbox::new();
         let broker = Arc::new(broker(&settings, &inbox, &registry, &feed, &background, &stop_background)?);
         let namespaces = Arc::new(namespaces);
@@ -81,6 +105,7 @@ impl Node {
             namespaces: namespaces.clone(),
             limits: settings.client.clone(),
             allow_anonymous: settings.auth.allow_anonymous,
+            max_age: settings.rebalance.max_age(),
             verify: Box::new(move |token, now| authenticator.verify(token, now)),
             metrics: HubMetrics::register(&registry)?,
             version: telemetry::metrics::VERSION,
@@ -88,37 +113,50 @@ impl Node {
         let hub = Hub::start(parts, background.clone(), stop_background.clone());
         let tls = settings.server.tls.as_ref().map(tls::load).transpose()?;
 
+        let metrics = ServerMetrics::register(&registry)?;
         let client = ClientState {
             hub: hub.clone(),
             admission: Arc::new(Admission { origins, credentials, secure: tls.is_some() }),
+            rejections: metrics.connections_rejected_total.clone(),
         };
+        let rebalance = Rebalance {
+            broker: broker.clone(),
+            hub: hub.clone(),
+            settings: settings.rebalance.clone(),
+            node: uid.clone(),
+            limit: settings.server.max_connections,
+            stage: stage.subscribe(),
+            metrics: FleetMetrics::register(&registry)?,
+        };
+        background.spawn(rebalance.run().with_cancellation_token_owned(stop_background.clone()));
         let health =
-            HealthState { broker: broker.clone(), draining: draining.clone(), settings: settings.health.clone() };
+            HealthState { broker: broker.clone(), stage: stage.subscribe(), settings: settings.health.clone() };
         let api = ApiState {
             broker,
             namespaces,
             authorize: authorize(api_keys),
-            info: info(hub.clone()),
+            info: info(hub.clone(), uid),
             metrics: ApiMetrics::register(&registry)?,
             settings: Arc::new(settings.api.clone()),
         };
-        let metrics = ServerMetrics::register(&registry)?;
         let (api, publish) = api::routes(api);
         let operations = api.merge(health::router(health)).merge(scrape(registry));
         let mut public = transport::router(client);
         if settings.console.enabled {
             public = public.merge(console::router(&console_defaults(&settings, mode)));
         }
-        let endpoint = |name, listener, router: Router, express, tls| Endpoint {
+        let endpoint = |name, listener, router: Router, express| Endpoint {
             name,
             listener,
             router: router.fallback(api::not_found),
             express,
             settings: Arc::new(settings.server.clone()),
-            tls,
+            clients: None,
+            tls: None,
             metrics: metrics.clone(),
-            tracker: connections.clone(),
-            stop_accepting: stop_accepting.clone(),
+            tracker: background.clone(),
+            // Until the end: while the node drains, it is looked at more than ever.
+            stop_accepting: stop_background.clone(),
             close_now: close_now.clone(),
         };
         let mut express = Some(publish);
@@ -126,35 +164,34 @@ impl Node {
             // The internal listener speaks plain HTTP: it is for the cluster's own network.
             Some(internal) => {
                 let listener = bind("server.internal_listen", internal, &settings)?;
-                background.spawn(server::serve(endpoint("internal", listener, operations, express.take(), None)));
+                background.spawn(server::serve(endpoint("internal", listener, operations, express.take())));
             }
             None => public = public.merge(operations),
         }
         let listener = bind("server.listen", settings.server.listen, &settings)?;
         let address = listener.local_addr()?;
-        background.spawn(server::serve(endpoint("public", listener, public, express, tls)));
-        Ok(Self {
-            address,
-            hub,
-            draining,
-            connections,
-            background,
-            stop_accepting,
-            close_now,
-            stop_background,
-            settings,
-        })
+        background.spawn(server::serve(Endpoint {
+            clients: Some(Clients { others: OPERATIONS }),
+            tls,
+            tracker: connections.clone(),
+            stop_accepting: stop_accepting.clone(),
+            ..endpoint("public", listener, public, express)
+        }));
+        Ok(Self { address, hub, stage, connections, background, stop_accepting, close_now, stop_background, settings })
     }
 
-    /// Takes the node down. A second signal skips what is left of the waiting.
-    async fn stop(self, signals: &mut Signals) {
-        let drain = self.settings.drain.clone();
+    /// Gives the connections away.
+    async fn drain(&self) {
+        let drain = &self.settings.drain;
         tracing::info!(connections = self.hub.connections(), window = ?drain.window, "draining");
-        self.draining.store(true, Ordering::SeqCst);
-        tokio::select! {
-            () = self.glide(&drain) => {}
-            () = signals.next() => tracing::warn!("second signal, stopping at once"),
-        }
+        self.stage.send_replace(Stage::Draining);
+        self.glide(drain).await;
+        self.stage.send_replace(Stage::Drained);
+        tracing::info!("drained");
+    }
+
+    /// Takes down what is left of the node.
+    async fn stop(self) {
         self.stop_accepting.cancel();
         self.close_now.cancel();
         self.stop_background.cancel();
@@ -210,9 +247,8 @@ fn authorize(keys: ApiKeys) -> api::Authorize {
     })
 }
 
-fn info(hub: Arc<Hub>) -> Arc<dyn Fn() -> NodeInfo + Send + Sync> {
+fn info(hub: Arc<Hub>, uid: String) -> Arc<dyn Fn() -> NodeInfo + Send + Sync> {
     let started = Instant::now();
-    let uid = format!("{:032x}", rand::random::<u128>());
     let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "fanway".to_owned());
     Arc::new(move || NodeInfo {
         uid: uid.clone(),
@@ -246,21 +282,36 @@ fn scrape(registry: Registry) -> Router {
     Router::new().route("/metrics", axum::routing::get(handler))
 }
 
-/// What makes a node stop.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// Drain, and stay.
+    Drain,
+    /// Drain, and end.
+    Stop,
+}
+
+/// What makes a node drain and stop.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    drain: Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            drain: signal(SignalKind::user_defined1())?,
+        })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Wish {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.drain.recv() => Wish::Drain,
         }
     }
 }

@@ -6,7 +6,6 @@
 //! stops for good; [`HealthSettings::broker_outage_is_unready`] turns that round.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -15,6 +14,7 @@ use axum::routing::get;
 use fanway_broker::{AnyBroker, Broker, Health};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::api;
 use crate::api::error::json;
@@ -28,13 +28,25 @@ pub struct HealthSettings {
     pub broker_outage_is_unready: bool,
 }
 
+/// How far a node is on its way out. It only goes forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Not at all.
+    #[default]
+    Serving,
+    /// It gives its connections away.
+    Draining,
+    /// It has none left, and waits to be stopped.
+    Drained,
+}
+
 /// What the endpoints look at. Cheap to clone.
 #[derive(Clone)]
 pub struct HealthState {
     /// Asked for its health at each request; answering costs no round trip.
     pub broker: Arc<AnyBroker>,
-    /// Set once, when the node begins to drain.
-    pub draining: Arc<AtomicBool>,
+    /// How far the node is on its way out.
+    pub stage: watch::Receiver<Stage>,
     /// What counts as unready.
     pub settings: HealthSettings,
 }
@@ -67,7 +79,7 @@ struct Ready {
 }
 
 async fn ready(State(state): State<HealthState>) -> Response {
-    let reasons = unready(&state.broker.health(), state.draining.load(Ordering::Acquire), &state.settings);
+    let reasons = unready(&state.broker.health(), *state.stage.borrow(), &state.settings);
     match reasons.is_empty() {
         true => json(StatusCode::OK, &Ready { status: "ready", reasons }),
         false => json(StatusCode::SERVICE_UNAVAILABLE, &Ready { status: "unready", reasons }),
@@ -75,9 +87,10 @@ async fn ready(State(state): State<HealthState>) -> Response {
 }
 
 /// Why a node should get no new connections; empty when it should.
-fn unready(health: &Health, draining: bool, settings: &HealthSettings) -> Vec<&'static str> {
+fn unready(health: &Health, stage: Stage, settings: &HealthSettings) -> Vec<&'static str> {
     let reasons = [
-        (draining, "draining"),
+        (stage == Stage::Draining, "draining"),
+        (stage == Stage::Drained, "drained"),
         (!health.started, "broker_not_reached_yet"),
         (health.deaf, "deaf"),
         (settings.broker_outage_is_unready && health.started && !health.commands, "broker_unavailable"),
@@ -139,7 +152,15 @@ mod tests {
     use super::*;
 
     fn health(started: bool, commands: bool, echo: bool) -> Health {
-        Health { started, commands, echo, deaf: commands && started && !echo, echo_age: None, detail: None }
+        Health {
+            started,
+            commands,
+            hears: echo,
+            echo,
+            deaf: commands && started && !echo,
+            echo_age: None,
+            detail: None,
+        }
     }
 
     #[test]
@@ -150,15 +171,17 @@ mod tests {
         let outage = health(true, false, false);
         let deaf = health(true, true, false);
         let new = health(false, false, false);
-        assert!(unready(&whole, false, &default).is_empty());
-        assert!(unready(&whole, false, &strict).is_empty());
-        assert_eq!(unready(&whole, true, &default), ["draining"]);
-        assert_eq!(unready(&new, false, &default), ["broker_not_reached_yet"]);
-        assert_eq!(unready(&new, false, &strict), ["broker_not_reached_yet"]);
-        assert_eq!(unready(&deaf, false, &default), ["deaf"]);
-        assert!(unready(&outage, false, &default).is_empty(), "a shared outage leaves nodes ready");
-        assert_eq!(unready(&outage, false, &strict), ["broker_unavailable"]);
-        assert_eq!(unready(&deaf, true, &default), ["draining", "deaf"]);
+        let (serving, draining) = (Stage::Serving, Stage::Draining);
+        assert!(unready(&whole, serving, &default).is_empty());
+        assert!(unready(&whole, serving, &strict).is_empty());
+        assert_eq!(unready(&whole, draining, &default), ["draining"]);
+        assert_eq!(unready(&whole, Stage::Drained, &default), ["drained"]);
+        assert_eq!(unready(&new, serving, &default), ["broker_not_reached_yet"]);
+        assert_eq!(unready(&new, serving, &strict), ["broker_not_reached_yet"]);
+        assert_eq!(unready(&deaf, serving, &default), ["deaf"]);
+        assert!(unready(&outage, serving, &default).is_empty(), "a shared outage leaves nodes ready");
+        assert_eq!(unready(&outage, serving, &strict), ["broker_unavailable"]);
+        assert_eq!(unready(&deaf, draining, &default), ["draining", "deaf"]);
     }
 
     #[test]
@@ -176,9 +199,9 @@ mod tests {
 
     #[tokio::test]
     async fn endpoints_follow_the_node() {
-        let draining = Arc::new(AtomicBool::new(false));
+        let stage = watch::Sender::new(Stage::Serving);
         let broker = Arc::new(AnyBroker::Memory(MemoryBroker::new(Arc::new(Nobody))));
-        let app = router(HealthState { broker, draining: draining.clone(), settings: HealthSettings::default() });
+        let app = router(HealthState { broker, stage: stage.subscribe(), settings: HealthSettings::default() });
         let ask = async |method: &str, path: &str| {
             let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
             let response = app.clone().oneshot(request).await.unwrap();
@@ -190,7 +213,7 @@ mod tests {
         assert_eq!(ask("GET", "/health/ready").await, (200, r#"{"status":"ready"}"#.to_owned()));
         assert_eq!(ask("GET", "/health/broker").await.0, 200);
         assert_eq!(ask("POST", "/health/live").await.0, 405);
-        draining.store(true, Ordering::Release);
+        stage.send_replace(Stage::Draining);
         assert_eq!(ask("GET", "/health/live").await.0, 200);
         assert_eq!(
             ask("GET", "/health/ready").await,

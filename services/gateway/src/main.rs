@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use fanway_gateway::cli::{self, Action, Mode, PublishRequest};
+use fanway_gateway::cli::{self, Action, Mode};
 use fanway_gateway::config::Settings;
 use fanway_gateway::{app, auth, telemetry};
 
@@ -16,7 +16,8 @@ fn main() -> ExitCode {
     auth::install_crypto();
     let outcome = match cli::parse(std::env::args_os()) {
         Ok(Action::Run(settings, mode)) => run(*settings, mode),
-        Ok(Action::Publish(request)) => publish(request),
+        Ok(Action::Publish(request)) => say(request.send()),
+        Ok(Action::Drain(request)) => say(request.send()),
         Ok(Action::Print(text)) => {
             println!("{text}");
             Ok(())
@@ -52,8 +53,9 @@ fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
     runtime.block_on(app::run(settings, mode, feed.handle().clone()))
 }
 
-fn publish(request: PublishRequest) -> anyhow::Result<()> {
+/// Prints what comes of a request.
+fn say(request: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    println!("{}", runtime.block_on(request.send())?);
+    println!("{}", runtime.block_on(request)?);
     Ok(())
 }

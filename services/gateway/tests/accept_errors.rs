@@ -34,6 +34,7 @@ async fn running_out_of_files_delays_but_does_not_end_accepting() {
         router: Router::new().route("/", get(|| async { "hello" })),
         express: None,
         settings: Arc::new(settings),
+        clients: None,
         tls: None,
         metrics: metrics.clone(),
         tracker: tracker.clone(),

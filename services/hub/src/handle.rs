@@ -13,6 +13,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32 as Counter;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
 
 use fanway_protocol::DisconnectCode;
@@ -26,6 +28,9 @@ pub(crate) const MARK_BITS: usize = 63;
 
 const TICK: u32 = 1;
 const CLOSE: u32 = 2;
+
+/// How many connections were numbered.
+static NUMBERED: Counter = Counter::new(0);
 
 /// A connection's way to its socket, for whoever has marked it.
 ///
@@ -53,6 +58,9 @@ pub struct Handle<W: ?Sized = dyn Writer> {
     marks: AtomicU64,
     /// Low half: [`TICK`], [`CLOSE`]; high half: the close code.
     signals: AtomicU32,
+    /// Which of all connections it is, so that the oldest can be told; 0 for one whose client would not go elsewhere if
+    /// it were closed: a poll, which ends by itself, or a stream over an HTTP/2 connection that stays.
+    number: u32,
     writer: W,
 }
 
@@ -74,16 +82,17 @@ pub struct Taken {
 }
 
 impl Handle {
-    /// That of a connection which only its own task writes to.
+    /// That of a connection which only its own task writes to, and which closing would not move elsewhere.
     pub fn by_task() -> Arc<Self> {
-        Arc::new(Handle::new(ByTask))
+        Arc::new(Handle { number: 0, ..Handle::new(ByTask) })
     }
 }
 
 impl<W> Handle<W> {
     /// That of a connection with this writer.
     pub fn new(writer: W) -> Self {
-        Self { waker: AtomicWaker::default(), marks: AtomicU64::new(0), signals: AtomicU32::new(0), writer }
+        let number = NUMBERED.fetch_add(1, Relaxed).wrapping_add(1).max(1);
+        Self { waker: AtomicWaker::default(), marks: AtomicU64::new(0), signals: AtomicU32::new(0), number, writer }
     }
 }
 
@@ -116,9 +125,21 @@ impl<W: Writer + ?Sized> Handle<W> {
     /// Asks the connection to close. The first asked code stays.
     pub fn close(&self, code: DisconnectCode) {
         let _ = self.signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |signals| {
-            (signals & CLOSE == 0).then_some(signals | CLOSE | u32::from(code.code()) << 16)
+            (signals & CLOSE == 0).then_some(signals | CLOSE | u32::from(code.signal()) << 16)
         });
         self.signal(0);
+    }
+
+    /// Whether the connection's client would go elsewhere if it were closed.
+    pub(crate) fn lasts(&self) -> bool {
+        self.number != 0
+    }
+
+    /// How many connections have been numbered since this one; `None` if closing it would move nobody, or it was asked to
+    /// close already.
+    pub(crate) fn seniority(&self) -> Option<u32> {
+        let stays = self.lasts() && self.signals.load(Ordering::SeqCst) & CLOSE == 0;
+        stays.then(|| NUMBERED.load(Relaxed).wrapping_sub(self.number))
     }
 
     fn signal(&self, bits: u32) {

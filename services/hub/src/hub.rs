@@ -23,6 +23,7 @@ use tokio_util::future::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::age::MaxAge;
 use crate::attach::Resumes;
 use crate::channel::{Interest, LocalChannel, Marked, Shared};
 use crate::dispatch::Inbox;
@@ -92,6 +93,8 @@ pub struct Parts {
     pub verify: Box<Verify>,
     /// Whether a client may connect without any credential.
     pub allow_anonymous: bool,
+    /// How long a connection may live; without it, for ever.
+    pub max_age: Option<MaxAge>,
     /// What it counts.
     pub metrics: HubMetrics,
     /// Told to clients as the server's version.
@@ -105,16 +108,20 @@ pub struct Hub {
     pub(crate) limits: Limits,
     pub(crate) verify: Box<Verify>,
     pub(crate) allow_anonymous: bool,
+    pub(crate) max_age: Option<MaxAge>,
     pub(crate) metrics: Arc<HubMetrics>,
     pub(crate) version: &'static str,
     pub(crate) wheel: Wheel,
+    /// Sessions that are not closing and that closing would move elsewhere.
+    pub(crate) movable: AtomicUsize,
     pub(crate) reads: Semaphore,
     pub(crate) resumes: Resumes,
     pub(crate) tracker: TaskTracker,
     pub(crate) cancel: CancellationToken,
     /// Where all other work runs.
     runtime: Runtime,
-    hasher: RandomState,
+    /// Chooses shards, and draws the ages of connections.
+    pub(crate) hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
     shared: HashMap<String, Arc<Shared>>,
     draining: AtomicBool,
@@ -153,9 +160,11 @@ impl Hub {
             limits: parts.limits,
             verify: parts.verify,
             allow_anonymous: parts.allow_anonymous,
+            max_age: parts.max_age,
             metrics: metrics.clone(),
             version: parts.version,
             wheel: Wheel::new(Instant::now()),
+            movable: AtomicUsize::new(0),
             reads: Semaphore::new(READS),
             resumes: Resumes::default(),
             tracker,
@@ -207,6 +216,17 @@ impl Hub {
     /// Open sessions.
     pub fn connections(&self) -> usize {
         self.wheel.handles().len()
+    }
+
+    /// Sessions whose clients would go to another node if they were closed: neither polls, which choose a node each time,
+    /// nor streams over an HTTP/2 connection, which would come back over the same one.
+    pub fn movable(&self) -> usize {
+        self.movable.load(Ordering::Relaxed)
+    }
+
+    /// The so many oldest of them, oldest first.
+    pub fn oldest(&self, count: usize) -> Vec<Arc<Handle>> {
+        self.wheel.oldest(count)
     }
 
     /// Subscriptions of all sessions.

@@ -2,6 +2,7 @@
 //! client's session, and the outbox that a connection writes from. Knows no HTTP and no Redis.
 #![forbid(unsafe_code)]
 
+mod age;
 mod attach;
 mod channel;
 mod compare;
@@ -25,6 +26,7 @@ mod sync;
 pub mod turn;
 mod wheel;
 
+pub use age::MaxAge;
 pub use attach::{From, Joined};
 pub use dispatch::Inbox;
 pub use hub::{Hub, Parts, Verify};

@@ -3,6 +3,7 @@
 //! A connection has one entry: its nearest deadline. Deadlines beyond the wheel's horizon are entered at the horizon and
 //! asked again then. Firing only sends a tick to the connection, which looks at its own clocks; an early tick does no harm.
 
+use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,34 @@ impl Wheel {
     pub(crate) fn handles(&self) -> Vec<Arc<Handle>> {
         self.lock().slots.iter().flat_map(|slot| slot.iter().map(|(_, handle)| handle.clone())).collect()
     }
+
+    /// The so many oldest connections that closing would move elsewhere, oldest first.
+    ///
+    /// A slot at a time, so that nobody waits long for the lock; one that is entered anew meanwhile may be missed, or be
+    /// there twice.
+    pub(crate) fn oldest(&self, count: usize) -> Vec<Arc<Handle>> {
+        let mut oldest = Vec::new();
+        for slot in 0..SLOTS as usize {
+            let inner = self.lock();
+            for (_, handle) in &inner.slots[slot] {
+                let Some(seniority) = handle.seniority() else { continue };
+                oldest.push((seniority, handle.clone()));
+            }
+            drop(inner);
+            // Cut now and then, not each time: sorting costs more than keeping some too many.
+            if oldest.len() > count.saturating_mul(4).max(4096) {
+                keep_oldest(&mut oldest, count);
+            }
+        }
+        keep_oldest(&mut oldest, count);
+        oldest.into_iter().map(|(_, handle)| handle).collect()
+    }
+}
+
+/// Sorts handles by seniority and forgets all but the first.
+fn keep_oldest(handles: &mut Vec<(u32, Arc<Handle>)>, count: usize) {
+    handles.sort_unstable_by_key(|(seniority, _)| Reverse(*seniority));
+    handles.truncate(count);
 }
 
 impl Inner {
@@ -114,7 +143,9 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::handle::ByTask;
 
     fn ticked(handle: &Handle) -> bool {
         handle.take().tick
@@ -133,6 +164,25 @@ mod tests {
         wheel.advance(start + Duration::from_millis(300));
         assert!(ticked(&a) && !ticked(&b));
         assert_eq!((Arc::strong_count(&a), Arc::strong_count(&b)), (1, 1), "nothing is kept after its tick");
+    }
+
+    #[test]
+    fn the_oldest_are_those_that_came_first_and_can_be_moved() {
+        let start = Instant::now();
+        let wheel = Wheel::new(start);
+        let all: Vec<Arc<Handle>> = (0..5).map(|_| Arc::new(Handle::new(ByTask)) as Arc<Handle>).collect();
+        // In another order, at other times.
+        for (at, place) in [3, 0, 4, 1, 2].into_iter().enumerate() {
+            wheel.schedule(&all[place], None, start + TICK * at as u32);
+        }
+        wheel.schedule(&Handle::by_task(), None, start);
+        all[1].close(fanway_protocol::DisconnectCode::Rebalanced);
+        let places = |count| -> Vec<usize> {
+            let oldest = wheel.oldest(count);
+            oldest.iter().map(|old| all.iter().position(|one| Arc::ptr_eq(one, old)).unwrap()).collect()
+        };
+        assert_eq!(places(2), [0, 2]);
+        assert_eq!(places(100), [0, 2, 3, 4]);
     }
 
     #[test]

@@ -105,11 +105,24 @@ pub enum DisconnectCode {
     PermissionDenied = 3507,
     NotAvailable = 3508,
     TooManyErrors = 3509,
+    /// Lived as long as a connection may. Clients are told [`DisconnectCode::ForceReconnect`].
+    MaxAge = 1,
+    /// Given away, because other nodes have fewer. Clients are told [`DisconnectCode::ForceReconnect`].
+    Rebalanced = 2,
 }
 
 impl DisconnectCode {
     /// The number on the wire.
     pub fn code(self) -> u16 {
+        match self {
+            // SDKs know this number; the difference matters to whoever runs the nodes.
+            Self::MaxAge | Self::Rebalanced => Self::ForceReconnect as u16,
+            code => code as u16,
+        }
+    }
+
+    /// A number of its own, by which a node names the code to its own sessions.
+    pub fn signal(self) -> u16 {
         self as u16
     }
 
@@ -135,12 +148,15 @@ impl DisconnectCode {
             Self::PermissionDenied => "permission_denied",
             Self::NotAvailable => "not_available",
             Self::TooManyErrors => "too_many_errors",
+            Self::MaxAge => "max_age",
+            Self::Rebalanced => "rebalanced",
         }
     }
 
-    /// From the number on the wire, for the few that a node sends to its own sessions.
-    pub fn from_code(code: u16) -> Option<Self> {
-        [Self::Shutdown, Self::ForceReconnect, Self::ForceDisconnect].into_iter().find(|known| known.code() == code)
+    /// The opposite of [`DisconnectCode::signal`], for the few that a node sends to its own sessions.
+    pub fn from_signal(signal: u16) -> Option<Self> {
+        let sent = [Self::Shutdown, Self::ForceReconnect, Self::ForceDisconnect, Self::Rebalanced];
+        sent.into_iter().find(|known| known.signal() == signal)
     }
 
     /// The protocol's text.
@@ -165,6 +181,8 @@ impl DisconnectCode {
             Self::PermissionDenied => "permission denied",
             Self::NotAvailable => "not available",
             Self::TooManyErrors => "too many errors",
+            Self::MaxAge => "connection age",
+            Self::Rebalanced => "rebalance",
         }
     }
 

@@ -16,12 +16,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
 use fanway_protocol::{Channel, Position};
 
 use self::shard::Shard;
+use crate::announcements::Announcements;
 use crate::{
-    Broker, BrokerError, Delivery, Event, Health, History, HistoryQuery, LogView, Publish, Published, Retention, Sink,
-    epochs,
+    ANNOUNCEMENT_BYTES, Broker, BrokerError, Delivery, Event, Health, History, HistoryQuery, LogView, Publish,
+    Published, Retention, Sink, epochs,
 };
 
 /// A power of two well above the number of cores of a node that runs alone.
@@ -39,6 +41,8 @@ pub struct MemoryBroker {
     hasher: RandomState,
     /// This process's reign: the last 12 characters of each epoch made here.
     reign: String,
+    /// What this node, the fleet's only one, tells itself.
+    announcements: Announcements,
 }
 
 impl MemoryBroker {
@@ -50,6 +54,7 @@ impl MemoryBroker {
             turns: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             reign: epochs::random_text(12),
+            announcements: Announcements::default(),
         }
     }
 
@@ -149,8 +154,20 @@ impl Broker for MemoryBroker {
         })
     }
 
+    async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {
+        if message.len() > ANNOUNCEMENT_BYTES {
+            return Err(BrokerError::Unavailable(format!("an announcement has at most {ANNOUNCEMENT_BYTES} bytes")));
+        }
+        self.announcements.push(message);
+        Ok(())
+    }
+
+    async fn announcements(&self) -> Vec<Bytes> {
+        self.announcements.take().await
+    }
+
     fn health(&self) -> Health {
-        Health { started: true, commands: true, echo: true, deaf: false, echo_age: None, detail: None }
+        Health { started: true, commands: true, hears: true, echo: true, deaf: false, echo_age: None, detail: None }
     }
 }
 

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fanway_protocol::position::EPOCH_LEN;
 use fanway_protocol::{Channel, Epoch, Position};
 use prometheus::Histogram;
@@ -48,6 +49,7 @@ use self::reader::Reader;
 use self::settings::Target;
 use self::state::State;
 use self::subscriber::{Hearing, Subscriber, Subscriptions};
+use crate::announcements::Announcements;
 use crate::{
     Broker, BrokerError, BrokerMetrics, Health, History, HistoryQuery, LogView, Publish, Published, Retention, Sink,
     epochs,
@@ -79,6 +81,7 @@ struct Operations {
     create: Operation,
     tops: Operation,
     history: Operation,
+    announce: Operation,
 }
 
 impl Operations {
@@ -91,6 +94,7 @@ impl Operations {
             create: of("create"),
             tops: of("tops"),
             history: of("history"),
+            announce: of("announce"),
         }
     }
 }
@@ -101,6 +105,7 @@ pub struct RedisBroker {
     publisher: Publisher,
     logs: Logs,
     subscriptions: Arc<Subscriptions>,
+    announcements: Arc<Announcements>,
     operations: Operations,
 }
 
@@ -125,6 +130,7 @@ impl RedisBroker {
         let context = Arc::new(Context { settings, target, names, state, functions: AtomicBool::new(false) });
         let (commands, hearing) = (Arc::new(Commands::new()), Arc::new(Hearing::new()));
         let (subscriptions, ready) = (Arc::new(Subscriptions::new()), Arc::new(Notify::new()));
+        let announcements = Arc::new(Announcements::default());
 
         tracker.spawn(
             Keeper {
@@ -140,6 +146,7 @@ impl RedisBroker {
             context: context.clone(),
             subscriptions: subscriptions.clone(),
             hearing: hearing.clone(),
+            announcements: announcements.clone(),
             sink,
             cancel: cancel.clone(),
         };
@@ -152,6 +159,7 @@ impl RedisBroker {
             logs: Logs { context: context.clone(), commands, reader },
             context,
             subscriptions,
+            announcements,
         })
     }
 
@@ -211,6 +219,17 @@ impl Broker for RedisBroker {
         let outcome = self.logs.history(channel, query).await;
         self.record(&self.operations.history, begun, &outcome);
         outcome
+    }
+
+    async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {
+        let begun = Instant::now();
+        let outcome = self.publisher.announce(message).await;
+        self.record(&self.operations.announce, begun, &outcome);
+        outcome
+    }
+
+    async fn announcements(&self) -> Vec<Bytes> {
+        self.announcements.take().await
     }
 
     fn health(&self) -> Health {

@@ -21,6 +21,8 @@ pub(crate) struct Names {
     topic_prefix: String,
     /// This node's own pub/sub channel, for the echo probe.
     echo: String,
+    /// The pub/sub channel on which nodes speak to each other.
+    nodes: String,
     /// Keys of this node's own, for the self-test.
     trial: [String; 3],
 }
@@ -33,6 +35,7 @@ impl Names {
             meta_prefix: format!("fw:{fleet}:m:{{"),
             topic_prefix: format!("fw:{fleet}:c:{{"),
             echo: format!("fw:{fleet}:e:{{{node}}}"),
+            nodes: format!("fw:{fleet}:n"),
             trial: ["h", "m", "i"].map(|kind| format!("fw:{fleet}:t:{{{node}}}:{kind}")),
         }
     }
@@ -73,6 +76,11 @@ impl Names {
         &self.echo
     }
 
+    /// The pub/sub channel on which the nodes of the fleet speak to each other.
+    pub(crate) fn nodes(&self) -> &str {
+        &self.nodes
+    }
+
     /// Entries, meta and stored result of the self-test.
     pub(crate) fn trial(&self) -> &[String; 3] {
         &self.trial
@@ -105,6 +113,7 @@ mod tests {
         let pieces = names.before_channel().map(|before| format!("{before}{channel}}}"));
         assert_eq!(pieces, [names.entries(&channel), names.meta(&channel), names.topic(&channel)]);
         assert_eq!(names.echo(), "fw:blue:e:{n1}");
+        assert_eq!(names.nodes(), "fw:blue:n");
         assert_eq!(
             names.result(&channel, "abc"),
             "fw:blue:i:{news:1}:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

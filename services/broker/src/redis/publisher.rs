@@ -14,7 +14,7 @@ use super::pipe::{Pipe, Reply, Silence};
 use super::resp::Command;
 use super::script::{Head, SCRIPTS, Script};
 use super::{Context, failure, millis, text};
-use crate::{BrokerError, Idempotency, Publish, Published, Retention, epochs};
+use crate::{ANNOUNCEMENT_BYTES, BrokerError, Idempotency, Publish, Published, Retention, epochs};
 
 /// Publishes over the connection for commands.
 pub(crate) struct Publisher {
@@ -40,6 +40,23 @@ impl Publisher {
             }
         }
         Box::pin(self.settle(link, request, reply)).await
+    }
+
+    /// Tells every node something, once: what is lost is followed by the next.
+    pub(crate) async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {
+        if message.len() > ANNOUNCEMENT_BYTES {
+            return Err(BrokerError::Unavailable(format!("an announcement has at most {ANNOUNCEMENT_BYTES} bytes")));
+        }
+        let Some(link) = self.commands.link() else {
+            return Err(BrokerError::Unavailable(self.context.state.commands_trouble()));
+        };
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(self.context.names.nodes()).arg(message);
+        let sent = command.query_async::<Value>(&mut link.pipe.clone()).await;
+        sent.map(drop).map_err(|error| {
+            self.report(&link, &error);
+            failure::of_publish(&error)
+        })
     }
 
     /// Goes on after the first reply.

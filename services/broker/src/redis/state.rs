@@ -118,6 +118,7 @@ impl State {
         Health {
             started: facts.started,
             commands: facts.commands,
+            hears: facts.subscriber_trouble.is_none(),
             echo: echo_age.is_some_and(|age| age < self.echo_fresh),
             deaf: facts.deaf,
             echo_age,

@@ -350,3 +350,19 @@ pub async fn concurrent_publishes_get_one_place_each(broker: &impl Broker, ears:
     let heard: Vec<_> = (1..).zip(heard.into_iter().map(|delivery| delivery.publication)).collect();
     assert_eq!(kept, heard);
 }
+
+/// What a node announces reaches the whole fleet, and so itself; what is too long is refused.
+pub async fn announcements_come_back_in_order(broker: &impl Broker, _ears: &Ears) {
+    let wanted: Vec<Bytes> = (0..50).map(|number| Bytes::from(format!("n{number}"))).collect();
+    for message in &wanted {
+        broker.announce(message).await.unwrap();
+    }
+    assert!(broker.announce(&[b'x'; fanway_broker::ANNOUNCEMENT_BYTES + 1]).await.is_err());
+    broker.announce(&[]).await.unwrap();
+    let mut heard = Vec::new();
+    while heard.len() <= wanted.len() {
+        let taken = tokio::time::timeout(Duration::from_secs(20), broker.announcements()).await;
+        heard.extend(taken.expect("announcements come back"));
+    }
+    assert_eq!(heard.split_last().unwrap(), (&Bytes::new(), &wanted[..]));
+}

@@ -46,6 +46,9 @@ pub(super) enum Command {
     Config(ConfigArgs),
     /// Publish over the HTTP API of a running node.
     Publish(PublishArgs),
+    /// Have the node on this machine give its connections away, and wait until it has none. It stays, unready, until it
+    /// is stopped.
+    Drain(DrainArgs),
 }
 
 #[derive(ClapArgs, Debug)]
@@ -133,6 +136,23 @@ pub(super) struct PublishArgs {
     pub(super) channel: String,
     /// JSON; what is not JSON is published as a text.
     pub(super) data: String,
+}
+
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+For a preStop hook where Kubernetes has no sleep action:
+  preStop: {exec: {command: [\"fanway\", \"drain\"]}}
+Give it the settings of the node: its drain times, and server.internal_listen, where it is asked how far it is.")]
+pub(super) struct DrainArgs {
+    /// TOML file with the settings of the node; without it, defaults and environment are used.
+    #[arg(long, env = "FANWAY_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// How long to wait; 10s more than the settings under [drain] allow if not given.
+    #[arg(long, value_parser = token::duration)]
+    pub(super) timeout: Option<Duration>,
+    /// Process id of the node; needed only where several run.
+    #[arg(long)]
+    pub(super) pid: Option<i32>,
 }
 
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {

@@ -5,6 +5,8 @@
 
 mod args;
 mod dev;
+mod drain;
+mod exchange;
 mod publish;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use crate::config::{DevOptions, LoadError, Problems, Settings, Sources};
 use args::{Args, CheckArgs, Command, DevArgs, ServeArgs};
 
 pub use dev::{dev_token, welcome};
+pub use drain::DrainRequest;
 pub use publish::PublishRequest;
 
 /// Exit code for a wrong command line or wrong settings (`EX_USAGE`).
@@ -33,6 +36,8 @@ pub enum Action {
     Print(String),
     /// Publish over HTTP and end.
     Publish(PublishRequest),
+    /// Have a node on this machine give its connections away, and end when it has none.
+    Drain(DrainRequest),
 }
 
 /// How a node runs.
@@ -86,6 +91,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, Refusal
         Command::Token(args) => token::mint(args).map(Action::Print),
         Command::CheckConfig(args) => check(args),
         Command::Config(_) => Ok(Action::Print(Settings::default_toml().trim_end().to_owned())),
+        Command::Drain(args) => DrainRequest::new(args).map(Action::Drain).map_err(Refusal::from),
         Command::Publish(args) => PublishRequest::new(args).map(Action::Publish).map_err(Refusal::usage),
     }
 }

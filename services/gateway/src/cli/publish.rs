@@ -5,18 +5,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Request, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use super::args::PublishArgs;
+use super::exchange::exchange;
 use crate::auth::Secret;
 
 /// For everything, from connecting to the last byte of the answer.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Answers are small; more is not an answer of a node.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// A publication to be sent.
 #[derive(Debug)]
@@ -54,29 +51,14 @@ impl PublishRequest {
     }
 
     async fn exchange(self) -> anyhow::Result<String> {
-        let stream = TcpStream::connect(&self.address)
-            .await
-            .with_context(|| format!("cannot connect to {}; is a node running there?", self.address))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let answer = async {
-            let mut request = Request::post(self.uri.path())
-                .header(header::HOST, self.uri.authority().map_or("", |authority| authority.as_str()))
-                .header(header::CONTENT_TYPE, "application/json");
-            if let Some(key) = &self.api_key {
-                request = request.header("x-api-key", key.expose());
-            }
-            let answer = sender.send_request(request.body(Full::new(Bytes::from(self.body.to_string())))?).await?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
-            let body = body.map_err(|error| anyhow::anyhow!("the answer cannot be read: {error}"))?.to_bytes();
-            anyhow::Ok((status, body))
-        };
-        // The connection is driven here rather than in a task of its own; it ends after the answer.
-        tokio::pin!(answer);
-        let (status, body) = tokio::select! {
-            answer = &mut answer => answer?,
-            ended = connection => { ended?; answer.await? }
-        };
+        let mut request = Request::post(self.uri.path())
+            .header(header::HOST, self.uri.authority().map_or("", |authority| authority.as_str()))
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.api_key {
+            request = request.header("x-api-key", key.expose());
+        }
+        let request = request.body(Full::new(Bytes::from(self.body.to_string())))?;
+        let (status, body) = exchange(&self.address, request).await?;
         let body: Value = serde_json::from_slice(&body).with_context(|| format!("{status}: the answer is not JSON"))?;
         report(status, &body)
     }

@@ -23,6 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::api::ApiSettings;
 use crate::auth::{self, ApiKeys, Authenticator, Credentials, Origins};
 use crate::health::HealthSettings;
+use crate::rebalance::RebalanceSettings;
 use crate::{server, telemetry};
 
 pub use dev::DevOptions;
@@ -32,7 +33,7 @@ pub use problem::{Problem, Problems};
 pub use sections::{BrokerSettings, ConsoleSettings, DrainSettings, Engine};
 
 /// All settings of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where and how connections are accepted.
@@ -53,6 +54,8 @@ pub struct Settings {
     pub namespaces: BTreeMap<String, NamespaceSettings>,
     /// How a stopping node gives its connections away.
     pub drain: DrainSettings,
+    /// How connections come to nodes that have fewer of them.
+    pub rebalance: RebalanceSettings,
     /// Logs.
     pub telemetry: telemetry::Settings,
     /// What counts as unready.
@@ -92,6 +95,7 @@ impl Settings {
         }
         problems.absorb(client::check(&self.client));
         problems.absorb(self.drain.check());
+        problems.absorb(self.rebalance.check());
         problems.absorb(self.telemetry.check());
         match (authenticator, origins, credentials, api_keys, namespaces) {
             (Some(authenticator), Some(origins), Some(credentials), Some(api_keys), Some(namespaces)) => {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::connection::{self, Admission, Shared};
 use super::guard::Limit;
+use super::rate::AcceptRate;
 use super::settings::{bytes, bytes32};
 use super::{Endpoint, Settings, http1, http2};
 
@@ -46,10 +47,27 @@ pub fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener>
 ///
 /// Nothing that a client does ends it, and no failure to accept.
 pub async fn serve(endpoint: Endpoint) {
-    let Endpoint { name, listener, router, express, settings, tls, metrics, tracker, stop_accepting, close_now } =
-        endpoint;
+    let Endpoint {
+        name,
+        listener,
+        router,
+        express,
+        settings,
+        clients,
+        tls,
+        metrics,
+        tracker,
+        stop_accepting,
+        close_now,
+    } = endpoint;
     let most = i64::try_from(settings.max_connections).unwrap_or(i64::MAX);
     metrics.sockets_limit.with_label_values(&[name]).set(most);
+    if clients.is_some() {
+        metrics.connections_limit.set(most);
+        metrics.show_from_the_start();
+    }
+    let rate = settings.accept_rate.filter(|_| clients.is_some());
+    let rate = rate.map(|rate| AcceptRate::new(rate, settings.accept_burst.unwrap_or(rate), Instant::now()));
     let limit = Limit::new(settings.max_connections, metrics.sockets_open.with_label_values(&[name]));
     let refusals = Arc::new(Semaphore::new(settings.max_refusals.min(Semaphore::MAX_PERMITS)));
     let accepted = metrics.sockets_accepted_total.with_label_values(&[name]);
@@ -68,6 +86,8 @@ pub async fn serve(endpoint: Endpoint) {
         taken_over: metrics.sockets_taken_over_total.with_label_values(&[name]),
         handshake: metrics.handshake_seconds.with_label_values(&[name]),
         rejections: metrics.sockets_rejected_total,
+        clients: clients.map(|clients| (clients, metrics.connections_rejected_total)),
+        rate,
     });
 
     let mut logged: Option<Instant> = None;
@@ -89,11 +109,21 @@ pub async fn serve(endpoint: Endpoint) {
             }
         };
         accepted.inc();
-        let admission = match limit.acquire() {
-            Some(guard) => Admission::Served(guard),
+        let guard = limit.acquire();
+        let late = guard.is_some() && shared.rate.as_ref().is_some_and(|rate| !rate.take(Instant::now()));
+        let permit = || Arc::clone(&refusals).try_acquire_owned();
+        let admission = match guard {
+            Some(guard) if !late => Admission::Served(guard),
+            Some(guard) => match permit() {
+                Ok(permit) => Admission::Late(guard, permit),
+                Err(_too_many) => {
+                    shared.rejected("rate");
+                    continue;
+                }
+            },
             None => {
                 shared.rejected("limit");
-                match Arc::clone(&refusals).try_acquire_owned() {
+                match permit() {
                     Ok(permit) => Admission::Refused(permit),
                     Err(_too_many) => continue,
                 }

@@ -24,7 +24,8 @@ use super::door::{self, Shut};
 use super::doze::Doze;
 use super::exchange::{Exchange, Phase};
 use super::http2::Tracked;
-use super::{ConnectionGuard, Express, Io, Settings, head, tls};
+use super::rate::AcceptRate;
+use super::{Clients, ConnectionGuard, Express, Io, Settings, head, tls};
 
 /// What all connections of an endpoint share.
 #[derive(Debug)]
@@ -42,12 +43,28 @@ pub(super) struct Shared {
     pub(super) taken_over: IntCounter,
     pub(super) handshake: Histogram,
     pub(super) rejections: IntCounterVec,
+    /// There if clients connect here, with where to count those that are refused.
+    pub(super) clients: Option<(Clients, IntCounterVec)>,
+    /// How many of them are let in.
+    pub(super) rate: Option<AcceptRate>,
 }
 
 impl Shared {
     /// Counts a connection that the server refuses or cuts off.
     pub(super) fn rejected(&self, reason: &str) {
         self.rejections.with_label_values(&[self.name, reason]).inc();
+        // The rest are clients that were let in, and cut off later.
+        let refused = ["limit", "rate", "tls", "header_timeout", "bad_head"].contains(&reason);
+        if let Some((_, rejections)) = self.clients.as_ref().filter(|_| refused) {
+            rejections.with_label_values(&[reason]).inc();
+        }
+    }
+
+    /// Whether a connection with this first head is one that the accept rate is for.
+    fn is_of_client(&self, first: &Bytes) -> bool {
+        let others = self.clients.as_ref().map_or(&[][..], |(clients, _)| clients.others);
+        let path = head::path(first);
+        !others.iter().any(|beginning| path.starts_with(beginning.as_bytes()))
     }
 }
 
@@ -56,6 +73,8 @@ impl Shared {
 pub(super) enum Admission {
     /// To be served.
     Served(ConnectionGuard),
+    /// Above the rate of new connections: to be told so, once it is seen to be a client's. The permit as below.
+    Late(ConnectionGuard, OwnedSemaphorePermit),
     /// To be told that there is no room. The permit bounds how many are told at once.
     Refused(OwnedSemaphorePermit),
 }
@@ -91,14 +110,25 @@ async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission
         }
     };
     shared.handshake.observe(accepted.elapsed().as_secs_f64());
-    match admission {
-        Admission::Refused(_permit) => Box::pin(turn_away(io, &first)).await,
-        Admission::Served(guard) if head::is_http2(&first) => {
-            Box::pin(super::http2::serve(Arc::clone(shared), io, first, peer, guard)).await;
-        }
+    let guard = match admission {
         Admission::Served(guard) => {
-            Box::pin(super::http1::serve(Arc::clone(shared), io, first, peer, guard)).await;
+            if let Some(rate) = shared.rate.as_ref().filter(|_| !shared.is_of_client(&first)) {
+                rate.give_back();
+            }
+            guard
         }
+        Admission::Late(guard, _) if !shared.is_of_client(&first) => guard,
+        Admission::Late(guard, _permit) => {
+            drop(guard);
+            shared.rejected("rate");
+            return Box::pin(turn_away(io, &first)).await;
+        }
+        Admission::Refused(_permit) => return Box::pin(turn_away(io, &first)).await,
+    };
+    if head::is_http2(&first) {
+        Box::pin(super::http2::serve(Arc::clone(shared), io, first, peer, guard)).await;
+    } else {
+        Box::pin(super::http1::serve(Arc::clone(shared), io, first, peer, guard)).await;
     }
 }
 

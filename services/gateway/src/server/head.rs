@@ -85,10 +85,15 @@ pub(super) fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     })
 }
 
+/// The path that is asked for, without the query.
+pub(super) fn path(head: &[u8]) -> &[u8] {
+    let target = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    target.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
 /// Whether the sender is (or reads like) an `EventSource`, which gives up for good on any answer but 200.
 pub(super) fn wants_event_stream(head: &[u8]) -> bool {
-    let target = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let path = path(head);
     path.ends_with(b"/sse")
         || path.ends_with(b"/uni_sse")
         || header(head, "accept").is_some_and(|accept| accept.windows(17).any(|part| part == b"text/event-stream"))

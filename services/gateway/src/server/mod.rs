@@ -12,7 +12,7 @@
 //! * Every wait has a deadline: TLS handshake, head, body, an idle connection, a client that does not read.
 //! * Nothing above the socket sees a request whose framing two readers could understand differently: [`head`] (first
 //!   request of a connection) and [`rules`] (every request) refuse it with 400 and close.
-//! * Beyond the connection limit a client is told to come back later, at a bounded cost.
+//! * Beyond the connection limit, or the rate of new connections, a client is told to come back later, at a bounded cost.
 //! * Every task runs on the caller's tracker. `stop_accepting` closes the listener and, after their current request, the
 //!   HTTP connections; `close_now` ends them where they are. Sockets that were taken over belong to their takers.
 //!
@@ -31,6 +31,7 @@ mod http1;
 mod http2;
 mod io;
 mod metrics;
+mod rate;
 mod rules;
 mod scratch;
 mod service;
@@ -58,6 +59,13 @@ pub use metrics::ServerMetrics;
 pub use settings::{Http2Settings, Settings, SettingsError, TlsSettings};
 pub use takeover::{Taken, Takeover};
 
+/// What is special about a listener that clients connect to.
+#[derive(Clone, Copy, Debug)]
+pub struct Clients {
+    /// Beginnings of paths that are served here too, but not to clients.
+    pub others: &'static [&'static str],
+}
+
 /// One listening socket and what is served on it.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -71,6 +79,8 @@ pub struct Endpoint {
     pub express: Option<Express>,
     /// Limits and deadlines. The connection limit holds for this endpoint alone.
     pub settings: Arc<Settings>,
+    /// There if clients connect here: the accept rate holds, and who is refused is counted as a client.
+    pub clients: Option<Clients>,
     /// Speak TLS with this configuration: see [`tls::load`].
     pub tls: Option<Arc<ServerConfig>>,
     /// Where to count.

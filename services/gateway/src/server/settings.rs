@@ -24,6 +24,14 @@ pub struct Settings {
     pub max_connections: usize,
     /// Connections beyond `max_connections` that are answered at the same time; more are closed without an answer.
     pub max_refusals: usize,
+    /// New connections of clients per second. More are answered with 503 (event streams with `retry:`) and closed, so that
+    /// a storm of reconnects does not drown those who are connected. Health, metrics and the server API are exempt.
+    /// Without it there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_rate: Option<u32>,
+    /// New connections that may come at once before `accept_rate` holds. Without it, those of one second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_burst: Option<u32>,
     /// Connections the kernel keeps until they are accepted. The kernel's `somaxconn` caps it.
     pub backlog: u32,
     /// A new connection that has not sent its whole first request head after so long is closed; so is a later head that
@@ -98,6 +106,8 @@ impl Default for Settings {
             tls: None,
             max_connections: 100_000,
             max_refusals: 256,
+            accept_rate: None,
+            accept_burst: None,
             backlog: 4096,
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
@@ -143,6 +153,10 @@ impl Settings {
         let size = |value: ByteSize, least: ByteSize, most: ByteSize| (least..=most).contains(&value);
 
         check(self.max_connections > 0, "max_connections", "at least 1")?;
+        check(self.accept_rate != Some(0), "accept_rate", "at least 1; leave it out for no limit")?;
+        check(self.accept_burst != Some(0), "accept_burst", "at least 1")?;
+        let burst_alone = self.accept_burst.is_some() && self.accept_rate.is_none();
+        check(!burst_alone, "accept_burst", "left out, or accompanied by server.accept_rate")?;
         check(self.backlog > 0, "backlog", "at least 1")?;
         for (setting, value) in [
             ("header_timeout", self.header_timeout),
@@ -200,6 +214,11 @@ mod tests {
         assert_eq!(settings.validate(), Ok(()));
         let large = Settings { max_head: ByteSize::mib(2), ..settings.clone() };
         assert_eq!(large.validate().unwrap_err().to_string(), "server.max_head must be between 8 KiB and 1 MiB");
+        let nobody = Settings { accept_rate: Some(0), ..settings.clone() };
+        assert_eq!(nobody.validate().unwrap_err().setting, "accept_rate");
+        let burst = Settings { accept_burst: Some(5), ..settings.clone() };
+        assert_eq!(burst.validate().unwrap_err().setting, "accept_burst");
+        assert_eq!(Settings { accept_rate: Some(1), ..burst }.validate(), Ok(()));
         let never = Settings { idle_timeout: Duration::ZERO, ..settings };
         assert_eq!(never.validate().unwrap_err().to_string(), "server.idle_timeout must be between 1 ms and 1 day");
     }

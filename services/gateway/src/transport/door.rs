@@ -14,6 +14,7 @@ use fanway_hub::session::{self, EventSession};
 use http::header::{ACCEPT, HeaderMap};
 use http::request::Parts;
 use http::{Method, Version};
+use prometheus::IntCounterVec;
 
 use super::admission::{Admission, Wanted};
 use super::driver::Driver;
@@ -32,6 +33,26 @@ pub struct ClientState {
     pub hub: Arc<Hub>,
     /// Who may come in.
     pub admission: Arc<Admission>,
+    /// Counts those who may not, by reason.
+    pub rejections: IntCounterVec,
+}
+
+impl ClientState {
+    fn refuse(&self, refusal: Refusal) -> Response {
+        self.rejected(refusal.metric_label());
+        refusal.response()
+    }
+
+    fn rejected(&self, reason: &str) {
+        self.rejections.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts who comes while the node is on its way out: the session ends as it begins, with advice.
+    fn note_draining(&self) {
+        if self.hub.is_draining() {
+            self.rejected("draining");
+        }
+    }
 }
 
 /// `/connection/websocket`, `/sse` and `/poll`.
@@ -46,15 +67,19 @@ pub fn router(state: ClientState) -> Router {
 async fn websocket(State(state): State<ClientState>, request: Request) -> Response {
     let accept = match handshake::check(&request) {
         Ok(accept) => accept,
-        Err(refusal) => return refusal.response().map(Body::from),
+        Err(refusal) => {
+            state.rejected("bad_request");
+            return refusal.response().map(Body::from);
+        }
     };
     let (parts, _) = request.into_parts();
     let presented =
         state.admission.caller(&parts).and_then(|caller| state.admission.presented(&state.hub, &parts, &caller));
     let presented = match presented {
         Ok(presented) => presented,
-        Err(refusal) => return refusal.response(),
+        Err(refusal) => return state.refuse(refusal),
     };
+    state.note_draining();
     let mut response = accept.response().map(|()| Body::empty());
     let hub = state.hub;
     response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
@@ -124,9 +149,10 @@ async fn answer_page(
     }
     let caller = match state.admission.caller(parts) {
         Ok(caller) => caller,
-        Err(refusal) => return refusal.response(),
+        Err(refusal) => return state.refuse(refusal),
     };
-    let mut response = answer(&caller).await.unwrap_or_else(Refusal::response);
+    state.note_draining();
+    let mut response = answer(&caller).await.unwrap_or_else(|refusal| state.refuse(refusal));
     origins.mark(&caller, response.headers_mut());
     response
 }

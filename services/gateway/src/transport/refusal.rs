@@ -72,6 +72,17 @@ impl Refusal {
         }
     }
 
+    /// Bounded label for metrics.
+    pub fn metric_label(self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            Self::Credential(_) => "auth",
+            Self::Forbidden | Self::UnknownChannel => "permission",
+            Self::BadRequest(_) | Self::TooManyChannels | Self::NotAcceptable => "bad_request",
+            Self::Unavailable => "broker",
+        }
+    }
+
     /// The whole answer. Says which kind of thing is wrong with a credential, not what.
     pub fn response(self) -> Response {
         let (status, code, reason) = self.parts();

@@ -29,7 +29,7 @@ impl Stand {
         format!("1~{}.{}", self.epoch, self.offset)
     }
 
-    fn of_cursor(cursor: &str) -> Self {
+    pub(super) fn of_cursor(cursor: &str) -> Self {
         let (epoch, offset) = cursor.strip_prefix("1~").unwrap().split_once('.').unwrap();
         Self { epoch: epoch.to_owned(), offset: offset.parse().unwrap() }
     }

@@ -1,12 +1,15 @@
 //! SIGTERM: connections are closed over the window, with advice, and nothing is lost.
 
+use std::collections::HashSet;
+use std::process::{Command, Output};
 use std::time::Duration;
 
+use fanway_testkit::node::Node;
 use fanway_testkit::redis::RedisServer;
 use fanway_testkit::{http, sse, wait, websocket};
 use serde_json::json;
 
-use super::{PATIENCE, fleet, token};
+use super::{PATIENCE, fleet, node, token};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_node_gives_its_connections_away() {
@@ -47,4 +50,119 @@ async fn a_stopping_node_gives_its_connections_away() {
     assert_eq!(poll.await.unwrap(), 200);
     let status = node.exited(Duration::from_secs(20)).await;
     assert!(status.success(), "{status}");
+}
+
+/// Event streams are told different times to come back, and a client that comes while the node drains is told too.
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_is_spread() {
+    let mut node = node().set("drain.window", "500ms").start().await;
+    let token = token(&node);
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let target = node.url("/sse").with_query("channel=news");
+        let mut stream = sse::Request::to(target).bearer(&token).send().await.unwrap();
+        stream.next_event().await;
+        streams.push(stream);
+    }
+    let bearer = format!("Bearer {token}");
+    let first = http::get(node.url("/poll").with_query("channel=news"), &[("authorization", &bearer)]).await.json();
+    let query = format!("channel=news&timeout=50&cursor={}", first["cursor"].as_str().unwrap());
+    let polls: Vec<_> = (0..20)
+        .map(|_| {
+            let (target, bearer) = (node.url("/poll").with_query(&query), bearer.clone());
+            tokio::spawn(async move { http::get(target, &[("authorization", &bearer)]).await.json() })
+        })
+        .collect();
+    wait::until_async("all poll", || async {
+        (node.metric("fanway_connections", &[]).await == Some(40.0)).then_some(())
+    })
+    .await;
+    node.term();
+    let mut times = HashSet::new();
+    for stream in &mut streams {
+        stream.ended_within(PATIENCE).await;
+        times.insert(stream.retry().unwrap());
+    }
+    assert!(times.len() > 10 && times.iter().all(|retry| (1000..=3000).contains(retry)), "{times:?}");
+    let mut times = HashSet::new();
+    for poll in polls {
+        times.insert(poll.await.unwrap()["retry"].as_u64().unwrap());
+    }
+    assert!(times.len() > 10 && times.iter().all(|retry| (500..=2000).contains(retry)), "{times:?}");
+    node.exited(PATIENCE).await;
+}
+
+fn drain(node: &Node, arguments: &[String]) -> tokio::task::JoinHandle<Output> {
+    let config = node.config();
+    let arguments = arguments.to_vec();
+    tokio::task::spawn_blocking(move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanway"));
+        command.arg("drain").arg("--config").arg(config).args(arguments).output().unwrap()
+    })
+}
+
+/// `fanway drain`: unready, drained, and still there until it is stopped; looked at to the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_drains_on_command_and_stays() {
+    let mut node = node().internal_listener().set("drain.propagation_delay", "1s").start().await;
+    let token = token(&node);
+    let mut sockets = Vec::new();
+    for _ in 0..10 {
+        sockets.push(websocket::Client::connect(node.websocket_url(), &token).await);
+    }
+    let drained = drain(&node, &["--pid".to_owned(), node.pid().to_string()]);
+    let reasons = async || http::get(node.url("/health/ready"), &[]).await.json()["reasons"].clone();
+    wait::until_async("it drains", || async { (reasons().await == json!(["draining"])).then_some(()) }).await;
+    for socket in &mut sockets {
+        assert_eq!(socket.closed().await.code(), Some(3001));
+    }
+    let output = drained.await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("is drained"), "{output:?}");
+    // Its own listener is open to the end, that of the clients is not.
+    assert_eq!(reasons().await, json!(["drained"]));
+    assert_eq!(http::get(node.url("/health/live"), &[]).await.status, 200);
+    assert_eq!(node.metric("fanway_draining", &[]).await, Some(1.0));
+    assert_eq!(node.metric("fanway_connections", &[]).await, Some(0.0));
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", node.port())).await.is_err());
+    assert!(node.runs());
+    node.term();
+    assert!(node.exited(PATIENCE).await.success());
+
+    let nobody = drain(&node, &["--pid".to_owned(), node.pid().to_string()]).await.unwrap();
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+}
+
+/// The node is found by its program; without a listener of its own there is only time to go by, or its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_found_by_its_program() {
+    // A copy, which no other test runs.
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("fanway");
+    // By another process: one that another test starts meanwhile must not inherit the file while it is being written.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_fanway")).arg(&binary).status().unwrap();
+    assert!(copied.success());
+    let mut command = Command::new(&binary);
+    let nobody = command.arg("drain").output().unwrap();
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no node"), "{nobody:?}");
+
+    let mut node = Node::builder(&binary)
+        .set("drain.propagation_delay", "0s")
+        .set("drain.window", "100ms")
+        .set("drain.close_timeout", "100ms")
+        .start()
+        .await;
+    let mut socket = websocket::Client::connect(node.websocket_url(), &token(&node)).await;
+    let config = node.config();
+    let output = tokio::task::spawn_blocking(move || {
+        Command::new(&binary).arg("drain").arg("--config").arg(config).output().unwrap()
+    })
+    .await
+    .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(socket.closed().await.code(), Some(3001));
+    assert!(node.runs());
+    node.term();
+    assert!(node.exited(PATIENCE).await.success());
 }

@@ -1,14 +1,18 @@
 //! The real binary, as processes, with real clients and a real redis-server.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod accept_rate;
 mod bad_input;
 mod clients;
 mod dev;
 mod drain;
 mod fanout;
 mod faults;
+mod follow;
+mod max_age;
 mod metrics;
 mod order;
+mod rebalance;
 mod resume;
 
 use std::time::Duration;

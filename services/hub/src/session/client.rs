@@ -152,7 +152,7 @@ impl ClientSession {
         self.core.handle.register(cx.waker());
         let taken = self.core.take();
         if let Some(code) = taken.close {
-            self.core.close(DisconnectCode::from_code(code).unwrap_or(DisconnectCode::ForceReconnect));
+            self.core.close(DisconnectCode::from_signal(code).unwrap_or(DisconnectCode::ForceReconnect));
         }
         if taken.tick {
             self.on_tick(now);
@@ -221,6 +221,7 @@ impl ClientSession {
             self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
             self.core.close(DisconnectCode::Slow);
         }
+        self.core.check_age(now);
         match &self.phase {
             Phase::Unauthenticated { deadline, .. } | Phase::Refused { deadline } if now >= *deadline => {
                 self.core.close(DisconnectCode::Stale);
@@ -302,6 +303,9 @@ impl ClientSession {
         };
         if let Some(deadline) = self.core.stall_deadline() {
             at = at.min(deadline);
+        }
+        if let Some(end) = self.core.end_of_life() {
+            at = at.min(end);
         }
         for sub in self.core.subs.iter().flatten() {
             if let Some(deadline) = sub.resubscribe_at() {

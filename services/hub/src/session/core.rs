@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -90,6 +91,9 @@ impl Core {
         // Every session is in the wheel from its first moment: the wheel is also the list of sessions to drain.
         let timer = Some(hub.wheel.schedule(&handle, None, first));
         let closing = hub.is_draining().then_some(DisconnectCode::Shutdown);
+        if handle.lasts() && closing.is_none() {
+            hub.movable.fetch_add(1, Relaxed);
+        }
         Self {
             hub,
             handle,
@@ -115,7 +119,31 @@ impl Core {
     }
 
     pub(crate) fn close(&mut self, code: DisconnectCode) {
-        self.closing.get_or_insert(code);
+        if self.closing.is_none() {
+            self.closing = Some(code);
+            self.not_movable();
+        }
+    }
+
+    /// No longer counts among the sessions that could be moved elsewhere.
+    fn not_movable(&self) {
+        if self.handle.lasts() {
+            self.hub.movable.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// When the connection is as old as it may become.
+    pub(crate) fn end_of_life(&self) -> Option<Instant> {
+        let max_age = self.hub.max_age?;
+        // The moment of opening tells connections apart, and the hub's key makes it unpredictable.
+        Some(self.opened + max_age.of(self.hub.hasher.hash_one(self.opened)))
+    }
+
+    /// Closes the connection if it is as old as it may become.
+    pub(crate) fn check_age(&mut self, now: Instant) {
+        if self.end_of_life().is_some_and(|end| now >= end) {
+            self.close(DisconnectCode::MaxAge);
+        }
     }
 
     /// Takes marks and signals. While the connection is blocked its marks stay with the handle.
@@ -300,6 +328,9 @@ impl Drop for Core {
             self.hub.wheel.cancel(&self.handle, &timer);
         }
         self.hub.metrics.outbox_bytes.sub(self.accounted as i64);
+        if self.closing.is_none() {
+            self.not_movable();
+        }
         let reason = self.closing.map_or("client", DisconnectCode::metric_label);
         let metrics = self.hub.transport_metrics(self.transport);
         metrics.connections.dec();

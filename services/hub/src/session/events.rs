@@ -109,7 +109,7 @@ impl EventSession {
         self.core.handle.register(cx.waker());
         let taken = self.core.take();
         if let Some(code) = taken.close {
-            self.core.close(DisconnectCode::from_code(code).unwrap_or(DisconnectCode::ForceReconnect));
+            self.core.close(DisconnectCode::from_signal(code).unwrap_or(DisconnectCode::ForceReconnect));
         }
         if taken.tick {
             self.on_tick(now);
@@ -176,6 +176,7 @@ impl EventSession {
             self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
             self.core.close(DisconnectCode::Slow);
         }
+        self.core.check_age(now);
         if now >= self.next_heartbeat {
             // What waits already will break the silence.
             if self.core.outbox.is_empty() {
@@ -199,6 +200,9 @@ impl EventSession {
         }
         if let Some(deadline) = self.core.stall_deadline() {
             at = at.min(deadline);
+        }
+        if let Some(end) = self.core.end_of_life() {
+            at = at.min(end);
         }
         self.core.schedule(at);
     }

@@ -48,6 +48,7 @@ pub(crate) fn hub_counting(
         limits,
         verify: Box::new(|_, _| Ok(Identity::anonymous())),
         allow_anonymous: true,
+        max_age: None,
         metrics: HubMetrics::register(&registry).unwrap(),
         version: "test",
     };

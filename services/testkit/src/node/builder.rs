@@ -55,6 +55,7 @@ pub struct Builder {
     certificate: Option<Certificate>,
     api_key: String,
     port: Option<u16>,
+    internal: bool,
 }
 
 impl Builder {
@@ -66,6 +67,7 @@ impl Builder {
             certificate: None,
             api_key: API_KEY.to_owned(),
             port: None,
+            internal: false,
         };
         builder
             .set("broker.engine", "memory")
@@ -125,6 +127,12 @@ impl Builder {
         self
     }
 
+    /// Serves the server API, metrics and health on a listener of their own.
+    pub fn internal_listener(mut self) -> Self {
+        self.internal = true;
+        self
+    }
+
     /// Starts the node and waits until it is ready.
     pub async fn start(self) -> Node {
         for attempt in 1.. {
@@ -144,6 +152,10 @@ impl Builder {
         let port = self.port.unwrap_or_else(free_port);
         let mut settings = self.settings.clone();
         settings.insert("server.listen".to_owned(), format!("127.0.0.1:{port}").into());
+        let internal_port = self.internal.then(free_port);
+        if let Some(port) = internal_port {
+            settings.insert("server.internal_listen".to_owned(), format!("127.0.0.1:{port}").into());
+        }
         if let Some(certificate) = &self.certificate {
             settings
                 .insert("server.tls.cert_file".to_owned(), write(&directory, "cert.pem", &certificate.certificate_pem));
@@ -158,7 +170,15 @@ impl Builder {
             environment: self.environment.clone(),
         };
         let child = command.spawn(log_file(&directory));
-        Node { child, command, directory, port, certificate: self.certificate.clone(), api_key: self.api_key.clone() }
+        Node {
+            child,
+            command,
+            directory,
+            port,
+            internal_port,
+            certificate: self.certificate.clone(),
+            api_key: self.api_key.clone(),
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Node {
     /// Holds the configuration, certificate and log.
     directory: TempDir,
     port: u16,
+    /// Where the server API, metrics and health are, if not on `port`.
+    internal_port: Option<u16>,
     certificate: Option<Certificate>,
     api_key: String,
 }
@@ -83,7 +85,16 @@ impl Node {
         self.target("ws", "/connection/websocket")
     }
 
+    /// The file with the settings.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("fanway.toml")
+    }
+
     fn target(&self, scheme: &str, path: &str) -> Target {
+        let internal = ["/api/", "/health/", "/metrics"].iter().any(|beginning| path.starts_with(beginning));
+        if let Some(port) = self.internal_port.filter(|_| internal) {
+            return Target::from(format!("{scheme}://127.0.0.1:{port}{path}"));
+        }
         match &self.certificate {
             None => Target::from(format!("{scheme}://127.0.0.1:{}{path}", self.port)),
             Some(certificate) => {

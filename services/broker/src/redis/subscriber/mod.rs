@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::desk::Desk;
 use super::Context;
 use super::backoff::Backoff;
+use crate::announcements::Announcements;
 use crate::{BrokerError, Event, Sink};
 
 /// A connection that held this long was a good one: the next attempt after its loss comes soon.
@@ -128,6 +129,8 @@ pub(crate) struct Subscriber {
     pub(crate) context: Arc<Context>,
     pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) hearing: Arc<Hearing>,
+    /// Where what nodes say to each other is put.
+    pub(crate) announcements: Arc<Announcements>,
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) cancel: CancellationToken,
 }

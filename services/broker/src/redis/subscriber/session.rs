@@ -120,11 +120,12 @@ impl Session<'_> {
         let Subscriber { context, subscriptions, hearing, .. } = self.subscriber;
         let (mut reader, mut writer) = tokio::io::split(stream);
         let (mut output, mut unflushed) = (BytesMut::new(), false);
-        let echo = context.names.echo().as_bytes();
+        let (nodes, echo) = (context.names.nodes().as_bytes(), context.names.echo().as_bytes());
         // The first two only show whether they are allowed: better now than when they are needed.
         resp::command(&mut output, [b"PING".as_slice()].into_iter());
         resp::command(&mut output, [b"UNSUBSCRIBE".as_slice(), echo].into_iter());
-        resp::command(&mut output, [b"SUBSCRIBE".as_slice(), echo].into_iter());
+        // Confirmed in this order: a connection that hears its echo hears the other nodes too.
+        resp::command(&mut output, [b"SUBSCRIBE".as_slice(), nodes, echo].into_iter());
         let mut replace = hearing.replace.subscribe();
         let begun = Instant::now();
         let mut tick = tokio::time::interval(TICK);
@@ -228,7 +229,10 @@ impl Session<'_> {
                 self.take_echo(kind, third);
                 continue;
             }
-            let Some(name) = context.names.channel_in(topic) else { continue };
+            let Some(name) = context.names.channel_in(topic) else {
+                self.take_announcement(kind, topic, third);
+                continue;
+            };
             match (kind, third) {
                 (b"message", Some(Part::Bytes(message))) => {
                     heard.extend(desk.channel(name).map(|channel| Heard::Message(channel, message)));
@@ -239,6 +243,16 @@ impl Session<'_> {
             }
         }
         Ok(consumed)
+    }
+
+    /// Something that is not of a channel: what a node says to the others.
+    fn take_announcement(&self, kind: &[u8], topic: &[u8], payload: Option<Part<'_>>) {
+        let Subscriber { context, announcements, .. } = self.subscriber;
+        if let (b"message", Some(Part::Bytes(message))) = (kind, payload)
+            && topic == context.names.nodes().as_bytes()
+        {
+            announcements.push(message);
+        }
     }
 
     /// Something on this node's own pub/sub channel: its confirmation, which comes before that of any other, or an echo.

@@ -23,6 +23,8 @@ async fn beyond_the_limit_clients_are_told_to_come_back() {
     assert!((1000..=10_000).contains(&retry.trim().parse().unwrap()), "{answer}");
 
     assert_eq!(server.rejected("limit"), 2);
+    assert_eq!(server.metrics.connections_rejected_total.with_label_values(&["limit"]).get(), 2);
+    assert_eq!(server.metrics.connections_limit.get(), 1);
     assert_eq!(server.open(), 1, "those who are turned away hold no connection");
     drop(only);
     eventually("there is room again", || server.open() == 0).await;
@@ -50,4 +52,67 @@ async fn a_socket_that_was_taken_over_counts_until_it_is_closed() {
     assert!(server.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 503 "));
     drop(client);
     eventually("its place is free", || server.open() == 0).await;
+}
+
+/// A burst of three, then one a second.
+fn rated() -> Settings {
+    Settings { accept_rate: Some(1), accept_burst: Some(3), ..patient() }
+}
+
+/// Asks until the answer is as it should be. A token comes back each second, so that it may have to ask more than once.
+async fn say_until(server: &Server, request: &str, is_so: impl Fn(&str) -> bool) -> String {
+    let asking = async {
+        loop {
+            let answer = server.say(request).await;
+            if is_so(&answer) {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("answered as it should be")
+}
+
+#[tokio::test]
+async fn above_the_rate_clients_are_told_to_come_back() {
+    let begun = std::time::Instant::now();
+    let server = Server::start(rated());
+    let mut welcome = server.connect().await;
+    welcome.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut welcome, "hello").await;
+    for path in ["/connection/websocket", "/poll?channel=a"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = say_until(&server, &request, |answer| answer.starts_with("HTTP/1.1 503 ")).await;
+        let after: u64 = answer.split("retry-after: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+        assert!((1..=10).contains(&after), "{answer}");
+    }
+    let request = "GET /sse?channel=a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = say_until(&server, request, |answer| answer.starts_with("HTTP/1.1 200 ")).await;
+    let (_, retry) = answer.split_once("\r\n\r\nretry: ").unwrap();
+    assert!((1000..=10_000).contains(&retry.trim().parse().unwrap()), "{answer}");
+
+    let (accepted, refused) =
+        (server.metrics.sockets_accepted_total.with_label_values(&["public"]).get(), server.rejected("rate"));
+    let most = 3.0 + begun.elapsed().as_secs_f64();
+    assert!(((accepted - refused) as f64) <= most, "{refused} of {accepted} refused");
+    assert_eq!(server.metrics.connections_rejected_total.with_label_values(&["rate"]).get(), refused);
+
+    // Those who are in stay; what is not for clients is served; and a token comes back.
+    welcome.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut welcome, "hello").await;
+    assert!(server.say(NOT_A_CLIENT).await.ends_with("hi"));
+    say_until(&server, "GET / HTTP/1.0\r\n\r\n", |answer| answer.ends_with("hello")).await;
+}
+
+const NOT_A_CLIENT: &str = "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi";
+
+#[tokio::test]
+async fn what_is_not_for_clients_takes_no_token() {
+    let server = Server::start(rated());
+    for _ in 0..10 {
+        assert!(server.say(NOT_A_CLIENT).await.ends_with("hi"));
+    }
+    for _ in 0..3 {
+        assert!(server.say("GET / HTTP/1.0\r\n\r\n").await.ends_with("hello"));
+    }
+    assert_eq!(server.rejected("rate"), 0);
 }

@@ -81,6 +81,7 @@ impl Server {
             router: router(Arc::clone(&server.gate), Arc::clone(&server.waiting)),
             express: Some(express(Arc::clone(&server.waiting))),
             settings: Arc::new(settings),
+            clients: Some(Clients { others: &["/echo"] }),
             tls,
             metrics: server.metrics.clone(),
             tracker: server.tracker.clone(),

@@ -1,0 +1,175 @@
+//! Connections that come to new nodes: nodes tell each other how many they have, and who has many more gives some away.
+//!
+//! A node that joins gets only new connections; the old ones stay where they are, for days. So each node announces itself
+//! to the fleet every few seconds ([`fanway_protocol::Heartbeat`]), and one far above the average closes its oldest
+//! connections, with advice to come back, until it is near the average ([`shedding`]). What is known of the others, and
+//! whether it can be trusted, is in [`fleet`]; both are tested together in `simulation`. Besides, connections may be given
+//! a greatest age ([`RebalanceSettings::max_connection_age`]), which the sessions look at themselves.
+//!
+//! Concurrency: one task, which tells and listens side by side. It holds no lock.
+
+mod fleet;
+mod settings;
+mod shedding;
+#[cfg(test)]
+mod simulation;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanway_broker::{AnyBroker, Broker};
+use fanway_hub::Hub;
+use fanway_hub::handle::Handle;
+use fanway_protocol::{DisconnectCode, Heartbeat};
+use tokio::sync::watch;
+
+use self::fleet::Fleet;
+use self::shedding::Shedder;
+use crate::health::Stage;
+
+pub use self::settings::RebalanceSettings;
+
+/// How often it is decided how many connections to close: so closes are spread evenly.
+const STEP: Duration = Duration::from_millis(100);
+/// Connections are looked for in batches: finding the oldest is a walk over all of them.
+const BATCH: usize = 256;
+
+fanway_broker::metrics! {
+    /// What a node knows of its fleet.
+    pub struct FleetMetrics {
+        /// Nodes of the fleet that were heard of lately, this one included.
+        fleet_nodes: IntGauge,
+        /// Connections of a node on average, over the nodes of the fleet that are not draining. Polls and streams over HTTP/2 are not counted.
+        fleet_connections_average: Gauge,
+        /// 1 while this node closes connections because others have fewer, else 0.
+        shedding: IntGauge,
+    }
+}
+
+/// What the task works with.
+pub struct Rebalance {
+    /// The way to the other nodes.
+    pub broker: Arc<AnyBroker>,
+    /// Whose connections they are.
+    pub hub: Arc<Hub>,
+    /// How much, how fast.
+    pub settings: RebalanceSettings,
+    /// This node's name, different for every start.
+    pub node: String,
+    /// Most connections of clients.
+    pub limit: usize,
+    /// Whether the node is leaving.
+    pub stage: watch::Receiver<Stage>,
+    /// Where to show it.
+    pub metrics: FleetMetrics,
+}
+
+impl Rebalance {
+    /// Tells, listens and sheds, until it is dropped.
+    pub async fn run(self) {
+        tokio::join!(self.tell(), self.listen());
+    }
+
+    /// Connections that could go elsewhere.
+    fn mine(&self) -> u32 {
+        u32::try_from(self.hub.movable()).unwrap_or(u32::MAX)
+    }
+
+    fn leaving(&self) -> bool {
+        *self.stage.borrow() != Stage::Serving
+    }
+
+    /// Tells the others, every interval and as soon as the node begins to leave.
+    async fn tell(&self) {
+        let mut stage = self.stage.clone();
+        // Before the first contact there is nobody to tell, and no failure to count.
+        while !self.broker.health().started {
+            tokio::time::sleep(STEP).await;
+        }
+        loop {
+            let heartbeat = Heartbeat {
+                node: self.node.clone(),
+                connections: self.mine(),
+                limit: u32::try_from(self.limit).unwrap_or(u32::MAX),
+                draining: self.leaving(),
+            };
+            if let Err(error) = self.broker.announce(&heartbeat.encode()).await {
+                tracing::debug!(%error, "the other nodes were not told");
+            }
+            // Not in step with the others.
+            let pause = self.settings.heartbeat_interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+            // The sender lives as long as the node; without it there is nothing to hear of.
+            let changed = async {
+                if stage.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    /// Hears the others, and gives connections away where this node has too many.
+    async fn listen(&self) {
+        let mut fleet = Fleet::new(self.node.clone(), self.settings.heartbeat_interval);
+        let mut shedder = Shedder::new(self.settings.clone());
+        let mut oldest = VecDeque::new();
+        let mut steps = tokio::time::interval(STEP);
+        steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                heard = self.broker.announcements() => {
+                    let now = Instant::now();
+                    for message in heard {
+                        match Heartbeat::decode(&message) {
+                            Ok(Some(heartbeat)) => fleet.hear(heartbeat, now),
+                            Ok(None) => {}
+                            Err(error) => {
+                                tracing::debug!(%error, "a node was not understood");
+                                fleet.hear_unreadable(now);
+                            }
+                        }
+                    }
+                }
+                _ = steps.tick() => self.step(&mut fleet, &mut shedder, &mut oldest),
+            }
+        }
+    }
+
+    fn step(&self, fleet: &mut Fleet, shedder: &mut Shedder, oldest: &mut VecDeque<Arc<Handle>>) {
+        let now = Instant::now();
+        let health = self.broker.health();
+        let hears = health.hears && health.echo && !health.deaf;
+        let well = health.started && health.commands && hears && !self.leaving();
+        let (mine, before) = (self.mine(), shedder.sheds());
+        let picture = fleet.look(mine, now);
+        let closes = shedder.step(picture, well, mine, now);
+        if before != shedder.sheds() {
+            tracing::info!(shedding = !before, connections = mine, average = fleet.shown_average(mine), "rebalancing");
+        }
+        self.close(closes, oldest);
+        self.metrics.fleet_nodes.set(i64::try_from(fleet.nodes()).unwrap_or(i64::MAX));
+        self.metrics.fleet_connections_average.set(fleet.shown_average(mine));
+        self.metrics.shedding.set(i64::from(shedder.sheds()));
+        if !shedder.sheds() {
+            oldest.clear();
+        }
+    }
+
+    /// Closes the oldest connections, of those that were found.
+    fn close(&self, closes: u32, oldest: &mut VecDeque<Arc<Handle>>) {
+        for _ in 0..closes {
+            if oldest.is_empty() {
+                oldest.extend(self.hub.oldest(BATCH));
+            }
+            // Nobody else knows of one that has gone meanwhile.
+            let connection = std::iter::from_fn(|| oldest.pop_front()).find(|found| Arc::strong_count(found) > 1);
+            if let Some(connection) = connection {
+                connection.close(DisconnectCode::Rebalanced);
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `rebalance.max_connection_age`: connections end one by one, come back anywhere, and miss nothing.
+
+use fanway_testkit::redis::RedisServer;
+use fanway_testkit::wait;
+
+use super::clients::Transport;
+use super::fleet;
+use super::follow::Crowd;
+
+const EACH: usize = 15;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_end_at_their_age_and_lose_nothing() {
+    let redis = RedisServer::start().await;
+    let old = || {
+        fleet(&redis)
+            .set("rebalance.max_connection_age", "2s")
+            .set("rebalance.max_connection_age_jitter", fanway_testkit::node::Setting::toml("0.5"))
+            .set("default_namespace.history_size", 10_000)
+            .set("client.recovery_limit", 10_000)
+    };
+    let nodes = [old().start().await, old().start().await];
+    let mut crowd = Crowd::new(&nodes[0], 50);
+    nodes.iter().for_each(|node| crowd.balancer.add(node));
+    crowd.join(Transport::WebSocket, EACH).await;
+    crowd.join(Transport::Sse, EACH).await;
+
+    // Each has been closed at least twice on average.
+    wait::until("connections are closed", || (crowd.closed().len() >= EACH * 4).then_some(())).await;
+    let closed = crowd.closed();
+    crowd.all_have_everything().await;
+    for transport in [Transport::WebSocket, Transport::Sse] {
+        let of: Vec<_> = closed.iter().filter(|closed| closed.transport == transport).collect();
+        assert!(of.len() > EACH, "{transport:?}: {}", of.len());
+        match transport {
+            // A code on which SDKs come back.
+            Transport::WebSocket => assert!(of.iter().all(|closed| closed.code == Some(3011)), "{of:?}"),
+            _ => assert!(of.iter().all(|closed| closed.retry.is_some_and(|retry| retry >= 1000)), "{of:?}"),
+        }
+    }
+    let mut counted = 0.0;
+    for node in &nodes {
+        let reason = [("reason", "max_age")];
+        counted += node.metric("fanway_connections_closed_total", &reason).await.unwrap_or_default();
+        assert_eq!(node.metric("fanway_connections_closed_total", &[("reason", "shutdown")]).await, None);
+    }
+    assert!(counted >= (EACH * 4) as f64, "{counted}");
+    // Drawn for each: those that came together do not leave together.
+    let moments: std::collections::HashSet<_> =
+        closed.iter().map(|one| (one.at - closed[0].at).as_millis() / 100).collect();
+    assert!(moments.len() >= 5, "closed in {} different tenths of a second", moments.len());
+}
