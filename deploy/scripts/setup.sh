@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: redis-server, Chromium, node, valgrind, cargo-deny.
+# Installs what the tests need and this machine lacks: redis-server, HAProxy, Prometheus, Chromium, node, valgrind,
+# cargo-deny.
 set -euo pipefail
 
 CARGO_DENY_VERSION=0.20.2
 
 packages=()
 command -v redis-server >/dev/null || packages+=(redis-server)
+[[ -x /usr/sbin/haproxy ]] || command -v haproxy >/dev/null || packages+=(haproxy)
+command -v prometheus >/dev/null || packages+=(prometheus)
 command -v chromium >/dev/null || packages+=(chromium)
 command -v node >/dev/null || packages+=(nodejs npm)
 command -v valgrind >/dev/null || packages+=(valgrind)

@@ -18,6 +18,7 @@ pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod redis;
+pub mod trace;
 
 use std::future::Future;
 use std::sync::Arc;

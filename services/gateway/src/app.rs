@@ -29,15 +29,16 @@ use crate::config::{DrainSettings, Engine, Settings, Validated};
 use crate::health::{self, HealthState, Stage};
 use crate::rebalance::{FleetMetrics, Rebalance};
 use crate::server::{self, Clients, Endpoint, ServerMetrics, tls};
+use crate::telemetry::{Telemetry, Traces};
 use crate::transport::admission::Admission;
 use crate::transport::{self, ClientState};
 use crate::{console, telemetry};
 
 /// Runs a node until it is told to stop. What other nodes publish is heard and put in order on the runtime `feed`.
-pub async fn run(settings: Settings, mode: Mode, feed: Handle) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, mode: Mode, feed: Handle, telemetry: Telemetry) -> anyhow::Result<()> {
     install_crypto();
     let mut signals = Signals::new()?;
-    let node = Node::start(settings, mode, feed).await?;
+    let node = Node::start(settings, mode, feed, telemetry).await?;
     tracing::info!(listen = %node.address, "serving");
     if mode == Mode::Dev {
         let program = std::env::args().next().unwrap_or_else(|| "fanway".to_owned());
@@ -86,17 +87,21 @@ struct Node {
 }
 
 impl Node {
-    async fn start(settings: Settings, mode: Mode, feed: Handle) -> anyhow::Result<Self> {
+    async fn start(settings: Settings, mode: Mode, feed: Handle, telemetry: Telemetry) -> anyhow::Result<Self> {
+        let Telemetry { node, registry, traces } = telemetry;
         let Validated { authenticator, origins, credentials, api_keys, namespaces } =
             settings.validate().map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let registry = telemetry::metrics::registry()?;
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
         let (stop_accepting, close_now) = (CancellationToken::new(), CancellationToken::new());
         let stop_background = CancellationToken::new();
         let stage = watch::Sender::new(Stage::Serving);
-        let uid = format!("{:032x}", rand::random::<u128>());
         let inbox = Inbox::new();
-        let broker = Arc::new(broker(&settings, &inbox, &registry, &feed, &background, &stop_background)?);
+        let trace = traces.as_ref().map(Traces::hook);
+        let broker = match broker(&settings, &inbox, &registry, &feed, &background, &stop_background)? {
+            AnyBroker::Redis(redis) => AnyBroker::Redis(redis.traced(trace.clone())),
+            memory => memory,
+        };
+        let broker = Arc::new(broker);
         let namespaces = Arc::new(namespaces);
         let parts = Parts {
             broker: broker.clone(),
@@ -108,6 +113,7 @@ impl Node {
             max_age: settings.rebalance.max_age(),
             verify: Box::new(move |token, now| authenticator.verify(token, now)),
             metrics: HubMetrics::register(&registry)?,
+            trace,
             version: telemetry::metrics::VERSION,
         };
         let hub = Hub::start(parts, background.clone(), stop_background.clone());
@@ -118,12 +124,13 @@ impl Node {
             hub: hub.clone(),
             admission: Arc::new(Admission { origins, credentials, secure: tls.is_some() }),
             rejections: metrics.connections_rejected_total.clone(),
+            traces: traces.clone(),
         };
         let rebalance = Rebalance {
             broker: broker.clone(),
             hub: hub.clone(),
             settings: settings.rebalance.clone(),
-            node: uid.clone(),
+            node: node.clone(),
             limit: settings.server.max_connections,
             stage: stage.subscribe(),
             metrics: FleetMetrics::register(&registry)?,
@@ -135,8 +142,9 @@ impl Node {
             broker,
             namespaces,
             authorize: authorize(api_keys),
-            info: info(hub.clone(), uid),
+            info: info(hub.clone(), node),
             metrics: ApiMetrics::register(&registry)?,
+            traces,
             settings: Arc::new(settings.api.clone()),
         };
         let (api, publish) = api::routes(api);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use fanway_gateway::cli::{self, Action, Mode};
 use fanway_gateway::config::Settings;
+use fanway_gateway::telemetry::Telemetry;
 use fanway_gateway::{app, auth, telemetry};
 
 /// Long-lived connections of very different sizes would fragment the system's allocator. Its options are set at build
@@ -42,15 +43,25 @@ fn main() -> ExitCode {
 
 /// Runs a node until it is told to stop.
 fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
-    telemetry::logging::init(&settings.telemetry);
-    tracing::info!(version = telemetry::metrics::VERSION, ?mode, listen = %settings.server.listen, "starting");
     // As many workers as the container may use: the standard library reads the cgroup's quota.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let telemetry = {
+        let _within = runtime.enter();
+        Telemetry::start(&settings.telemetry)?
+    };
+    let traces = telemetry.traces.clone();
+    telemetry::logging::init(&settings.telemetry, traces.as_ref());
+    tracing::info!(version = telemetry::metrics::VERSION, ?mode, listen = %settings.server.listen, "starting");
     // And a thread to hear what is published, which must not queue behind their work: however much that is, the kernel
     // gives this thread its share at once.
     let feed =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("feed").enable_all().build()?;
-    runtime.block_on(app::run(settings, mode, feed.handle().clone()))
+    let outcome = runtime.block_on(app::run(settings, mode, feed.handle().clone(), telemetry));
+    // Not in the runtime: it is waited for by blocking.
+    if let Some(traces) = traces {
+        traces.stop();
+    }
+    outcome
 }
 
 /// Prints what comes of a request.

@@ -10,6 +10,7 @@ use dhat::HeapStats;
 use fanway_gateway::app;
 use fanway_gateway::cli::Mode;
 use fanway_gateway::config::{Settings, Sources};
+use fanway_gateway::telemetry::Telemetry;
 use fanway_testkit::node::{API_KEY, SECRET};
 
 use cost::assert_below;
@@ -29,7 +30,8 @@ fn an_idle_client_and_a_publication() {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let feed = runtime.handle().clone();
-        runtime.block_on(app::run(settings, Mode::Serve, feed)).unwrap();
+        let telemetry = Telemetry::start(&settings.telemetry).unwrap();
+        runtime.block_on(app::run(settings, Mode::Serve, feed, telemetry)).unwrap();
     });
     let patience = Instant::now() + Duration::from_secs(60);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fanway_broker::Event;
+use fanway_broker::trace::{Begun, Trace, Work};
 use fanway_protocol::{Channel, GapReason, Position, Publication};
 use prometheus::IntCounter;
 use tokio::sync::Notify;
@@ -29,13 +30,17 @@ const MANY: usize = 8;
 const FEW_KEEP: Duration = Duration::from_secs(2);
 
 /// Connections that were marked and must be served.
-pub(crate) type Marked = Vec<Arc<Handle>>;
+#[derive(Debug, Default)]
+pub(crate) struct Marked {
+    pub(crate) handles: Vec<Arc<Handle>>,
+    /// Deliveries to them that are sampled: they end where this is dropped or cleared, when all are served.
+    pub(crate) sampled: Vec<Begun>,
+}
 
 /// Publications a channel holds while it reads its log; more are read from the log.
 const HOLD_LIMIT: usize = 512;
 
 /// What the channels of a namespace share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) namespace: Arc<Namespace>,
     /// `publications_in_total` of the namespace, looked up once.
@@ -45,6 +50,14 @@ pub(crate) struct Shared {
     pub(crate) ring_bytes: usize,
     /// The hub's metrics.
     pub(crate) metrics: Arc<crate::HubMetrics>,
+    /// None where no traces are kept.
+    pub(crate) trace: Option<Arc<Trace>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
 }
 
 /// A channel that somebody on this node is, was lately, or is about to be subscribed to.
@@ -205,6 +218,9 @@ impl LocalChannel {
         // of the log. Where they may have it from there.
         let few = self.shared.namespace.recovery && state.sequencer.is_some() && state.subscribers.len() < MANY;
         let old = entry.received.checked_sub(FEW_KEEP).filter(|_| few);
+        if let (Some(trace), Some(parent)) = (&self.shared.trace, entry.trace()) {
+            marked.sampled.extend(self.delivery(state, &**trace, parent, entry.received));
+        }
         let change = {
             let mut ring = self.ring();
             let change = ring.push(Arc::new(entry), self.shared.ring_entries, self.shared.ring_bytes);
@@ -215,7 +231,15 @@ impl LocalChannel {
             change
         };
         self.shared.metrics.ring_bytes.add(change as i64);
-        state.subscribers.mark(marked);
+        state.subscribers.mark(&mut marked.handles);
+    }
+
+    /// Begins the span of a sampled publication's way to this node's connections; none if there are no connections.
+    fn delivery(&self, state: &State, trace: &Trace, parent: &str, received: Instant) -> Option<Begun> {
+        let connections = state.subscribers.len();
+        let namespace = &self.shared.namespace.name;
+        let work = Work::Delivery { parent, namespace, connections, waited: received.elapsed() };
+        (connections > 0).then(|| trace(work)).flatten()
     }
 
     /// Drops old entries, which nobody who keeps up needs.
@@ -377,6 +401,7 @@ mod tests {
             ring_entries: 8,
             ring_bytes: 8192,
             metrics,
+            trace: None,
         };
         Arc::new(LocalChannel::new(Channel::new("a").unwrap(), Arc::new(shared), Instant::now()))
     }
@@ -399,7 +424,7 @@ mod tests {
             let (local, now) = (channel_of(namespace), Instant::now());
             for (position, received) in positions.into_iter().zip([now, now, now + FEW_KEEP * 2]) {
                 let entry = Entry::publication(Arc::default(), position, false, received);
-                local.push(&local.state(), entry, &mut Vec::new());
+                local.push(&local.state(), entry, &mut Marked::default());
             }
             let ring = local.ring();
             assert_eq!(ring.head() - ring.tail(), left, "{recovery} {positions:?}");
@@ -436,7 +461,7 @@ mod tests {
     fn a_confirmation_from_before_the_feed_broke_is_not_taken() {
         let (local, now) = (channel(), Instant::now());
         let asked = local.state().breaks();
-        local.hear(Event::Interrupted, now, &mut Vec::new());
+        local.hear(Event::Interrupted, now, &mut Marked::default());
         local.state().confirm(asked);
         assert!(!local.state().ready(), "what is published now is not heard");
         let asked = local.state().breaks();

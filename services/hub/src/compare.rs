@@ -36,7 +36,7 @@ impl Hub {
                 tracing::debug!(%error, "logs not compared yet");
                 vec![None; asked.len()]
             });
-            let mut marked = Vec::new();
+            let mut marked = Marked::default();
             for (local, top) in asked.into_iter().zip(tops) {
                 self.compared(local, began, top, &mut marked);
             }

@@ -65,6 +65,14 @@ impl Entry {
         matches!(self.kind, Kind::Publication { .. })
     }
 
+    /// The trace context of a sampled publication.
+    pub(crate) fn trace(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Publication { publication, .. } => publication.trace.as_deref(),
+            Kind::Gap(_) => None,
+        }
+    }
+
     /// Whether its place is right after that of the entry before, on the same line; or neither has one.
     pub(crate) fn follows(&self, before: &Self) -> bool {
         match (before.position, self.position) {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
+use fanway_broker::trace::{Begun, Trace, Work};
 use fanway_broker::{AnyBroker, Broker, Event};
 use fanway_protocol::{Channel, DisconnectCode};
 use hashbrown::HashTable;
@@ -97,6 +98,8 @@ pub struct Parts {
     pub max_age: Option<MaxAge>,
     /// What it counts.
     pub metrics: HubMetrics,
+    /// Who keeps traces, if anybody does.
+    pub trace: Option<Arc<Trace>>,
     /// Told to clients as the server's version.
     pub version: &'static str,
 }
@@ -111,6 +114,7 @@ pub struct Hub {
     pub(crate) max_age: Option<MaxAge>,
     pub(crate) metrics: Arc<HubMetrics>,
     pub(crate) version: &'static str,
+    trace: Option<Arc<Trace>>,
     pub(crate) wheel: Wheel,
     /// Sessions that are not closing and that closing would move elsewhere.
     pub(crate) movable: AtomicUsize,
@@ -150,6 +154,7 @@ impl Hub {
                     ring_entries: parts.limits.ring_entries.max(1),
                     ring_bytes: parts.limits.ring_bytes.as_u64() as usize,
                     metrics: metrics.clone(),
+                    trace: parts.trace.clone(),
                 };
                 (namespace.name.clone(), Arc::new(shared))
             })
@@ -163,6 +168,7 @@ impl Hub {
             max_age: parts.max_age,
             metrics: metrics.clone(),
             version: parts.version,
+            trace: parts.trace,
             wheel: Wheel::new(Instant::now()),
             movable: AtomicUsize::new(0),
             reads: Semaphore::new(READS),
@@ -234,6 +240,11 @@ impl Hub {
         self.metrics.subscriptions.get().try_into().unwrap_or(0)
     }
 
+    /// The span of a client's command, if it is sampled.
+    pub(crate) fn trace_command(&self, name: impl FnOnce() -> &'static str) -> Option<Begun> {
+        self.trace.as_ref().and_then(|trace| trace(Work::Command { name: name() }))
+    }
+
     pub(crate) fn transport_metrics(&self, transport: Transport) -> &TransportMetrics {
         &self.transports[transport as usize]
     }
@@ -275,7 +286,7 @@ impl Hub {
 
     /// Takes the broker's events, in order.
     async fn sequence(self: Arc<Self>, inbox: Arc<Inbox>) {
-        let mut marked = Vec::new();
+        let mut marked = Marked::default();
         let _end = FailFast;
         // Over all that waited: whoever fills the inbox from another thread may never let it be empty.
         let mut turn = 0_u64;
@@ -328,21 +339,22 @@ impl Hub {
     /// Has the marked connections written: a few at once, more in slices, which other work comes between and which other
     /// threads take over.
     pub(crate) fn serve(self: &Arc<Self>, marked: &mut Marked) {
-        if marked.len() <= SERVED_AT_ONCE {
-            self.serve_slice(marked);
-            marked.clear();
+        if marked.handles.len() <= SERVED_AT_ONCE {
+            self.serve_slice(&marked.handles);
+            marked.handles.clear();
+            marked.sampled.clear();
             return;
         }
         let threads = self.runtime.metrics().num_workers();
-        let size = marked.len().div_ceil(threads).min(SLICE);
+        let size = marked.handles.len().div_ceil(threads).min(SLICE);
         let queue = Arc::new((std::mem::take(marked), AtomicUsize::new(0)));
-        for _ in 0..threads.min(queue.0.len().div_ceil(size)) {
+        for _ in 0..threads.min(queue.0.handles.len().div_ceil(size)) {
             let (hub, queue) = (self.clone(), queue.clone());
             // Without tokio's budget: a slice is bounded by itself, and a socket that seems full because of the budget
             // would have to be tried again by its task.
             let serve = async move {
                 let (marked, next) = &*queue;
-                while let Some(slice) = marked.chunks(size).nth(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(slice) = marked.handles.chunks(size).nth(next.fetch_add(1, Ordering::Relaxed)) {
                     hub.serve_slice(slice);
                     tokio::task::yield_now().await;
                 }

@@ -72,7 +72,7 @@ impl Hub {
         let began = Instant::now();
         let read = self.view(&local.name, local.shared.namespace.retention(), since, REPAIR_ENTRIES).await;
         self.metrics.repair_reads_total.inc();
-        let mut marked = Vec::new();
+        let mut marked = Marked::default();
         let done = self.take_read(local, began, read, &mut marked);
         self.serve(&mut marked);
         done

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::channel::Marked;
 use crate::handle::Handle;
 
 /// A channel's subscribers, each in a slot of its own.
@@ -69,7 +68,7 @@ impl Subscribers {
     }
 
     /// Marks all. Those that nothing else was marked for are added to `marked`: they must be served.
-    pub(crate) fn mark(&self, marked: &mut Marked) {
+    pub(crate) fn mark(&self, marked: &mut Vec<Arc<Handle>>) {
         match self {
             Self::None => {}
             Self::One { handle, index } => marked.extend(handle.mark(*index).then(|| handle.clone())),

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fanway_protocol::position::EPOCH_LEN;
-use fanway_protocol::{Channel, Epoch, Position};
+use fanway_protocol::{Channel, Epoch, Position, Publication};
 use prometheus::Histogram;
 use redis::{ErrorKind, RedisError, Value};
 use tokio::runtime::Handle;
@@ -50,6 +50,7 @@ use self::settings::Target;
 use self::state::State;
 use self::subscriber::{Hearing, Subscriber, Subscriptions};
 use crate::announcements::Announcements;
+use crate::trace::{Begun, Trace, Work};
 use crate::{
     Broker, BrokerError, BrokerMetrics, Health, History, HistoryQuery, LogView, Publish, Published, Retention, Sink,
     epochs,
@@ -107,6 +108,8 @@ pub struct RedisBroker {
     subscriptions: Arc<Subscriptions>,
     announcements: Arc<Announcements>,
     operations: Operations,
+    /// None where no traces are kept.
+    trace: Option<Arc<Trace>>,
 }
 
 impl RedisBroker {
@@ -160,7 +163,30 @@ impl RedisBroker {
             context,
             subscriptions,
             announcements,
+            trace: None,
         })
+    }
+
+    /// Makes commands that publish what is sampled a part of its trace.
+    #[must_use]
+    pub fn traced(self, trace: Option<Arc<Trace>>) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// Publishes within a span, whose context the publication takes along.
+    async fn publish_sampled(
+        &self,
+        mut request: Publish<'_>,
+        begun: Instant,
+        sampled: Begun,
+    ) -> Result<Published, BrokerError> {
+        let trace = Some(sampled.context.clone());
+        request.publication = Arc::new(Publication { trace, ..Publication::clone(&request.publication) });
+        let outcome = self.publisher.publish(&request, begun).await;
+        if let Err(error) = &outcome {
+            sampled.failed(error.metric_label());
+        }
+        outcome
     }
 
     /// Measures a call and counts its failure. After it, not around it: a future in a future takes its place twice, and
@@ -177,7 +203,15 @@ impl RedisBroker {
 impl Broker for RedisBroker {
     async fn publish(&self, request: Publish<'_>) -> Result<Published, BrokerError> {
         let begun = Instant::now();
-        let outcome = self.publisher.publish(&request, begun).await;
+        let sampled = match (&self.trace, &request.publication.trace) {
+            (Some(trace), Some(parent)) => trace(Work::Redis { parent }),
+            _ => None,
+        };
+        let outcome = match sampled {
+            None => self.publisher.publish(&request, begun).await,
+            // Apart, because it is seldom: see [`Publisher::publish`].
+            Some(sampled) => Box::pin(self.publish_sampled(request, begun, sampled)).await,
+        };
         self.record(&self.operations.publish, begun, &outcome);
         outcome
     }

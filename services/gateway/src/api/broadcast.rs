@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use fanway_broker::trace::Begun;
 use fanway_protocol::Channel;
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ use super::openapi::Failures;
 use super::publish::{PublishResult, publish_one};
 use super::{Api, ApiState};
 use crate::auth::Scope;
+use crate::telemetry::Traces;
+use crate::telemetry::traces::ended;
 
 /// The most channels of one broadcast.
 const MAX_CHANNELS: usize = 1000;
@@ -102,12 +105,19 @@ enum Item {
 )]
 pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
     let call = Call::begin(&api.state, &api.broadcast, &request);
-    call.end(answer(&api.state, request).await)
+    let mut sampled = None;
+    let response = call.end(answer(&api.state, request, &mut sampled).await);
+    ended(sampled, response.status());
+    response
 }
 
-async fn answer(state: &ApiState, request: Request) -> Result<BroadcastResult, ApiError> {
+async fn answer(state: &ApiState, request: Request, sampled: &mut Option<Begun>) -> Result<BroadcastResult, ApiError> {
     let (head, body) = request.into_parts();
-    let body = read(state, &head, body, state.settings.broadcast_body_limit.as_u64(), Scope::Publish)?.await?;
+    let body = read(state, &head, body, state.settings.broadcast_body_limit.as_u64(), Scope::Publish)?;
+    let Marks { key: header_key, trace: incoming } = Marks::of(&head.headers);
+    let trace;
+    (trace, *sampled) = Traces::request(state.traces.as_ref(), "POST /api/broadcast", incoming);
+    let body = body.await?;
     let request: BroadcastRequest<'_> = parse(&body)?;
     let channels = request.channels.unwrap_or_default();
     if channels.len() > MAX_CHANNELS {
@@ -116,7 +126,6 @@ async fn answer(state: &ApiState, request: Request) -> Result<BroadcastResult, A
     if channels.is_empty() {
         return Err(ApiError::bad_request("invalid_channel", "channels is missing or empty"));
     }
-    let Marks { key: header_key, trace } = Marks::of(&head.headers);
     let header_key = header_key?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
     let parts =

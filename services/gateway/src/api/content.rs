@@ -10,16 +10,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fanway_protocol::Publication;
 use fanway_protocol::publication::{Tags, json_line};
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::body::check_depth;
 use super::error::ApiError;
 use super::idempotency;
+use crate::telemetry::traces::Incoming;
 
-/// W3C trace context.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The most tags of a publication.
 const MAX_TAGS: usize = 32;
 /// The longest name of a tag, in bytes.
@@ -39,12 +38,12 @@ pub(super) struct Parts<'a> {
 pub(super) struct Marks {
     /// The idempotency key, if it is one.
     pub(super) key: Result<Option<String>, ApiError>,
-    pub(super) trace: Option<Arc<str>>,
+    pub(super) trace: Incoming,
 }
 
 impl Marks {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        Self { key: idempotency::from_headers(headers), trace: trace(headers) }
+        Self { key: idempotency::from_headers(headers), trace: Incoming::of(headers) }
     }
 }
 
@@ -107,20 +106,6 @@ fn tags(tags: Option<TagMap>) -> Result<Option<Tags>, ApiError> {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
-}
-
-/// The request's W3C `traceparent` if it is well-formed and sampled.
-fn trace(headers: &HeaderMap) -> Option<Arc<str>> {
-    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
-    let mut parts = text.split('-');
-    let mut hex = |len: usize| {
-        let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        parts.next().filter(|part| part.len() == len && part.bytes().all(lower_hex))
-    };
-    let (version, trace, span, flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
-    let named = [trace, span].iter().all(|id| id.bytes().any(|b| b != b'0'));
-    let sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
-    (version == "00" && parts.next().is_none() && named && sampled).then(|| Arc::from(text))
 }
 
 /// Tags in byte order of their names; a name given twice makes the body malformed.

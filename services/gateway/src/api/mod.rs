@@ -35,6 +35,7 @@ use http::request::Parts;
 use self::metrics::Meter;
 use crate::auth::Scope;
 use crate::server::Express;
+use crate::telemetry::Traces;
 
 pub use error::{ApiAuthError, ApiError};
 pub use info::NodeInfo;
@@ -58,6 +59,8 @@ pub struct ApiState {
     pub info: Arc<dyn Fn() -> NodeInfo + Send + Sync>,
     /// What is counted.
     pub metrics: ApiMetrics,
+    /// None if no traces are kept.
+    pub traces: Option<Traces>,
     /// Limits and the error mode.
     pub settings: Arc<ApiSettings>,
 }

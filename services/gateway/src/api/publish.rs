@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use fanway_broker::{Broker, Idempotency, Publish, Retention};
 use fanway_protocol::{Channel, Epoch};
+use futures_util::future::Either;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -18,6 +19,8 @@ use super::idempotency;
 use super::openapi::Failures;
 use super::{Api, ApiState};
 use crate::auth::Scope;
+use crate::telemetry::Traces;
+use crate::telemetry::traces::answered;
 
 /// One publication for one channel.
 #[derive(Deserialize, ToSchema)]
@@ -109,12 +112,15 @@ impl PublishResult {
 pub(super) fn handle(State(api): State<Arc<Api>>, request: Request) -> impl Future<Output = Response> + Send + use<> {
     let (head, body) = request.into_parts();
     let manner = Manner::of(&api.state, &head.headers, head.version);
-    let marks = Marks::of(&head.headers);
+    let Marks { key, trace } = Marks::of(&head.headers);
     let body = read(&api.state, &head, body, api.state.settings.publish_body_limit.as_u64(), Scope::Publish);
-    async move {
+    // Whoever may not publish has no traces made either.
+    let traces = api.state.traces.as_ref().filter(|_| body.is_ok());
+    let (trace, sampled) = Traces::request(traces, "POST /api/publish", trace);
+    let answer = async move {
         let call = Call::answered(manner, &api.publish);
         let checked = match body {
-            Ok(body) => body.await.and_then(|body| check(marks, &body)),
+            Ok(body) => body.await.and_then(|body| check(key, trace, &body)),
             Err(refused) => Err(refused),
         };
         let outcome = match checked {
@@ -124,6 +130,10 @@ pub(super) fn handle(State(api): State<Arc<Api>>, request: Request) -> impl Futu
             Err(refused) => Err(refused),
         };
         call.end_written(outcome.map(|result| result.answer()))
+    };
+    match sampled {
+        None => Either::Left(answer),
+        Some(sampled) => Either::Right(Box::pin(answered(sampled, answer))),
     }
 }
 
@@ -135,9 +145,12 @@ struct Checked {
     skip_history: bool,
 }
 
-fn check(marks: Marks, body: &[u8]) -> Result<Checked, ApiError> {
+fn check(
+    header_key: Result<Option<String>, ApiError>,
+    trace: Option<Arc<str>>,
+    body: &[u8],
+) -> Result<Checked, ApiError> {
     let request: PublishRequest<'_> = parse(body)?;
-    let Marks { key: header_key, trace } = marks;
     let header_key = header_key?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
     let parts =

@@ -56,7 +56,7 @@ pub struct Settings {
     pub drain: DrainSettings,
     /// How connections come to nodes that have fewer of them.
     pub rebalance: RebalanceSettings,
-    /// Logs.
+    /// Logs and traces.
     pub telemetry: telemetry::Settings,
     /// What counts as unready.
     pub health: HealthSettings,

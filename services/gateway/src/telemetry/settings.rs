@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+use super::traces::TraceSettings;
 use crate::config::Problems;
 
 /// What is logged and how.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// `error`, `warn`, `info`, `debug` or `trace`, also per module: `info,fanway_hub=debug`.
@@ -14,6 +15,8 @@ pub struct Settings {
     /// `text` for people, `json` for collectors.
     #[serde(deserialize_with = "crate::config::word")]
     pub log_format: LogFormat,
+    /// Spans of sampled requests and deliveries.
+    pub traces: TraceSettings,
 }
 
 /// Form of a log line.
@@ -29,7 +32,7 @@ pub enum LogFormat {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { log_level: "info".to_owned(), log_format: LogFormat::Text }
+        Self { log_level: "info".to_owned(), log_format: LogFormat::Text, traces: TraceSettings::default() }
     }
 }
 
@@ -40,6 +43,7 @@ impl Settings {
             problems
                 .add("telemetry.log_level", format!("{error}; use for example \"info\" or \"info,fanway_hub=debug\""));
         }
+        problems.absorb(self.traces.check());
         problems.into_result(())
     }
 }

@@ -8,12 +8,13 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
+use fanway_broker::trace::Begun;
 use fanway_hub::Hub;
 use fanway_hub::handle::Handle;
 use fanway_hub::session::{self, EventSession};
 use http::header::{ACCEPT, HeaderMap};
 use http::request::Parts;
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 use prometheus::IntCounterVec;
 
 use super::admission::{Admission, Wanted};
@@ -25,6 +26,8 @@ use super::{poll, sse};
 use crate::api;
 use crate::auth::Caller;
 use crate::server::Takeover;
+use crate::telemetry::Traces;
+use crate::telemetry::traces::ended;
 
 /// What the client endpoints work with. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub struct ClientState {
     pub admission: Arc<Admission>,
     /// Counts those who may not, by reason.
     pub rejections: IntCounterVec,
+    /// None if no traces are kept.
+    pub traces: Option<Traces>,
 }
 
 impl ClientState {
@@ -53,6 +58,11 @@ impl ClientState {
             self.rejected("draining");
         }
     }
+
+    /// Begins the span of a handshake, if it is sampled: of what comes before the connection, which may live for days.
+    fn handshake(&self, name: &'static str) -> Option<Begun> {
+        self.traces.as_ref().and_then(|traces| traces.handshake(name))
+    }
 }
 
 /// `/connection/websocket`, `/sse` and `/poll`.
@@ -65,6 +75,13 @@ pub fn router(state: ClientState) -> Router {
 }
 
 async fn websocket(State(state): State<ClientState>, request: Request) -> Response {
+    let handshake = state.handshake("GET /connection/websocket");
+    let response = upgrade(state, request);
+    ended(handshake, response.status());
+    response
+}
+
+fn upgrade(state: ClientState, request: Request) -> Response {
     let accept = match handshake::check(&request) {
         Ok(accept) => accept,
         Err(refusal) => {
@@ -89,8 +106,9 @@ async fn websocket(State(state): State<ClientState>, request: Request) -> Respon
 }
 
 async fn events(State(state): State<ClientState>, request: Request) -> Response {
+    let handshake = state.handshake("GET /sse");
     let (parts, _) = request.into_parts();
-    answer_page(&state, &parts, async |caller: &Caller| {
+    let response = answer_page(&state, &parts, async |caller: &Caller| {
         if !accepts_events(&parts.headers) {
             return Err(Refusal::NotAcceptable);
         }
@@ -112,24 +130,31 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         }));
         Ok(response)
     })
-    .await
+    .await;
+    ended(handshake, response.status());
+    response
 }
 
 async fn polled(State(state): State<ClientState>, request: Request) -> Response {
+    let mut handshake = state.handshake("GET /poll");
     let (parts, _) = request.into_parts();
-    answer_page(&state, &parts, async |caller: &Caller| {
+    let response = answer_page(&state, &parts, async |caller: &Caller| {
         let identity = state.admission.identity(&state.hub, &parts, caller)?;
         let wanted = Wanted::parse(&parts)?;
         let wait = poll::wait(wanted.timeout.as_deref())?;
         let first = wanted.cursor.is_none();
         let points = wanted.authorise(&state.hub, &identity)?;
+        // What follows is waiting.
+        ended(handshake.take(), StatusCode::OK);
         let answer = session::poll(&state.hub, points, first, wait).await.map_err(|error| {
             tracing::debug!(%error, "poll failed");
             Refusal::Unavailable
         })?;
         Ok(poll::response(&answer))
     })
-    .await
+    .await;
+    ended(handshake, response.status());
+    response
 }
 
 /// What a browser's page needs around a GET: preflight, origin, and the headers that let it read the answer.

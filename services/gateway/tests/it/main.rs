@@ -14,6 +14,7 @@ mod metrics;
 mod order;
 mod rebalance;
 mod resume;
+mod traces;
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanway_broker::HistoryQuery;
+use fanway_broker::trace::Begun;
 use fanway_protocol::command::{
     Command, ConnectRequest, HistoryRequest, PublishRequest, StreamPosition, SubscribeRequest,
 };
@@ -30,7 +31,8 @@ impl ClientSession {
         }
         let Command { id, connect, subscribe, unsubscribe, publish, history, refresh, .. } = &command;
         if let Some(request) = connect {
-            return self.on_connect(*id, request, now);
+            let sampled = self.core.hub.trace_command(|| "connect");
+            return self.on_connect(*id, request, sampled, now);
         }
         let asks_nothing = subscribe.is_none()
             && unsubscribe.is_none()
@@ -53,12 +55,13 @@ impl ClientSession {
                 (false, _) => self.core.close(DisconnectCode::BadRequest),
             };
         }
+        let sampled = self.core.hub.trace_command(|| name(&command));
         let op = if let Some(request) = subscribe {
             self.subscribe(*id, request)
         } else if let Some(request) = unsubscribe {
             Ok(Op::Unsubscribe { id: *id, channel: request.channel.clone().into_owned() })
         } else if let Some(request) = publish {
-            self.publish(*id, request)
+            self.publish(*id, request, sampled.as_ref())
         } else if command.presence.is_some() || command.presence_stats.is_some() {
             Err(ErrorCode::NotAvailable)
         } else if let Some(request) = history {
@@ -74,10 +77,10 @@ impl ClientSession {
         } else {
             Err(ErrorCode::MethodNotFound)
         };
-        self.ops.push_back(op.unwrap_or_else(|code| Op::Error { id: *id, code }));
+        self.ops.push_back(op.unwrap_or_else(|code| Op::Error { id: *id, code }), sampled);
     }
 
-    fn on_connect(&mut self, id: u32, request: &ConnectRequest<'_>, now: Instant) {
+    fn on_connect(&mut self, id: u32, request: &ConnectRequest<'_>, sampled: Option<Begun>, now: Instant) {
         let Phase::Unauthenticated { presented, .. } = &mut self.phase else {
             return self.core.close(DisconnectCode::BadRequest);
         };
@@ -92,13 +95,16 @@ impl ClientSession {
             (true, None) if hub.allow_anonymous => Ok(Identity::anonymous()),
             (true, None) => Err(AuthFailure::Missing),
         };
+        if let (Err(failure), Some(sampled)) = (&verified, &sampled) {
+            sampled.failed(failure.metric_label());
+        }
         match verified {
             Ok(identity) => {
                 tracing::debug!(client = %self.id, sdk = %request.name.escape_debug(), "connecting");
                 self.phase = Phase::Connecting;
                 self.reschedule();
                 match self.server_side(&identity, request, now) {
-                    Ok(joining) => self.ops.push_back(Op::Connect { id, identity: Some(identity), joining }),
+                    Ok(joining) => self.ops.push_back(Op::Connect { id, identity: Some(identity), joining }, sampled),
                     Err(code) => self.connect_failed(id, code, now),
                 }
             }
@@ -176,7 +182,7 @@ impl ClientSession {
         Ok(Op::Subscribe { id, joining: self.join(channel, &namespace, index, request, Instant::now()) })
     }
 
-    fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<Op, ErrorCode> {
+    fn publish(&mut self, id: u32, request: &PublishRequest<'_>, sampled: Option<&Begun>) -> Result<Op, ErrorCode> {
         let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         if !self.allowed(Right::Publish, &channel, &namespace) {
@@ -193,6 +199,7 @@ impl ClientSession {
             data: json_line(data.get()),
             info: Some(Arc::new(info)),
             time: unix_millis(),
+            trace: sampled.map(|sampled| sampled.context.clone()),
             ..Publication::default()
         };
         Ok(Op::Publish { id, channel, namespace, publication: Arc::new(publication), run: None })
@@ -289,6 +296,22 @@ impl ClientSession {
         let waiting = self.ops.iter().rev().find_map(|op| op.will_subscribe(channel));
         waiting.unwrap_or_else(|| self.core.sub(channel).is_some())
     }
+}
+
+/// What the protocol calls a command.
+fn name(command: &Command<'_>) -> &'static str {
+    let names = [
+        (command.subscribe.is_some(), "subscribe"),
+        (command.unsubscribe.is_some(), "unsubscribe"),
+        (command.publish.is_some(), "publish"),
+        (command.presence.is_some() || command.presence_stats.is_some(), "presence"),
+        (command.history.is_some(), "history"),
+        (command.ping.is_some(), "ping"),
+        (command.rpc.is_some(), "rpc"),
+        (command.refresh.is_some(), "refresh"),
+        (command.sub_refresh.is_some(), "sub_refresh"),
+    ];
+    names.into_iter().find_map(|(is, name)| is.then_some(name)).unwrap_or("unknown")
 }
 
 fn position(position: &StreamPosition<'_>) -> Result<Position, ErrorCode> {

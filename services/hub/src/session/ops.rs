@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use fanway_broker::trace::Begun;
 use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published};
 use fanway_protocol::reply::{ConnectResult, Empty, HistoryResult, Reply, SubscribeResult, WirePublication};
 use fanway_protocol::{Channel, ErrorCode, Position, Publication, Right};
@@ -55,7 +56,13 @@ pub(super) enum Op {
 /// Waiting commands, in order. Nearly always there are none, and then it holds no memory.
 #[derive(Default)]
 #[allow(clippy::box_collection, reason = "three words less in each idle session")]
-pub(super) struct Queue(Option<Box<VecDeque<Op>>>);
+pub(super) struct Queue(Option<Box<VecDeque<Waiting>>>);
+
+/// A waiting command, and its span if it is sampled.
+pub(super) struct Waiting {
+    op: Op,
+    sampled: Option<Begun>,
+}
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
@@ -63,15 +70,15 @@ impl Queue {
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Op> + Clone {
-        self.0.iter().flat_map(|ops| ops.iter())
+        self.0.iter().flat_map(|ops| ops.iter()).map(|waiting| &waiting.op)
     }
 
-    pub(super) fn push_back(&mut self, op: Op) {
-        self.0.get_or_insert_default().push_back(op);
+    pub(super) fn push_back(&mut self, op: Op, sampled: Option<Begun>) {
+        self.0.get_or_insert_default().push_back(Waiting { op, sampled });
     }
 
     /// The first of them, which may be put back.
-    fn take_first(&mut self) -> Option<Op> {
+    fn take_first(&mut self) -> Option<Waiting> {
         let first = self.0.as_mut()?.pop_front();
         if first.is_none() {
             self.clear();
@@ -79,8 +86,8 @@ impl Queue {
         first
     }
 
-    fn put_back(&mut self, op: Op) {
-        self.0.get_or_insert_default().push_front(op);
+    fn put_back(&mut self, waiting: Waiting) {
+        self.0.get_or_insert_default().push_front(waiting);
     }
 
     pub(super) fn clear(&mut self) {
@@ -137,17 +144,17 @@ impl Op {
 impl ClientSession {
     /// Gives each waiting command its turn, in order, until one has to wait.
     pub(super) fn poll_ops(&mut self, cx: &mut Context<'_>, now: Instant) {
-        for op in self.ops.0.iter_mut().flat_map(|ops| ops.iter_mut()) {
+        for waiting in self.ops.0.iter_mut().flat_map(|ops| ops.iter_mut()) {
             // Whether it is its turn is seen below.
-            let _ = op.advance(cx);
+            let _ = waiting.op.advance(cx);
         }
         while self.core.closing.is_none() {
             if !self.replies_fit() {
                 return;
             }
-            let Some(mut op) = self.ops.take_first() else { return };
-            if !op.advance(cx) || !self.run(&mut op, cx, now) {
-                self.ops.put_back(op);
+            let Some(mut first) = self.ops.take_first() else { return };
+            if !first.op.advance(cx) || !self.run(&mut first, cx, now) {
+                self.ops.put_back(first);
                 return;
             }
         }
@@ -155,7 +162,9 @@ impl ClientSession {
     }
 
     /// A command's turn. False if it has to wait.
-    fn run(&mut self, op: &mut Op, cx: &mut Context<'_>, now: Instant) -> bool {
+    fn run(&mut self, waiting: &mut Waiting, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Waiting { op, sampled } = waiting;
+        let failed = |reason: &'static str| sampled.iter().for_each(|sampled| sampled.failed(reason));
         match op {
             Op::Connect { id, identity, joining } => self.connected(*id, identity.take(), std::mem::take(joining), now),
             Op::Subscribe { id, joining } => self.subscribed(*id, joining),
@@ -172,7 +181,10 @@ impl ClientSession {
                 let Poll::Ready(published) = call.poll_unpin(cx) else { return false };
                 match published {
                     Ok(_) => self.reply(&Reply { id: *id, publish: Some(Empty {}), ..Reply::default() }),
-                    Err(error) => self.broker_failed(*id, &error),
+                    Err(error) => {
+                        failed(error.metric_label());
+                        self.broker_failed(*id, &error);
+                    }
                 }
             }
             Op::History { id, channel, query, run } => {
@@ -182,12 +194,18 @@ impl ClientSession {
                 match history {
                     Ok(history) if history.since_valid => self.history(*id, &history),
                     Ok(_) => self.error(*id, ErrorCode::UnrecoverablePosition),
-                    Err(error) => self.broker_failed(*id, &error),
+                    Err(error) => {
+                        failed(error.metric_label());
+                        self.broker_failed(*id, &error);
+                    }
                 }
             }
             Op::Refresh { id, token } => self.refresh(*id, token),
             Op::Ping { id } => self.reply(&Reply { id: *id, ping: Some(Empty {}), ..Reply::default() }),
-            Op::Error { id, code } => self.error(*id, *code),
+            Op::Error { id, code } => {
+                failed(code.message());
+                self.error(*id, *code);
+            }
         }
         true
     }

@@ -50,6 +50,7 @@ pub(crate) fn hub_counting(
         allow_anonymous: true,
         max_age: None,
         metrics: HubMetrics::register(&registry).unwrap(),
+        trace: None,
         version: "test",
     };
     (Hub::start(parts, TaskTracker::new(), CancellationToken::new()), broker, registry)

@@ -91,6 +91,7 @@ impl App {
                 uptime: 7,
             }),
             metrics: metrics.clone(),
+            traces: None,
             settings: Arc::new(settings),
         });
         Self { router, heard, metrics, broker }
