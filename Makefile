@@ -16,7 +16,7 @@ setup: ## Install what the tests need, where it is missing
 	@deploy/scripts/setup.sh
 
 .PHONY: test
-test: setup lint test-rust test-sdk test-browser ## Lint, then every test
+test: setup lint test-rust test-sdk test-browser test-monitoring ## Lint, then every test
 
 .PHONY: lint
 lint: ## rustfmt, clippy with denied warnings, cargo-deny
@@ -39,6 +39,14 @@ test-sdk: build ## The official JavaScript SDK against real nodes
 .PHONY: test-browser
 test-browser: build ## EventSource and the console page in headless Chromium
 	cd deploy/e2e && npm ci --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec browser/*.test.mjs
+
+.PHONY: test-monitoring
+test-monitoring: build ## Alerts, dashboards and autoscaling formulas, against a real Prometheus
+	FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway deploy/scripts/monitoring.sh
+
+.PHONY: screenshots
+screenshots: build ## Pictures of the dashboard for the documentation, from real data
+	FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway deploy/scripts/monitoring.sh screenshots
 
 # Connections that `make loadtest` holds; below the limit of open files, of which each side needs as many.
 CONNECTIONS ?= 5000

@@ -1,0 +1,100 @@
+// Does everybody get everything, and how soon?
+import { heatmap, lines, of, quantile, query, rate } from "../parts.mjs";
+
+const TRANSPORT = 'transport=~"$transport"';
+
+export const delivery = {
+  title: "Delivery",
+  panels: [
+    heatmap({
+      title: "Delivery latency",
+      description: "From receiving a publication on a node to handing it to a socket, one sample per batch written.",
+      unit: "s",
+      metric: "fanway_delivery_latency_seconds",
+      more: TRANSPORT,
+    }),
+    lines({
+      title: "Delivery latency by transport",
+      description: "The chosen quantile of the same.",
+      unit: "s",
+      queries: [query(quantile("fanway_delivery_latency_seconds", { by: "transport", more: TRANSPORT }), { legend: "{{transport}}" })],
+      alerts: ["FanwayDeliverySlow"],
+    }),
+    lines({
+      title: "Delivery latency by node",
+      description: "The chosen quantile of the same. One node above the others is short of CPU.",
+      unit: "s",
+      queries: [query(quantile("fanway_delivery_latency_seconds", { by: "instance", more: TRANSPORT }), { legend: "{{instance}}" })],
+      alerts: ["FanwayDeliverySlow"],
+    }),
+    lines({
+      title: "Deliveries by transport",
+      description: "Publications handed to sockets, per second.",
+      unit: "cps",
+      stack: true,
+      queries: [query(`sum by (transport) (${rate("fanway_deliveries_total", TRANSPORT)})`, { legend: "{{transport}}" })],
+    }),
+    lines({
+      title: "Publications by namespace",
+      description: "Publications that reached the nodes, per second, by the namespace of their channel. One that several nodes have subscribers for counts on each.",
+      unit: "cps",
+      stack: true,
+      queries: [query(`sum by (namespace) (label_replace(${rate("fanway_publications_in_total")}, "namespace", "$1", "exported_namespace", "(.+)"))`, { legend: "{{namespace}}" })],
+    }),
+    lines({
+      title: "Fan-out",
+      description: "Deliveries per publication that reached a node.",
+      unit: "none",
+      queries: [query(`sum(${rate("fanway_deliveries_total")}) / (sum(${rate("fanway_publications_in_total")}) > 0)`, { legend: "deliveries per publication" })],
+    }),
+    lines({
+      title: "Waiting for slow clients",
+      description: "Bytes that wait in outboxes of connections whose sockets are full, by node.",
+      unit: "bytes",
+      stack: true,
+      queries: [query(`sum by (instance) (${of("fanway_outbox_bytes")})`, { legend: "{{instance}}" })],
+      alerts: ["FanwaySlowConsumers"],
+    }),
+    lines({
+      title: "Slow clients",
+      description: "Clients per second that fell behind, by what was done: caught up from the log, told of a gap, or closed.",
+      unit: "cps",
+      stack: true,
+      queries: [query(`sum by (action) (${rate("fanway_slow_consumers_total")})`, { legend: "{{action}}" })],
+      alerts: ["FanwaySlowConsumers"],
+    }),
+    lines({
+      title: "Gaps",
+      description: "Losses announced to the subscribers of channels, per second, by reason.",
+      unit: "cps",
+      stack: true,
+      queries: [query(`sum by (reason) (${rate("fanway_gaps_total")})`, { legend: "{{reason}}" })],
+      alerts: ["FanwayGaps"],
+    }),
+    lines({
+      title: "Channels and subscriptions",
+      description: "Channels that nodes have subscribers for (one that several nodes have counts on each), and subscriptions.",
+      unit: "short",
+      queries: [
+        query(`sum(${of("fanway_channels")})`, { legend: "channels" }),
+        query(`sum(${of("fanway_subscriptions")})`, { legend: "subscriptions" }),
+      ],
+    }),
+    lines({
+      title: "Recent publications in memory",
+      description: "Bytes of recent publications that nodes keep for subscribers that are behind.",
+      unit: "bytes",
+      stack: true,
+      queries: [query(`sum by (instance) (${of("fanway_ring_bytes")})`, { legend: "{{instance}}" })],
+    }),
+    lines({
+      title: "Reads of logs",
+      description: "Reads per second to repair a channel that missed something, and for clients that resume; those that come back together share one.",
+      unit: "cps",
+      queries: [
+        query(`sum(${rate("fanway_repair_reads_total")})`, { legend: "repair" }),
+        query(`sum(${rate("fanway_resume_reads_total")})`, { legend: "resume" }),
+      ],
+    }),
+  ],
+};
