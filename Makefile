@@ -16,7 +16,7 @@ setup: ## Install what the tests need, where it is missing
 	@deploy/scripts/setup.sh
 
 .PHONY: test
-test: setup lint test-rust test-sdk test-browser test-monitoring ## Lint, then every test
+test: setup lint test-rust test-sdk test-browser test-monitoring test-chart ## Lint, then every test
 
 .PHONY: lint
 lint: ## rustfmt, clippy with denied warnings, cargo-deny
@@ -47,6 +47,10 @@ test-monitoring: build ## Alerts, dashboards and autoscaling formulas, against a
 .PHONY: screenshots
 screenshots: build ## Pictures of the dashboard for the documentation, from real data
 	FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway deploy/scripts/monitoring.sh screenshots
+
+.PHONY: test-chart
+test-chart: build ## The Helm chart: lint, unit tests, manifests against schemas, settings against the gateway
+	FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway deploy/scripts/chart.sh
 
 # Connections that `make loadtest` holds; below the limit of open files, of which each side needs as many.
 CONNECTIONS ?= 5000

@@ -1,0 +1,189 @@
+{{/* What the schema cannot say. Every define prints problems, one per line; checks.yaml refuses if there are any. */}}
+
+{{- define "fanway.checks" -}}
+{{- include "fanway.checks.drain" . -}}
+{{- include "fanway.checks.broker" . -}}
+{{- include "fanway.checks.keys" . -}}
+{{- include "fanway.checks.config" . -}}
+{{- include "fanway.checks.availability" . -}}
+{{- include "fanway.checks.autoscaling" . -}}
+{{- include "fanway.checks.network" . -}}
+{{- include "fanway.checks.metrics" . -}}
+{{- end -}}
+
+{{- define "fanway.checks.drain" -}}
+{{- $drain := include "fanway.drainSeconds" . | int -}}
+{{- $grace := include "fanway.gracePeriod" . | int -}}
+{{- $leastGrace := include "fanway.leastGracePeriod" . | int -}}
+{{- if lt $grace $leastGrace }}
+terminationGracePeriodSeconds is {{ $grace }}, but a drain takes {{ $drain }} s (gateway.drain): nodes would be killed with connections that have not been given away. Set at least {{ $leastGrace }}, or leave it unset.
+{{- end -}}
+{{- $deadline := include "fanway.progressDeadline" . | int -}}
+{{- $leastDeadline := include "fanway.leastProgressDeadline" . | int -}}
+{{- if lt $deadline $leastDeadline }}
+progressDeadlineSeconds is {{ $deadline }}, but replacing one node takes {{ $grace }} s of grace, {{ int .Values.minReadySeconds }} s of readiness and up to 120 s to start: sound rollouts would be called failed. Set at least {{ $leastDeadline }}, or leave it unset.
+{{- end -}}
+{{- if and (eq .Values.gateway.drain.preStop "sleep") (not (include "fanway.hasSleepAction" .)) }}
+gateway.drain.preStop is sleep, which Kubernetes {{ .Capabilities.KubeVersion.Version }} does not have (1.30 does). Use auto, drain or none.
+{{- end -}}
+{{- end -}}
+
+{{- define "fanway.checks.broker" -}}
+{{- $redis := .Values.redis -}}
+{{- if eq .Values.broker.engine "memory" -}}
+{{- if .Values.autoscaling.enabled }}
+autoscaling.enabled needs broker.engine redis: nodes with the memory engine do not know each other.
+{{- else if gt (int .Values.replicaCount) 1 }}
+replicaCount is {{ int .Values.replicaCount }}, but broker.engine memory is for one node: clients of one node would miss what is published on another. Set replicaCount 1, or broker.engine redis and redis.url.
+{{- end -}}
+{{- else -}}
+{{- if ne $redis.mode "standalone" }}
+redis.mode {{ $redis.mode }} is not there yet; only standalone is (one server, or one with replicas behind one address).
+{{- end -}}
+{{- if not $redis.url }}
+redis.url is not set. Set it (redis://host:port, or rediss:// for TLS); for one node without Redis set broker.engine memory and replicaCount 1.
+{{- else if contains "@" $redis.url }}
+redis.url holds a user or password, which would stand in a ConfigMap. Set redis.user and redis.auth.existingSecret instead.
+{{- else if and $redis.tls.existingSecret (not (hasPrefix "rediss://" $redis.url)) }}
+redis.tls.existingSecret is set, but redis.url does not ask for TLS. Begin it with rediss://.
+{{- end -}}
+{{- if and $redis.user (not $redis.auth.existingSecret) }}
+redis.user is set without a password. Set redis.auth.existingSecret.
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fanway.checks.keys" -}}
+{{- if not (or .Values.auth.keys .Values.auth.allowAnonymous) }}
+auth.keys is empty, so no client could connect. Add a key, or set auth.allowAnonymous if clients need no token.
+{{- end -}}
+{{- range $index, $key := .Values.auth.keys -}}
+{{- if hasPrefix "HS" .algorithm -}}
+{{- if or .publicKey (not .existingSecret) }}
+auth.keys[{{ $index }}] is for {{ .algorithm }}, whose secret must come from existingSecret (name and key), and which has no publicKey.
+{{- end -}}
+{{- else if eq (empty .publicKey) (empty .existingSecret) }}
+auth.keys[{{ $index }}] is for {{ .algorithm }} and needs either publicKey or existingSecret.
+{{- end -}}
+{{- end -}}
+{{- range $index, $key := .Values.api.keys -}}
+{{- if eq (empty .hash) (empty .existingSecret) }}
+api.keys[{{ $index }}] needs either hash or existingSecret with the hash.
+{{- end -}}
+{{- end -}}
+{{- if and .Values.gateway.tls.enabled (not .Values.gateway.tls.existingSecret) }}
+gateway.tls.enabled needs gateway.tls.existingSecret with certificate and key.
+{{- end -}}
+{{- end -}}
+
+{{/* What the chart computes with, and secrets, cannot be changed behind its back. */}}
+{{- define "fanway.checks.config" -}}
+{{- $instead := dict
+  "server.listen" "gateway.ports.client"
+  "server.internal_listen" "gateway.ports.internal"
+  "server.max_connections" "gateway.limits.maxConnections"
+  "server.tls" "gateway.tls"
+  "broker" "broker.engine"
+  "redis.url" "redis.url"
+  "redis.user" "redis.user"
+  "redis.password" "redis.auth.existingSecret"
+  "redis.fleet" "redis.fleet"
+  "redis.tls_ca_file" "redis.tls.existingSecret"
+  "auth.keys" "auth.keys"
+  "auth.allow_anonymous" "auth.allowAnonymous"
+  "api.keys" "api.keys"
+  "drain" "gateway.drain" -}}
+{{- $config := .Values.config | default dict -}}
+{{- range $path, $value := $instead -}}
+{{- $parts := splitList "." $path -}}
+{{- $section := get $config (first $parts) -}}
+{{- $given := hasKey $config (first $parts) -}}
+{{- if gt (len $parts) 1 -}}
+{{- $given = and (kindIs "map" $section) (hasKey ($section | default dict) (last $parts)) -}}
+{{- end -}}
+{{- if $given }}
+config.{{ $path }} is not taken from there. Set {{ $value }}.
+{{- end -}}
+{{- end -}}
+{{- if eq (int .Values.gateway.ports.client) (int .Values.gateway.ports.internal) }}
+gateway.ports.client and gateway.ports.internal are both {{ int .Values.gateway.ports.client }}: the server API must not be on the clients' port.
+{{- end -}}
+{{- with .Values.gateway.limits -}}
+{{- if and (kindIs "invalid" .acceptRate) (not (kindIs "invalid" .acceptBurst)) }}
+gateway.limits.acceptBurst means nothing without gateway.limits.acceptRate.
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fanway.checks.availability" -}}
+{{- $budget := .Values.podDisruptionBudget -}}
+{{- $least := $budget.minAvailable -}}
+{{- if $budget.enabled -}}
+{{- if not (or (kindIs "invalid" $budget.maxUnavailable) (kindIs "invalid" $least)) }}
+podDisruptionBudget has both maxUnavailable and minAvailable, which Kubernetes refuses. Set one.
+{{- else if or (eq (toString $least) "100%") (eq (toString $budget.maxUnavailable) "0") (eq (toString $budget.maxUnavailable) "0%") }}
+podDisruptionBudget lets no node go, so that no machine could ever be drained. Let at least one go.
+{{- else if not (or (kindIs "invalid" $least) (kindIs "string" $least)) -}}
+{{- $nodes := ternary .Values.autoscaling.minReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- if ge (int $least) $nodes }}
+podDisruptionBudget.minAvailable is {{ int $least }} of {{ $nodes }} nodes, so that no machine could ever be drained. Set at most {{ sub $nodes 1 }}, or use maxUnavailable.
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $strategy := .Values.strategy -}}
+{{- if and (has (toString $strategy.maxSurge) (list "0" "0%")) (has (toString $strategy.maxUnavailable) (list "0" "0%")) }}
+strategy.maxSurge and strategy.maxUnavailable are both 0: no node could ever be replaced.
+{{- end -}}
+{{- end -}}
+
+{{- define "fanway.checks.autoscaling" -}}
+{{- $scaling := .Values.autoscaling -}}
+{{- if $scaling.enabled -}}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) }}
+autoscaling.minReplicas is {{ int $scaling.minReplicas }}, more than maxReplicas, {{ int $scaling.maxReplicas }}.
+{{- end -}}
+{{- $target := include "fanway.targetConnections" . | int -}}
+{{- $limit := int .Values.gateway.limits.maxConnections -}}
+{{- if or (lt $target 1) (ge $target $limit) }}
+autoscaling.targetConnections is {{ $target }}, but must be at least 1 and below gateway.limits.maxConnections, {{ $limit }}: full nodes refuse clients before others are added.
+{{- end -}}
+{{- $drain := include "fanway.drainSeconds" . | int -}}
+{{- $down := $scaling.behavior.scaleDown -}}
+{{- if not $down -}}
+{{- $period := include "fanway.scaleDownPeriod" . | int -}}
+{{- if gt $period 1800 }}
+gateway.drain takes {{ $drain }} s, so that scaling down would go by one node per {{ $period }} s; Kubernetes allows no more than 1800. Drain within 1740 s, or set autoscaling.behavior.scaleDown.
+{{- end -}}
+{{- else if ne (get $down "selectPolicy" | toString) "Disabled" -}}
+{{- if not $down.policies }}
+autoscaling.behavior.scaleDown has no policies, and Kubernetes' own takes every surplus node away at once. Set policies with periodSeconds of at least {{ $drain }}.
+{{- end -}}
+{{- range $index, $policy := $down.policies -}}
+{{- if lt (int .periodSeconds) $drain }}
+autoscaling.behavior.scaleDown.policies[{{ $index }}].periodSeconds is {{ int .periodSeconds }}, but a drain takes {{ $drain }} s (gateway.drain): nodes would go while those before are still giving connections away. Set at least {{ $drain }}.
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fanway.checks.network" -}}
+{{- if and .Values.gatewayApi.enabled (not .Values.gatewayApi.parentRefs) }}
+gatewayApi.enabled needs gatewayApi.parentRefs: a route without a gateway takes no traffic.
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+ingress.enabled needs ingress.hosts.
+{{- end -}}
+{{- if and .Values.service.loadBalancerClass (ne .Values.service.type "LoadBalancer") }}
+service.loadBalancerClass is for service.type LoadBalancer.
+{{- end -}}
+{{- end -}}
+
+{{- define "fanway.checks.metrics" -}}
+{{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled }}
+metrics.podMonitor and metrics.serviceMonitor are both enabled: every node would be scraped, counted and scaled for twice. Enable one.
+{{- end -}}
+{{- if and .Values.metrics.dashboards.grafanaOperator.enabled (not .Values.metrics.dashboards.enabled) }}
+metrics.dashboards.grafanaOperator needs metrics.dashboards.enabled: it reads the dashboards' ConfigMaps.
+{{- end -}}
+{{- end -}}
