@@ -16,7 +16,7 @@ setup: ## Install what the tests need, where it is missing
 	@deploy/scripts/setup.sh
 
 .PHONY: test
-test: setup lint test-rust test-sdk test-browser test-monitoring test-chart ## Lint, then every test
+test: setup lint test-rust test-sdk test-browser test-monitoring test-chart test-image ## Lint, then every test
 
 .PHONY: lint
 lint: ## rustfmt, clippy with denied warnings, cargo-deny
@@ -51,6 +51,18 @@ screenshots: build ## Pictures of the dashboard for the documentation, from real
 .PHONY: test-chart
 test-chart: build ## The Helm chart: lint, unit tests, manifests against schemas, settings against the gateway
 	FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway deploy/scripts/chart.sh
+
+.PHONY: test-image
+test-image: ## Dockerfile, docker-compose.yml and the balancer's configuration, without running them
+	deploy/scripts/image.sh
+
+.PHONY: compose-check
+compose-check: ## The image built and docker-compose.yml run for real, in namespaces of their own (needs root, Debian 12)
+	deploy/scripts/compose-check.sh
+
+.PHONY: kubernetes
+kubernetes: setup build ## The chart on a real Kubernetes of two machines, built from source (needs root, Debian 12, Go)
+	deploy/kubernetes/run.sh $(CHECKS)
 
 # Connections that `make loadtest` holds; below the limit of open files, of which each side needs as many.
 CONNECTIONS ?= 5000
