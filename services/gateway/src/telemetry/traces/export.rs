@@ -42,7 +42,7 @@ pub(super) fn resource(node: &str) -> Resource {
         ("service.instance.id", node),
         ("service.version", crate::telemetry::metrics::VERSION),
     ];
-    let own = own.into_iter().filter(|(key, _)| !given(*key));
+    let own = own.into_iter().filter(|(key, _)| !given(key));
     let own = own.map(|(key, value)| opentelemetry::KeyValue::new(key, value.to_owned()));
     Resource::builder().with_attributes(own).build()
 }
