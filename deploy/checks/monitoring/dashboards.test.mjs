@@ -6,7 +6,7 @@ import { join } from "node:path";
 import test from "node:test";
 
 import { load, panels, substitute } from "./support/dashboards.mjs";
-import { existing, PENDING, unknownMetrics } from "./support/metrics.mjs";
+import { existing, unknownMetrics } from "./support/metrics.mjs";
 import { alerts, DASHBOARDS, promtool, readYaml, ROOT } from "./support/tools.mjs";
 
 const all = load();
@@ -107,11 +107,6 @@ test("every metric of a node is on a dashboard or in an alert", () => {
   const text = all.flatMap(panels).flatMap((panel) => panel.targets.map((target) => target.expr)).join("\n");
   const seen = (name) => new RegExp(`\\b${name}(_bucket|_count|_sum)?\\b`).test(text);
   assert.deepEqual([...existing().keys()].filter((name) => !seen(name)).sort(), left.sort());
-});
-
-test("nothing is called pending that exists", () => {
-  const exist = existing();
-  assert.deepEqual(PENDING.filter((name) => exist.has(name)), [], "take these off the list in support/metrics.mjs");
 });
 
 test("screenshots are small", () => {

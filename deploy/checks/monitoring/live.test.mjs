@@ -9,7 +9,7 @@ import { until } from "../../e2e/support/wait.mjs";
 import { load, panels, substitute } from "./support/dashboards.mjs";
 import { startBalancer, startGateway } from "./support/gateway.mjs";
 import { Load } from "./support/load.mjs";
-import { metricsOf, OF_KUBERNETES, PENDING } from "./support/metrics.mjs";
+import { metricsOf, OF_KUBERNETES } from "./support/metrics.mjs";
 import { startPrometheus } from "./support/prometheus.mjs";
 import { readYaml } from "./support/tools.mjs";
 
@@ -19,10 +19,6 @@ const EMPTY = {
   "Failed calls": "counted only when Redis fails",
   "Trace spans": "tracing is off unless an endpoint is set",
 };
-
-/** Nodes answer Prometheus to the end of a drain since they have the metrics that are awaited. */
-const SHOWS_DRAINS = !PENDING.includes("fanway_shedding");
-const OF_DRAINS = ["Moved to balance", "Connections of draining nodes"];
 
 const KEDA = readYaml("deploy/prometheus/keda.yaml").spec.triggers[0].metadata.query;
 
@@ -81,7 +77,7 @@ test("a fleet, its Prometheus and its dashboards", { timeout: 170_000 }, async (
   await t.test("a drain is seen from its beginning to its end", async () => {
     balancer.gateways.splice(1, 1);
     const drained = b.drain();
-    if (SHOWS_DRAINS) await until("the drain to be seen", async () => (await prometheus.value('fanway_draining{pod="fanway-b"}')) === 1);
+    await until("the drain to be seen", async () => (await prometheus.value('fanway_draining{pod="fanway-b"}')) === 1);
     assert.equal((await drained).code, 0);
     prometheus.retarget(targets.slice(0, 1));
     await until("everybody to be back", async () => (await prometheus.value('sum(fanway_connections{transport!="poll"})')) === 32);
@@ -92,8 +88,7 @@ test("a fleet, its Prometheus and its dashboards", { timeout: 170_000 }, async (
     const unanswered = [];
     for (const panel of load().flatMap(panels)) {
       for (const { expr } of panel.targets) {
-        const awaited = metricsOf(expr).some((name) => PENDING.includes(name) || OF_KUBERNETES.includes(name));
-        if (awaited || panel.title in EMPTY || (!SHOWS_DRAINS && OF_DRAINS.includes(panel.title))) continue;
+        if (panel.title in EMPTY || metricsOf(expr).some((name) => OF_KUBERNETES.includes(name))) continue;
         const series = await prometheus.range(substitute(expr), begun, end, 1);
         const values = series.flatMap((one) => one.values.map(([, value]) => Number(value))).filter(Number.isFinite);
         if (values.length === 0) unanswered.push(`${panel.row} / ${panel.title}: ${expr}`);

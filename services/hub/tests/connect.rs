@@ -26,6 +26,7 @@ fn hub(failure: AuthFailure) -> Arc<Hub> {
         verify: Box::new(move |_, _| Err(failure)),
         allow_anonymous: false,
         metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
+        max_age: None,
         trace: None,
         version: "test",
     };

@@ -31,6 +31,7 @@ fn hub() -> Arc<Hub> {
         verify: Box::new(verify),
         allow_anonymous: false,
         metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
+        max_age: None,
         trace: None,
         version: "test",
     };

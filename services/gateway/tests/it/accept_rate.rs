@@ -71,7 +71,7 @@ async fn refusals_have_reasons() {
     assert_eq!(http::get(node.url("/sse").with_query("channel=news"), &[]).await.status, 401);
     let foreign = [("origin", "https://elsewhere.example")];
     assert_eq!(websocket::Client::try_open(node.websocket_url(), &foreign).await.err().unwrap().status, 403);
-    assert_eq!(http::get(node.url("/connection/websocket"), &[]).await.status.is_success(), false);
+    assert!(!http::get(node.url("/connection/websocket"), &[]).await.status.is_success());
     assert_eq!((rejected("auth").await, rejected("origin").await, rejected("bad_request").await), (1.0, 1.0, 1.0));
     assert_eq!((rejected("limit").await, rejected("rate").await), (0.0, 0.0));
     assert_eq!(node.metric("fanway_connections_limit", &[]).await, Some(100_000.0));

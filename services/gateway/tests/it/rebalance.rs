@@ -91,7 +91,7 @@ async fn a_node_that_joins_gets_its_share() {
 async fn nodes_know_each_other() {
     let redis = RedisServer::start().await;
     let quiet = || quick(&redis).set("rebalance.shed", false);
-    let mut nodes = vec![quiet().start().await, quiet().start().await];
+    let mut nodes = [quiet().start().await, quiet().start().await];
     let other_fleet = quick(&redis).set("redis.fleet", "other").start().await;
     let mut crowd = Crowd::new(&nodes[0], 20);
     crowd.balancer.add(&nodes[0]);
