@@ -13,10 +13,10 @@ class Refused(Exception):
 
 
 @functools.cache
-def text(chart: str, values: str, kubernetes: str) -> str:
+def text(chart: str, values: str, kubernetes: str, overrides: tuple[str, ...] = ()) -> str:
     """What Helm makes of one file of values on one version of Kubernetes."""
     command = ["helm", "template", "fanway", chart, "--namespace", "push", "--values", values]
-    command += ["--kube-version", kubernetes]
+    command += ["--kube-version", kubernetes, *(f"--set={override}" for override in overrides)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         raise Refused(done.stderr)
@@ -24,10 +24,10 @@ def text(chart: str, values: str, kubernetes: str) -> str:
 
 
 @functools.cache
-def manifests(chart: str, values: str, kubernetes: str) -> tuple[dict, ...]:
+def manifests(chart: str, values: str, kubernetes: str, overrides: tuple[str, ...] = ()) -> tuple[dict, ...]:
     """The same as objects."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return tuple(document for document in yaml.load_all(text(chart, values, kubernetes), loader) if document)
+    return tuple(document for document in yaml.load_all(text(chart, values, kubernetes, overrides), loader) if document)
 
 
 def matrix(chart: str) -> list[str]:
