@@ -15,8 +15,9 @@
 {{- $drain := include "fanway.drainSeconds" . | int -}}
 {{- $grace := include "fanway.gracePeriod" . | int -}}
 {{- $leastGrace := include "fanway.leastGracePeriod" . | int -}}
+{{- $traces := include "fanway.tracesSeconds" . | int -}}
 {{- if lt $grace $leastGrace }}
-terminationGracePeriodSeconds is {{ $grace }}, but a drain takes {{ $drain }} s (gateway.drain): nodes would be killed with connections that have not been given away. Set at least {{ $leastGrace }}, or leave it unset.
+terminationGracePeriodSeconds is {{ $grace }}, but a drain takes {{ $drain }} s (gateway.drain){{ if $traces }} and the last traces up to {{ $traces }} s (gateway.telemetry.traces){{ end }}: nodes would be killed with connections that have not been given away. Set at least {{ $leastGrace }}, or leave it unset.
 {{- end -}}
 {{- $deadline := include "fanway.progressDeadline" . | int -}}
 {{- $leastDeadline := include "fanway.leastProgressDeadline" . | int -}}

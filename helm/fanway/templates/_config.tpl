@@ -72,8 +72,8 @@
 {{- $telemetry := dict "log_level" $gateway.telemetry.logLevel "log_format" $gateway.telemetry.logFormat -}}
 {{- with $gateway.telemetry.traces -}}
 {{- if .endpoint -}}
-{{- $traces := dict "endpoint" .endpoint -}}
-{{- include "fanway.setGiven" (list $traces (list "sample_ratio" .sampleRatio) (list "timeout" .timeout)) -}}
+{{- $traces := dict "endpoint" .endpoint "timeout" (printf "%ds" (int .timeoutSeconds)) -}}
+{{- include "fanway.setGiven" (list $traces (list "sample_ratio" .sampleRatio)) -}}
 {{- $_ := set $telemetry "traces" $traces -}}
 {{- end -}}
 {{- end -}}

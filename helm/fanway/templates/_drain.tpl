@@ -7,9 +7,16 @@
 {{- end -}}
 {{- end -}}
 
+{{/* For so long a node that has drained waits until the collector has the last spans. */}}
+{{- define "fanway.tracesSeconds" -}}
+{{- with .Values.gateway.telemetry.traces -}}
+{{- ternary (int .timeoutSeconds) 0 (not (empty .endpoint)) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Kubernetes kills after this; 5 s are for starting the hook and ending the process. */}}
 {{- define "fanway.leastGracePeriod" -}}
-{{- add (include "fanway.drainSeconds" . | int) 5 -}}
+{{- add (include "fanway.drainSeconds" . | int) (include "fanway.tracesSeconds" . | int) 5 -}}
 {{- end -}}
 
 {{- define "fanway.gracePeriod" -}}

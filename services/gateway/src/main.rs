@@ -1,6 +1,7 @@
 //! The `fanway` binary: cryptography, command line, logging, runtime, node - in this order.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use fanway_gateway::cli::{self, Action, Mode};
@@ -20,11 +21,11 @@ fn main() -> ExitCode {
         Ok(Action::Publish(request)) => say(request.send()),
         Ok(Action::Drain(request)) => say(request.send()),
         Ok(Action::Print(text)) => {
-            println!("{text}");
+            print(&text);
             Ok(())
         }
         Err(refusal) if refusal.exit_code == 0 => {
-            println!("{}", refusal.text.trim_end());
+            print(refusal.text.trim_end());
             Ok(())
         }
         Err(refusal) => {
@@ -67,6 +68,11 @@ fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
 /// Prints what comes of a request.
 fn say(request: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    println!("{}", runtime.block_on(request)?);
+    print(&runtime.block_on(request)?);
     Ok(())
+}
+
+/// Prints a text. Who has stopped reading, such as `head`, has what he wanted.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

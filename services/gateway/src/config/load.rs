@@ -11,6 +11,9 @@ use super::problem::Problems;
 /// Environment variables with this prefix are settings; the parts of a path are joined by `__`.
 const PREFIX: &str = "FANWAY__";
 
+/// Settings with these names are texts whatever they begin with: a generated secret may begin with anything.
+const SECRETS: [&str; 3] = ["secret", "password", "key"];
+
 /// Everything settings are read from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -77,7 +80,8 @@ fn assemble(sources: &Sources) -> Result<Config, ConfigError> {
     builder.build()
 }
 
-/// `FANWAY__AUTH__KEYS__0__SECRET` is `auth.keys[0].secret`. A value that begins with `[` or `{` is read as TOML.
+/// `FANWAY__AUTH__KEYS__0__SECRET` is `auth.keys[0].secret`. A value that begins with `[` or `{` is read as TOML, unless
+/// it is one of the [`SECRETS`].
 fn from_environment(
     builder: ConfigBuilder<DefaultState>,
     name: &str,
@@ -93,7 +97,8 @@ fn from_environment(
         }
     }
     let unreadable = |error: ConfigError| ConfigError::Message(format!("environment variable {name}: {error}"));
-    let kind = if text.starts_with(['[', '{']) {
+    let is_secret = SECRETS.iter().any(|name| path.rsplit('.').next() == Some(name));
+    let kind = if text.starts_with(['[', '{']) && !is_secret {
         let parsed = Config::builder().add_source(File::from_str(&format!("value = {text}"), FileFormat::Toml)).build();
         parsed.and_then(|parsed| parsed.get::<Value>("value")).map_err(unreadable)?.kind
     } else {

@@ -87,6 +87,7 @@ fn the_environment_reaches_into_lists_and_maps() {
         ("FANWAY__NAMESPACES__CHAT__HISTORY_SIZE", "10"),
         ("FANWAY__NAMESPACES__CHAT__HISTORY_TTL", "5m"),
         ("FANWAY__CLIENT__MESSAGE_SIZE", "32 KiB"),
+        ("FANWAY__REDIS__PASSWORD", "{a secret may begin with anything"),
     ];
     let settings = load_with(toml, &environment, Vec::new()).unwrap();
     assert_eq!(settings.auth.keys[0].kid.as_deref(), Some("k"));
@@ -95,6 +96,7 @@ fn the_environment_reaches_into_lists_and_maps() {
     assert_eq!(settings.api.keys[0].id, "x");
     assert_eq!(settings.namespaces["chat"].history_size, 10);
     assert_eq!(settings.client.message_size.as_u64(), 32 * 1024);
+    assert_eq!(settings.redis.password.as_deref(), Some("{a secret may begin with anything"));
     let refusal = load_with("", &[("FANWAY__AUTH__KEYS", "[nonsense")], Vec::new()).unwrap_err();
     assert!(refusal.contains("FANWAY__AUTH__KEYS"), "{refusal}");
     let refusal = load_with("", &[("FANWAY__SEVER__LISTEN", "x")], Vec::new()).unwrap_err();
