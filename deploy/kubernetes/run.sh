@@ -3,7 +3,8 @@
 #
 #   run.sh [CHECK...]      all checks, or those whose names begin so (10, 20, ...)
 #   KEEP=1 run.sh          leaves the cluster running; `cluster.sh in kubectl get pods -A` looks at it
-#   FANWAY_BIN             the gateway to run (target/ci/fanway)
+#   FANWAY_BIN             the gateway to run (target/ci/fanway), in an image that is made for it
+#   IMAGE=FILE             an image of it instead, such as target/docker/fanway.tar of `make compose-check`
 #
 # Cleans up after itself. What the parts of the cluster and the gateways said is then in target/kubernetes/logs.
 set -euo pipefail
@@ -20,12 +21,17 @@ done
 
 began=$SECONDS
 "$here/build.sh"
+"$root/deploy/scripts/chart.sh" crds
 built=$((SECONDS - began))
 
 mkdir -p "$base/images"
 "$here/image.sh" "$base/images/pause.tar" registry.local/pause:1 /bin/sleep infinity
 "$here/image.sh" "$base/images/redis.tar" registry.local/redis:local "$(command -v redis-server)"
-"$here/image.sh" "$base/images/fanway.tar" registry.local/fanway:local "$gateway" serve
+if [[ -n ${IMAGE:-} ]]; then
+    cp "$IMAGE" "$base/images/fanway.tar"
+else
+    "$here/image.sh" "$base/images/fanway.tar" registry.local/fanway:local "$gateway" serve
+fi
 [[ -d $root/deploy/e2e/node_modules ]] || (cd "$root/deploy/e2e" && npm ci --silent)
 
 finish() {

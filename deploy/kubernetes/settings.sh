@@ -13,6 +13,8 @@ BIN=$BASE/bin/$KUBERNETES
 DEBIAN=$BASE/debian     # Debian packages, unpacked
 STATE=$BASE/state       # of the running cluster
 IMAGES=$BASE/images
+# Where `make setup` puts a Go, if the machine has none.
+export PATH=$ROOT/target/tools/go/bin:$PATH
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "cluster.sh: $*"; exit 1; }

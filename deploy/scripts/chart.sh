@@ -5,6 +5,7 @@
 #
 #   chart.sh          check
 #   chart.sh tools    only install what it takes
+#   chart.sh crds     only fetch the definitions of custom resources, into target/tools/crds
 #   chart.sh readme   write the chart's README
 #
 #   FANWAY_BIN   the gateway (default: target/ci/fanway)
@@ -24,6 +25,7 @@ CRDS=(
     "github.com/prometheus-operator/prometheus-operator v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"
     "github.com/prometheus-operator/prometheus-operator v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"
     "github.com/kedacore/keda/v2 v2.21.0 config/crd/bases/keda.sh_scaledobjects.yaml"
+    "github.com/grafana/grafana-operator/v5 v5.18.0 config/crd/bases/grafana.integreatly.org_grafanadashboards.yaml"
     "sigs.k8s.io/gateway-api v1.6.3 config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
 )
 
@@ -31,7 +33,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
 tools=$root/target/tools
 chart=helm/fanway
-export PATH=$tools/bin:$PATH
+export PATH=$tools/bin:$tools/go/bin:$PATH
 
 say() { echo "chart: $*"; }
 
@@ -58,7 +60,7 @@ install_tools() {
     for tool in go python3 openssl; do
         command -v "$tool" >/dev/null || { say "needs $tool, which is not installed" >&2; exit 1; }
     done
-    mkdir -p "$tools/bin" "$tools/crds"
+    mkdir -p "$tools/bin"
     export GOBIN=$tools/bin CGO_ENABLED=0
     if ! current helm "$HELM"; then
         say "installing Helm $HELM"
@@ -83,17 +85,21 @@ install_tools() {
         "$tools/python/bin/pip" install --quiet --disable-pip-version-check "kubernetes-validate==$KUBERNETES_VALIDATE"
         mark python "$KUBERNETES_VALIDATE"
     fi
-    if ! current crds "${CRDS[*]}"; then
-        say "fetching the definitions of custom resources"
-        local entry module version file dir
-        rm -f "$tools"/crds/*
-        for entry in "${CRDS[@]}"; do
-            read -r module version file <<<"$entry"
-            dir=$(cd "$tools" && GOWORK=off go mod download -json "$module@$version" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
-            install -m 0644 "$dir/$file" "$tools/crds/"
-        done
-        mark crds "${CRDS[*]}"
-    fi
+    fetch_crds
+}
+
+fetch_crds() {
+    current crds "${CRDS[*]}" && return
+    say "fetching the definitions of custom resources"
+    local entry module version file dir
+    mkdir -p "$tools/crds"
+    rm -f "$tools"/crds/*
+    for entry in "${CRDS[@]}"; do
+        read -r module version file <<<"$entry"
+        dir=$(cd "$tools" && GOWORK=off go mod download -json "$module@$version" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+        install -m 0644 "$dir/$file" "$tools/crds/"
+    done
+    mark crds "${CRDS[*]}"
 }
 
 readme() { helm-docs --chart-search-root "$chart" --template-files README.md.gotmpl --sort-values-order file --log-level error "$@"; }
@@ -118,10 +124,10 @@ check() {
     say "fine"
 }
 
-install_tools
 case ${1:-check} in
-    check) check ;;
-    readme) readme ;;
-    tools) ;;
-    *) sed -n '2,13p' "${BASH_SOURCE[0]}" >&2; exit 64 ;;
+    check) install_tools && check ;;
+    readme) install_tools && readme ;;
+    tools) install_tools ;;
+    crds) fetch_crds ;;
+    *) sed -n '2,14p' "${BASH_SOURCE[0]}" >&2; exit 64 ;;
 esac

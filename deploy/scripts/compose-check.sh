@@ -9,7 +9,8 @@
 #   FANWAY_BIN=FILE   builds nothing and runs this binary
 #   KEEP=1            leaves everything running
 #
-# Everything is below target/docker; a second run finds most of it done.
+# Everything is below target/docker; a second run finds most of it done. target/docker/fanway.tar is the image, which
+# `make kubernetes` takes if IMAGE names it.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -160,6 +161,8 @@ build() {
     container=$(docker create "$FANWAY_IMAGE")
     docker cp "$container:/usr/local/bin/fanway" "$base/fanway"
     docker rm "$container" >/dev/null
+    docker tag "$FANWAY_IMAGE" registry.local/fanway:local
+    docker save --output "$base/fanway.tar" registry.local/fanway:local
     say "built in $((SECONDS - began)) s: image $((size / 1000000)) MB, binary $(($(stat -c %s "$base/fanway") / 1000000)) MB"
 }
 

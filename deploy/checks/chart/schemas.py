@@ -44,8 +44,7 @@ def _closed(schema: dict) -> dict:
 def definitions(folder: str) -> dict[tuple[str, str], jsonschema.Draft7Validator]:
     """Validators of custom resources by apiVersion and kind."""
     found = {}
-    own = pathlib.Path(__file__).parent / "grafanadashboard.yaml"
-    for path in [own, *sorted(pathlib.Path(folder).glob("*.yaml"))]:
+    for path in sorted(pathlib.Path(folder).glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
             if not document or document["kind"] != "CustomResourceDefinition":
                 continue

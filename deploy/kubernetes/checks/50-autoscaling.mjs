@@ -95,11 +95,12 @@ async function leastWhile(change) {
   return least;
 }
 
-/** Whether no gateway has more than half as many again as the average. */
+/** Whether all clients are back, and no gateway has less than half or more than 1.3 times as many as the average. */
 async function balanced() {
   const held = (await connections()).map(({ held }) => held);
-  const average = held.reduce((sum, one) => sum + one, 0) / held.length;
-  return average > 0 && Math.max(...held) <= 1.5 * average;
+  const total = held.reduce((sum, one) => sum + one, 0);
+  const average = total / held.length;
+  return total >= TOTAL && Math.min(...held) >= 0.5 * average && Math.max(...held) <= 1.3 * average;
 }
 
 /** A Prometheus on this machine that scrapes the gateways' pods. */

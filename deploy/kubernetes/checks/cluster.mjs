@@ -13,13 +13,16 @@ export const NAMESPACE = "fanway";
 export const PATIENCE = 120_000;
 
 /** Runs kubectl in the namespace; `input` goes to its standard input. */
-export const kubectl = (args, input) => command("kubectl", args, input);
+export const kubectl = (args, input) => command("kubectl", ["--namespace", NAMESPACE, ...args], input);
+
+/** Runs kubectl for objects that name their namespace themselves. */
+export const kubectlAnywhere = (args, input) => command("kubectl", args, input);
 
 /** Runs helm in the namespace. */
-export const helm = (args, input) => command("helm", args, input);
+export const helm = (args, input) => command("helm", ["--namespace", NAMESPACE, ...args], input);
 
 async function command(name, args, input = "") {
-  const running = run(name, ["--namespace", NAMESPACE, ...args], { maxBuffer: 64 << 20, timeout: 300_000 });
+  const running = run(name, args, { maxBuffer: 64 << 20, timeout: 300_000 });
   running.child.stdin.end(input);
   return (await running).stdout;
 }

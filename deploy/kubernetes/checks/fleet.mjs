@@ -42,8 +42,13 @@ const VALUES = {
   minReadySeconds: 2,
 };
 
+/** The custom resources that the chart makes for others: monitors, rules, dashboards, routes, scalers. */
+const DEFINITIONS = fileURLToPath(new URL("../../../target/tools/crds", import.meta.url));
+
 /** The namespace, the credentials and a Redis. */
 export async function prepare() {
+  await kubectl(["apply", "--server-side", "-f", DEFINITIONS]);
+  await kubectl(["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]);
   await kubectl(["apply", "-f", manifest("namespace.yaml")]);
   await kubectl(["apply", "-f", manifest("redis.yaml")]);
   const hash = createHash("sha256").update(API_KEY).digest("hex");
