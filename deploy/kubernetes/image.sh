@@ -4,8 +4,8 @@
 #
 # For machines without a registry: the program as /usr/local/bin/NAME, the libraries it is linked against, the authorities
 # for TLS and a user that is not root, like the image that deploy/Dockerfile makes. MORE="/bin/a /bin/b" puts further programs
-# beside it, FOLDERS="/data" makes folders that anyone may write to. Without a program (BINARY is "") nothing is started by
-# itself.
+# beside it, FOLDERS="/data" makes folders that anyone may write to, PACKAGES="libc6" adds the libraries of packages of
+# Debian. Without a program (BINARY is "") nothing is started by itself.
 set -euo pipefail
 
 tar=$1 reference=$2 binary=$3
@@ -24,8 +24,13 @@ if [[ -e /etc/ssl/certs/ca-certificates.crt ]]; then
     install -D -m 0644 /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 fi
 # Every library that the loader would take, and the loader itself, where it looks for them.
-for program in "${programs[@]:-/bin/true}"; do
+for program in "${programs[@]}"; do
     { ldd "$program" 2>/dev/null || true; } | grep -oE '/[^ )]+' | while read -r library; do
+        install -D -m 0755 "$(readlink -f "$library")" "$root/$library"
+    done
+done
+for package in ${PACKAGES:-}; do
+    { dpkg -L "$package" | grep -E '^(/usr)?/lib(64)?/([^/]+/)?[^/]+\.so[^/]*$' || true; } | while read -r library; do
         install -D -m 0755 "$(readlink -f "$library")" "$root/$library"
     done
 done

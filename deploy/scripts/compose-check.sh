@@ -168,7 +168,7 @@ build() {
 
 engine host --bridge=none --iptables=false --ip-forward=false --ip-masq=false
 say "images to stand in for those of a registry"
-stand_in gcr.io/distroless/cc-debian12:nonroot ''
+PACKAGES="libc6 libgcc-s1 libstdc++6" stand_in gcr.io/distroless/cc-debian12:nonroot ''
 MORE="$(path redis-server) $(path redis-cli)" stand_in "$(named redis)" ''
 MORE=$(path wget) stand_in "$(named balancer)" "$(path haproxy)" -f /usr/local/etc/haproxy/haproxy.cfg
 MORE=$(path wget) FOLDERS=/prometheus stand_in "$(named prometheus)" "$(path prometheus)"

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use fanway_testkit::node::Node;
+use fanway_testkit::node::{Builder, Node, Setting};
 use fanway_testkit::wait;
 
 use cost::assert_below;
@@ -19,26 +19,58 @@ const PUBLICATIONS: usize = 300;
 
 #[test]
 fn a_delivery_a_publication_and_a_connection() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let idle = run(&runtime, 1, 0);
-    let connected = run(&runtime, SUBSCRIBERS, 0);
-    let published = run(&runtime, 1, PUBLICATIONS);
-    let delivered = run(&runtime, SUBSCRIBERS, PUBLICATIONS);
-    let subscribers = (SUBSCRIBERS - 1) as f64;
-    let connection = (connected - idle) / subscribers;
-    let publication = (published - idle) / PUBLICATIONS as f64;
-    let delivery = (delivered - published - connection * subscribers) / (subscribers * PUBLICATIONS as f64);
-    assert_below("instructions per connect, subscribe and close", connection, 175_000.0);
-    assert_below("instructions per publication to one subscriber", publication, 100_000.0);
-    assert_below("instructions per delivery", delivery, 2_300.0);
+    let cost = Cost::of(|builder| builder);
+    assert_below("instructions per connect, subscribe and close", cost.connection, 175_000.0);
+    assert_below("instructions per publication to one subscriber", cost.publication, 100_000.0);
+    assert_below("instructions per delivery", cost.delivery, 2_300.0);
+
+    // Traces that nothing is sampled for.
+    let traced = Cost::of(|builder| {
+        builder
+            .set("telemetry.traces.endpoint", "http://127.0.0.1:9")
+            .set("telemetry.traces.sample_ratio", Setting::toml("0.0"))
+    });
+    assert_below("connecting with traces on, of that without", traced.connection / cost.connection, 1.1);
+    assert_below("publishing with traces on, of that without", traced.publication / cost.publication, 1.1);
+    assert_below("delivering with traces on, of that without", traced.delivery / cost.delivery, 1.05);
+}
+
+/// Instructions of a node, each more than what it does without.
+struct Cost {
+    /// For a client that connects, subscribes and goes.
+    connection: f64,
+    /// For a publication to one subscriber.
+    publication: f64,
+    /// For a further subscriber of a publication.
+    delivery: f64,
+}
+
+impl Cost {
+    fn of(settings: impl Fn(Builder) -> Builder) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let idle = run(&runtime, &settings, 1, 0);
+        let connected = run(&runtime, &settings, SUBSCRIBERS, 0);
+        let published = run(&runtime, &settings, 1, PUBLICATIONS);
+        let delivered = run(&runtime, &settings, SUBSCRIBERS, PUBLICATIONS);
+        let subscribers = (SUBSCRIBERS - 1) as f64;
+        let connection = (connected - idle) / subscribers;
+        let publication = (published - idle) / PUBLICATIONS as f64;
+        let delivery = (delivered - published - connection * subscribers) / (subscribers * PUBLICATIONS as f64);
+        Self { connection, publication, delivery }
+    }
 }
 
 /// Runs a node for so many subscribers and publications and counts its instructions.
-fn run(runtime: &tokio::runtime::Runtime, subscribers: usize, publications: usize) -> f64 {
+fn run(
+    runtime: &tokio::runtime::Runtime,
+    settings: impl Fn(Builder) -> Builder,
+    subscribers: usize,
+    publications: usize,
+) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let counts = directory.path().join("counts");
     let binary = counted(directory.path(), &counts);
-    let builder = Node::builder(binary).set("drain.propagation_delay", "0s").set("drain.window", "1ms");
+    let builder = settings(Node::builder(binary)).set("drain.propagation_delay", "0s").set("drain.window", "1ms");
     // One thread: threads that wait for each other count differently each time.
     let mut node = runtime.block_on(builder.env("TOKIO_WORKER_THREADS", "1").start());
     let mut clients: Vec<_> = (0..subscribers).map(|_| Subscriber::connect(node.port(), "news")).collect();
