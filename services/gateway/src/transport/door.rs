@@ -14,7 +14,7 @@ use fanway_hub::handle::Handle;
 use fanway_hub::session::{self, EventSession};
 use http::header::{ACCEPT, HeaderMap};
 use http::request::Parts;
-use http::{Method, StatusCode, Version};
+use http::{Method, Version};
 use prometheus::IntCounterVec;
 
 use super::admission::{Admission, Wanted};
@@ -59,9 +59,10 @@ impl ClientState {
         }
     }
 
-    /// Begins the span of a handshake, if it is sampled: of what comes before the connection, which may live for days.
-    fn handshake(&self, name: &'static str) -> Option<Begun> {
-        self.traces.as_ref().and_then(|traces| traces.handshake(name))
+    /// Begins the span of a handshake, if it is one and sampled: of what comes before the connection, which may live for
+    /// days.
+    fn handshake(&self, method: &Method, name: &'static str) -> Option<Begun> {
+        self.traces.as_ref().filter(|_| method == Method::GET).and_then(|traces| traces.handshake(name))
     }
 }
 
@@ -75,7 +76,7 @@ pub fn router(state: ClientState) -> Router {
 }
 
 async fn websocket(State(state): State<ClientState>, request: Request) -> Response {
-    let handshake = state.handshake("GET /connection/websocket");
+    let handshake = state.handshake(request.method(), "GET /connection/websocket");
     let response = upgrade(state, request);
     ended(handshake, response.status());
     response
@@ -106,7 +107,7 @@ fn upgrade(state: ClientState, request: Request) -> Response {
 }
 
 async fn events(State(state): State<ClientState>, request: Request) -> Response {
-    let handshake = state.handshake("GET /sse");
+    let handshake = state.handshake(request.method(), "GET /sse");
     let (parts, _) = request.into_parts();
     let response = answer_page(&state, &parts, async |caller: &Caller| {
         if !accepts_events(&parts.headers) {
@@ -136,7 +137,7 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
 }
 
 async fn polled(State(state): State<ClientState>, request: Request) -> Response {
-    let mut handshake = state.handshake("GET /poll");
+    let mut handshake = state.handshake(request.method(), "GET /poll");
     let (parts, _) = request.into_parts();
     let response = answer_page(&state, &parts, async |caller: &Caller| {
         let identity = state.admission.identity(&state.hub, &parts, caller)?;
@@ -144,8 +145,8 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
         let wait = poll::wait(wanted.timeout.as_deref())?;
         let first = wanted.cursor.is_none();
         let points = wanted.authorise(&state.hub, &identity)?;
-        // What follows is waiting.
-        ended(handshake.take(), StatusCode::OK);
+        // What follows is waiting, and how that ends nobody can tell yet.
+        drop(handshake.take());
         let answer = session::poll(&state.hub, points, first, wait).await.map_err(|error| {
             tracing::debug!(%error, "poll failed");
             Refusal::Unavailable

@@ -105,7 +105,10 @@ impl ClientSession {
                 self.reschedule();
                 match self.server_side(&identity, request, now) {
                     Ok(joining) => self.ops.push_back(Op::Connect { id, identity: Some(identity), joining }, sampled),
-                    Err(code) => self.connect_failed(id, code, now),
+                    Err(code) => {
+                        sampled.iter().for_each(|sampled| sampled.failed(code.message()));
+                        self.connect_failed(id, code, now);
+                    }
                 }
             }
             // The client may come back with a new token, so it is told and not cut off.

@@ -166,8 +166,19 @@ impl ClientSession {
         let Waiting { op, sampled } = waiting;
         let failed = |reason: &'static str| sampled.iter().for_each(|sampled| sampled.failed(reason));
         match op {
-            Op::Connect { id, identity, joining } => self.connected(*id, identity.take(), std::mem::take(joining), now),
-            Op::Subscribe { id, joining } => self.subscribed(*id, joining),
+            Op::Connect { id, identity, joining } => {
+                if let Err(code) = self.connected(*id, identity.take(), std::mem::take(joining), now) {
+                    failed(code.message());
+                    self.connect_failed(*id, code, now);
+                }
+            }
+            Op::Subscribe { id, joining } => match self.subscribed(joining) {
+                Ok(result) => self.reply(&Reply { id: *id, subscribe: Some(result), ..Reply::default() }),
+                Err(code) => {
+                    failed(code.message());
+                    self.error(*id, code);
+                }
+            },
             Op::Unsubscribe { id, channel } => {
                 if let Some(index) = self.core.sub(channel) {
                     self.core.remove(index);
@@ -193,7 +204,10 @@ impl ClientSession {
                 let Poll::Ready(history) = call.poll_unpin(cx) else { return false };
                 match history {
                     Ok(history) if history.since_valid => self.history(*id, &history),
-                    Ok(_) => self.error(*id, ErrorCode::UnrecoverablePosition),
+                    Ok(_) => {
+                        failed(ErrorCode::UnrecoverablePosition.message());
+                        self.error(*id, ErrorCode::UnrecoverablePosition);
+                    }
                     Err(error) => {
                         failed(error.metric_label());
                         self.broker_failed(*id, &error);
@@ -210,17 +224,20 @@ impl ClientSession {
         true
     }
 
-    fn connected(&mut self, id: u32, identity: Option<Identity>, joining: Vec<Joining>, now: Instant) {
-        let Some(identity) = identity else { return };
+    /// What the server subscribed the client to is in place, and it is told that it is connected. An error is for the
+    /// caller to tell.
+    fn connected(
+        &mut self,
+        id: u32,
+        identity: Option<Identity>,
+        joining: Vec<Joining>,
+        now: Instant,
+    ) -> Result<(), ErrorCode> {
+        let Some(identity) = identity else { return Ok(()) };
         let mut subs = BTreeMap::new();
         for mut joining in joining {
-            let joined = self.joined(&mut joining, true);
-            match joined {
-                Ok(result) => {
-                    subs.insert(joining.channel.as_str().to_owned(), result);
-                }
-                Err(code) => return self.connect_failed(id, code, now),
-            }
+            let result = self.joined(&mut joining, true)?;
+            subs.insert(joining.channel.as_str().to_owned(), result);
         }
         let client = self.id.to_string();
         let ping = self.core.hub.limits.ping_interval.as_secs().max(1) as u32;
@@ -236,6 +253,7 @@ impl ClientSession {
         };
         self.reply(&Reply { id, connect: Some(result), ..Reply::default() });
         self.activate(identity, now);
+        Ok(())
     }
 
     /// The client is told, and the session left unusable: SDKs send subscribes along with connect and come back with a new
@@ -250,17 +268,13 @@ impl ClientSession {
         self.reschedule();
     }
 
-    fn subscribed(&mut self, id: u32, joining: &mut Joining) {
+    fn subscribed(&mut self, joining: &mut Joining) -> Result<SubscribeResult, ErrorCode> {
         // A refresh since it was asked may have narrowed what the client may do.
         let namespace = self.core.hub.namespaces.of(&joining.channel);
         let allowed = namespace
             .zip(self.identity())
             .is_some_and(|(namespace, identity)| namespace.allows(Right::Subscribe, &joining.channel, identity, false));
-        let joined = if allowed { self.joined(joining, false) } else { Err(ErrorCode::PermissionDenied) };
-        match joined {
-            Ok(result) => self.reply(&Reply { id, subscribe: Some(result), ..Reply::default() }),
-            Err(code) => self.error(id, code),
-        }
+        if allowed { self.joined(joining, false) } else { Err(ErrorCode::PermissionDenied) }
     }
 
     /// Puts a joined subscription in its place and says what to tell the client.

@@ -21,10 +21,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanway_broker::trace::Trace;
+use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use prometheus::Registry;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tracing::{Level, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Layer;
@@ -43,6 +45,9 @@ pub enum TracesError {
     /// The exporter refuses its settings.
     #[error("telemetry.traces: {0}")]
     Exporter(#[from] ExporterBuildError),
+    /// The collector's address or the authorities to trust cannot be used.
+    #[error("telemetry.traces.endpoint: {0}")]
+    Collector(#[from] tonic::transport::Error),
     /// The metrics cannot be registered.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -68,17 +73,13 @@ impl Traces {
         let metrics = export::TraceMetrics::register(registry)?;
         metrics.show_from_the_start();
         let Some(endpoint) = &settings.endpoint else { return Ok(None) };
-        let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(settings.timeout);
-        if endpoint.starts_with("https:") {
-            use opentelemetry_otlp::WithTonicConfig;
-            use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
-            exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
-        }
+        let channel = channel(endpoint, settings.timeout)?;
+        let exporter = SpanExporter::builder().with_tonic().with_channel(channel).with_timeout(settings.timeout);
         let provider = SdkTracerProvider::builder()
             // Spans are made of what is sampled only.
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(export::resource(node))
-            .with_span_processor(export::processor(exporter.build()?, &metrics))
+            .with_span_processor(export::processor(exporter.build()?, settings.timeout, &metrics))
             .build();
         Ok(Some(Self(Arc::new(Sending { provider, ratio: settings.sample_ratio, timeout: settings.timeout }))))
     }
@@ -109,4 +110,21 @@ impl Traces {
             tracing::warn!(%error, "the last spans may not have reached the collector");
         }
     }
+}
+
+/// The way to the collector, connected when there is something to send. Connecting, TLS included, has the same deadline as
+/// sending; and a connection whose other end has vanished without a word is given up after twice that.
+fn channel(endpoint: &str, timeout: Duration) -> Result<Channel, tonic::transport::Error> {
+    let mut collector = Endpoint::from_shared(endpoint.to_owned())?.timeout(timeout).connect_timeout(timeout);
+    if collector.uri().scheme() == Some(&http::uri::Scheme::HTTPS) {
+        collector = collector.tls_config(ClientTlsConfig::new().with_native_roots().timeout(timeout))?;
+    }
+    let mut connector = HttpConnector::new();
+    // It is asked for what lies below TLS, whatever the scheme.
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    // Not by pings of HTTP/2: collectors close connections that send more of them than one in five minutes.
+    #[cfg(target_os = "linux")]
+    connector.set_tcp_user_timeout(Some(timeout * 2));
+    Ok(collector.connect_with_connector_lazy(connector))
 }

@@ -60,8 +60,8 @@ impl Traces {
                     "deliver",
                     "consumer",
                     "fanway.namespace" = namespace,
-                    "fanway.connections" = connections as u64,
-                    "fanway.waited_us" = waited.as_micros() as u64,
+                    "fanway.connections" = i64::try_from(connections).unwrap_or(i64::MAX),
+                    "fanway.waited_us" = i64::try_from(waited.as_micros()).unwrap_or(i64::MAX),
                 )
             }),
             Work::Command { name } => self.of_chance(|| span!(name, "server", "fanway.command" = name)),
@@ -76,6 +76,7 @@ impl Traces {
 
 fn server(name: &'static str) -> Span {
     let (method, route) = name.split_once(' ').unwrap_or_default();
+    // Numbers are of type i64, which alone the bridge to OpenTelemetry keeps as numbers.
     span!(name, "server", "http.request.method" = method, "http.route" = route, "http.response.status_code" = Empty,)
 }
 
@@ -102,7 +103,7 @@ pub(crate) async fn answered(request: Begun, answer: impl Future<Output = Respon
 /// Ends the span of a request.
 pub(crate) fn ended(request: Option<Begun>, status: StatusCode) {
     let Some(request) = request else { return };
-    request.span.record("http.response.status_code", u64::from(status.as_u16()));
+    request.span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
         request.span.record("otel.status_code", "ERROR");
     }

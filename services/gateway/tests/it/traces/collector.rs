@@ -68,7 +68,8 @@ fn take(span: Span, resource: BTreeMap<String, String>) -> Seen {
 fn attributes(pairs: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |pair: &KeyValue| match pair.value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),
-        Some(Value::IntValue(number)) => number.to_string(),
+        // Told apart from the text of the same digits.
+        Some(Value::IntValue(number)) => format!("{number} (number)"),
         other => format!("{other:?}"),
     };
     pairs.iter().map(|pair| (pair.key.clone(), text(pair))).collect()
