@@ -32,11 +32,12 @@ use crate::server::{self, Clients, Endpoint, ServerMetrics, tls};
 use crate::telemetry::{Telemetry, Traces};
 use crate::transport::admission::Admission;
 use crate::transport::{self, ClientState};
-use crate::{console, telemetry};
+use crate::{console, open_files, telemetry};
 
 /// Runs a node until it is told to stop. What other nodes publish is heard and put in order on the runtime `feed`.
-pub async fn run(settings: Settings, mode: Mode, feed: Handle, telemetry: Telemetry) -> anyhow::Result<()> {
+pub async fn run(mut settings: Settings, mode: Mode, feed: Handle, telemetry: Telemetry) -> anyhow::Result<()> {
     install_crypto();
+    settings.server.max_connections = open_files::allow(settings.server.max_connections);
     let mut signals = Signals::new()?;
     let node = Node::start(settings, mode, feed, telemetry).await?;
     tracing::info!(listen = %node.address, "serving");
@@ -148,7 +149,7 @@ impl Node {
             settings: Arc::new(settings.api.clone()),
         };
         let (api, publish) = api::routes(api);
-        let operations = api.merge(health::router(health)).merge(scrape(registry));
+        let mut operations = health::router(health).merge(scrape(registry));
         let mut public = transport::router(client);
         if settings.console.enabled {
             public = public.merge(console::router(&console_defaults(&settings, mode)));
@@ -168,6 +169,14 @@ impl Node {
             close_now: close_now.clone(),
         };
         let mut express = Some(publish);
+        match settings.server.api_listen {
+            // Plain HTTP, as below.
+            Some(address) => {
+                let listener = bind("server.api_listen", address, &settings)?;
+                background.spawn(server::serve(endpoint("api", listener, api, express.take())));
+            }
+            None => operations = operations.merge(api),
+        }
         match settings.server.internal_listen {
             // The internal listener speaks plain HTTP: it is for the cluster's own network.
             Some(internal) => {

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod health;
+mod open_files;
 pub mod rebalance;
 pub mod server;
 pub mod telemetry;

@@ -69,7 +69,7 @@ pub struct Clients {
 /// One listening socket and what is served on it.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Label in metrics and logs: `public` or `internal`.
+    /// Label in metrics and logs: `public`, `internal` or `api`.
     pub name: &'static str,
     /// Where connections come from: see [`bind`].
     pub listener: TcpListener,

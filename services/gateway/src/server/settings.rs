@@ -11,16 +11,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Address for clients and, without `internal_listen`, for everything else.
+    /// Address for clients and, without `internal_listen` and `api_listen`, for everything else.
     pub listen: SocketAddr,
     /// Address of its own for the server API, metrics and health. Without it they are served on `listen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub internal_listen: Option<SocketAddr>,
+    /// Address of its own for the server API. Without it, the API is where metrics and health are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_listen: Option<SocketAddr>,
     /// Certificate and key. Without them the server speaks plain HTTP, for a proxy that ends TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
-    /// Connections of one listener at once. More are answered with 503 (event streams with `retry:`) and closed. Mind
-    /// the limit of open files.
+    /// Connections of one listener at once. More are answered with 503 (event streams with `retry:`) and closed. Of
+    /// clients there are fewer where the limit of open files does not allow so many and 200 for the rest.
     pub max_connections: usize,
     /// Connections beyond `max_connections` that are answered at the same time; more are closed without an answer.
     pub max_refusals: usize,
@@ -103,6 +106,7 @@ impl Default for Settings {
         Self {
             listen: (Ipv4Addr::UNSPECIFIED, 8000).into(),
             internal_listen: None,
+            api_listen: None,
             tls: None,
             max_connections: 100_000,
             max_refusals: 256,

@@ -294,6 +294,24 @@ async fn requests() {
     table(&node, rows).await;
 }
 
+/// Row 116: with a listener of its own, the server API is found neither by clients nor by who looks at metrics.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_api_has_a_listener_of_its_own() {
+    let port = fanway_testkit::node::free_port();
+    let node = node().internal_listener().set("server.api_listen", format!("127.0.0.1:{port}")).start().await;
+    let key = [("x-api-key", API_KEY)];
+    let status = async |target: String| http::post_json(target, &key, &json!({})).await.status.as_u16();
+    let at = |port: u16, path: &str| format!("http://127.0.0.1:{port}{path}");
+    assert_eq!(status(at(port, "/api/info")).await, 200);
+    assert_eq!(status(at(node.port(), "/api/info")).await, 404);
+    let internal = node.url("/api/info");
+    assert_eq!(http::post_json(internal, &key, &json!({})).await.status, 404);
+    assert_eq!(http::get(node.url("/metrics"), &[]).await.status, 200);
+    for path in ["/metrics", "/health/ready", "/sse?channel=a"] {
+        assert_eq!(http::get(at(port, path), &[]).await.status, 404, "{path}");
+    }
+}
+
 /// Row 116: with a listener of their own, operations are not to be found on the public one.
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_are_hidden_from_the_public() {
