@@ -22,7 +22,7 @@ terminationGracePeriodSeconds is {{ $grace }}, but a drain takes {{ $drain }} s 
 {{- $deadline := include "fanway.progressDeadline" . | int -}}
 {{- $leastDeadline := include "fanway.leastProgressDeadline" . | int -}}
 {{- if lt $deadline $leastDeadline }}
-progressDeadlineSeconds is {{ $deadline }}, but replacing one node takes {{ $grace }} s of grace, {{ int .Values.minReadySeconds }} s of readiness and up to 120 s to start: sound rollouts would be called failed. Set at least {{ $leastDeadline }}, or leave it unset.
+progressDeadlineSeconds is {{ $deadline }}, but replacing one node takes {{ $grace }} s of grace, {{ include "fanway.minReady" . }} s of readiness and up to 120 s to start: sound rollouts would be called failed. Set at least {{ $leastDeadline }}, or leave it unset.
 {{- end -}}
 {{- if and (eq .Values.gateway.drain.preStop "sleep") (not (include "fanway.hasSleepAction" .)) }}
 gateway.drain.preStop is sleep, which Kubernetes {{ .Capabilities.KubeVersion.Version }} does not have (1.30 does). Use auto, drain or none.
@@ -147,6 +147,12 @@ autoscaling.minReplicas is {{ int $scaling.minReplicas }}, more than maxReplicas
 {{- $limit := int .Values.gateway.limits.maxConnections -}}
 {{- if or (lt $target 1) (ge $target $limit) }}
 autoscaling.targetConnections is {{ $target }}, but must be at least 1 and below gateway.limits.maxConnections, {{ $limit }}: full nodes refuse clients before others are added.
+{{- end -}}
+{{- /* The smallest fleet without one of its nodes. A fleet of one has nobody to fall back on anyway. */ -}}
+{{- $least := int $scaling.minReplicas -}}
+{{- $bearable := div (mul $limit (sub $least 1)) (max $least 1) | int -}}
+{{- if and (gt $least 1) (gt $target $bearable) }}
+autoscaling aims at {{ $target }} of {{ $limit }} connections per node, so that of {{ $least }} nodes none could be lost: the others would refuse clients. Aim at {{ $bearable }} at most (autoscaling.targetUtilization, targetConnections), or set autoscaling.minReplicas higher.
 {{- end -}}
 {{- $drain := include "fanway.drainSeconds" . | int -}}
 {{- $down := $scaling.behavior.scaleDown -}}
