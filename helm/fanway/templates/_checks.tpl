@@ -81,6 +81,7 @@ gateway.tls.enabled needs gateway.tls.existingSecret with certificate and key.
 {{- define "fanway.checks.config" -}}
 {{- $instead := dict
   "server.listen" "gateway.ports.client"
+  "server.api_listen" "gateway.ports.api"
   "server.internal_listen" "gateway.ports.internal"
   "server.max_connections" "gateway.limits.maxConnections"
   "server.tls" "gateway.tls"
@@ -93,7 +94,8 @@ gateway.tls.enabled needs gateway.tls.existingSecret with certificate and key.
   "auth.keys" "auth.keys"
   "auth.allow_anonymous" "auth.allowAnonymous"
   "api.keys" "api.keys"
-  "drain" "gateway.drain" -}}
+  "drain" "gateway.drain"
+  "telemetry.traces" "gateway.telemetry.traces" -}}
 {{- $config := .Values.config | default dict -}}
 {{- range $path, $value := $instead -}}
 {{- $parts := splitList "." $path -}}
@@ -106,8 +108,10 @@ gateway.tls.enabled needs gateway.tls.existingSecret with certificate and key.
 config.{{ $path }} is not taken from there. Set {{ $value }}.
 {{- end -}}
 {{- end -}}
-{{- if eq (int .Values.gateway.ports.client) (int .Values.gateway.ports.internal) }}
-gateway.ports.client and gateway.ports.internal are both {{ int .Values.gateway.ports.client }}: the server API must not be on the clients' port.
+{{- with .Values.gateway.ports -}}
+{{- if ne 3 (list (int .client) (int .api) (int .internal) | uniq | len) }}
+gateway.ports.client, api and internal are {{ int .client }}, {{ int .api }} and {{ int .internal }}. Each needs a port of its own: who may reach one must not reach the others.
+{{- end -}}
 {{- end -}}
 {{- with .Values.gateway.limits -}}
 {{- if and (kindIs "invalid" .acceptRate) (not (kindIs "invalid" .acceptBurst)) }}
