@@ -143,6 +143,18 @@ strategy.maxSurge and strategy.maxUnavailable are both 0: no node could ever be 
 
 {{- define "fanway.checks.autoscaling" -}}
 {{- $scaling := .Values.autoscaling -}}
+{{- if not $scaling.enabled -}}
+{{- /* The live fleet may be larger than what the values say, as long as an autoscaler has its way. */ -}}
+{{- $name := include "fanway.fullname" . -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace $name | dig "spec" "replicas" 0 | int -}}
+{{- if gt $live (int .Values.replicaCount) -}}
+{{- range list $name (printf "keda-hpa-%s" $name) -}}
+{{- if lookup "autoscaling/v2" "HorizontalPodAutoscaler" $.Release.Namespace . }}
+autoscaling.enabled was switched off while the fleet has {{ $live }} nodes, and replicaCount, {{ int $.Values.replicaCount }}, would stop the others at once. Set replicaCount {{ $live }} for now, and lower it by one per drain afterwards.
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if $scaling.enabled -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) }}
 autoscaling.minReplicas is {{ int $scaling.minReplicas }}, more than maxReplicas, {{ int $scaling.maxReplicas }}.
@@ -193,6 +205,12 @@ service.loadBalancerClass is for service.type LoadBalancer.
 {{- define "fanway.checks.metrics" -}}
 {{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled }}
 metrics.podMonitor and metrics.serviceMonitor are both enabled: every node would be scraped, counted and scaled for twice. Enable one.
+{{- end -}}
+{{- $names := .Values.metrics.prometheusRule.names -}}
+{{- /* KEDA's autoscaler is called after the ScaledObject. */ -}}
+{{- $longest := printf "%s%s" (ternary "keda-hpa-" "" (and .Values.autoscaling.enabled (eq .Values.autoscaling.type "keda"))) (include "fanway.fullname" .) -}}
+{{- if and .Values.metrics.prometheusRule.enabled (not (and (regexMatch (printf "^(%s)$" $names) (include "fanway.fullname" .)) (regexMatch (printf "^(%s)$" $names) $longest))) }}
+metrics.prometheusRule.names, {{ $names }}, does not match {{ $longest }}, so that alerts about its Deployment and autoscaler would never fire. Set it to .*{{ include "fanway.fullname" . }}.*, or to what matches all fleets.
 {{- end -}}
 {{- if and .Values.metrics.dashboards.grafanaOperator.enabled (not .Values.metrics.dashboards.enabled) }}
 metrics.dashboards.grafanaOperator needs metrics.dashboards.enabled: it reads the dashboards' ConfigMaps.
