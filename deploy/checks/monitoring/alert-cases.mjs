@@ -192,8 +192,8 @@ export const CASES = [
   },
   {
     alert: "FanwayMemoryNearLimit",
-    what: "475 of 500 MiB; another node is half full",
-    series: [...memory("a", 475, 500), ...memory("b", 250, 500)],
+    what: "475 of 500 MiB, beside a sidecar that may use far more; another node is half full",
+    series: [...memory("a", 475, 500), ...memory("a", 10, 5000, "sidecar"), ...memory("b", 250, 500)],
     time: "6m",
     fires: { job: undefined, pod: "fanway-a" },
     says: "fanway-a uses 95% of its memory limit. Beyond it the kernel kills the node.",
@@ -201,7 +201,7 @@ export const CASES = [
   {
     alert: "FanwayMemoryNearLimit",
     what: "a sidecar at its limit, and a node at 90 % exactly",
-    series: [...memory("a", 450, 500), ...memory("a", 99, 100, "sidecar")],
+    series: [...memory("a", 450, 500), ...memory("a", 600, 600, "sidecar")],
     time: "10m",
   },
   {
@@ -214,9 +214,15 @@ export const CASES = [
   },
   {
     alert: "FanwayNodesUnavailable",
-    what: "a node that starts, one more than it should have during a rollout, and another program without nodes",
-    series: [...deployment("2x3 3x3 4x15", "3x21"), ...deployment("0x21", "1x21", "other")],
-    time: "20m",
+    what: "one of three for ten minutes, and another program without nodes",
+    series: [...deployment("3x5 2x10 3x10", "3x25"), ...deployment("0x25", "1x25", "other")],
+    time: "15m",
+  },
+  {
+    alert: "FanwayNodesUnavailable",
+    what: "one more than it should have, during a long rollout",
+    series: deployment("4x40", "3x40"),
+    time: "40m",
   },
   {
     alert: "FanwayNoNodes",
@@ -283,7 +289,7 @@ export const CASES = [
     alert: "FanwayKedaErrors",
     what: "five minutes without Prometheus, and the trouble of others",
     series: [keda("fanway", "0x5 4 8 12 16 20x20"), keda("other", "0+4x30")],
-    time: "20m",
+    time: "14m",
   },
   {
     alert: "FanwayConnectionCliff",
