@@ -23,7 +23,7 @@ async function query(expression) {
 }
 
 const crowd = new Crowd({ host, port: 8000, token: process.env.FANWAY_TOKEN, channels, counts });
-const publisher = new SteadyPublisher({ host, port: 9000, apiKey: "only-for-trying-things", channels, perSecond: 20 });
+const publisher = new SteadyPublisher({ host, port: 8001, apiKey: "only-for-trying-things", channels, perSecond: 20 });
 await crowd.open(50);
 row("clients connected through the balancer", crowd.clients.length, crowd.clients.length === 50);
 const spread = await until("Prometheus to see connections on both gateways", async () => {

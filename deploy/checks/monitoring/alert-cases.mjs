@@ -21,6 +21,19 @@ const hpa = (metric, labels, values) => ({
   values,
 });
 
+/** A Deployment: its ready nodes, and those that it should have. */
+const deployment = (ready, wanted, name = "fanway") => [
+  ["status_replicas_ready", ready],
+  ["spec_replicas", wanted],
+].map(([metric, values]) => ({ series: `kube_deployment_${metric}{job="kube-state-metrics",namespace="push",deployment="${name}"}`, values }));
+/** What a container uses and may use, in MiB, as the kubelet and kube-state-metrics tell it. */
+const memory = (name, used, limit, container = "fanway") => [
+  { series: `container_memory_working_set_bytes{job="kubelet",node="m",namespace="push",pod="fanway-${name}",container="${container}"}`, values: `${used << 20}x20` },
+  { series: `kube_pod_container_resource_limits{job="kube-state-metrics",resource="memory",unit="byte",namespace="push",pod="fanway-${name}",container="${container}"}`, values: `${limit << 20}x20` },
+];
+/** KEDA's errors with a ScaledObject. The scrape has put KEDA's own namespace where that of the object was. */
+const keda = (name, values) => ({ series: `keda_scaler_detail_errors_total{job="keda",namespace="keda",exported_namespace="push",scaledObject="${name}",scaler="prometheus"}`, values });
+
 /** A histogram of which all samples, 120 a minute, lie between two bounds. */
 function histogram(name, labels, below, above, minutes = 30) {
   const all = `0+120x${minutes}`;
@@ -145,7 +158,13 @@ export const CASES = [
     series: node("a", { 'fanway_accept_errors_total{listener="public"}': "0+30x20" }),
     time: "10m",
     fires: at("a"),
-    says: "fanway-a fails to accept 500m connections per second, mostly because it may open no more files.",
+    says: "fanway-a failed 60 times within two minutes to accept a connection, mostly because it may open no more files.",
+  },
+  {
+    alert: "FanwayAcceptErrors",
+    what: "a few, such as clients that are gone before they are accepted",
+    series: node("a", { 'fanway_accept_errors_total{listener="public"}': "0+5x20" }),
+    time: "20m",
   },
   {
     alert: "FanwayAcceptErrors",
@@ -170,6 +189,62 @@ export const CASES = [
       { series: 'process_max_fds{job="other",instance="o"}', values: "100x10" },
     ],
     time: "10m",
+  },
+  {
+    alert: "FanwayMemoryNearLimit",
+    what: "475 of 500 MiB, beside a sidecar that may use far more; another node is half full",
+    series: [...memory("a", 475, 500), ...memory("a", 10, 5000, "sidecar"), ...memory("b", 250, 500)],
+    time: "6m",
+    fires: { job: undefined, pod: "fanway-a" },
+    says: "fanway-a uses 95% of its memory limit. Beyond it the kernel kills the node.",
+  },
+  {
+    alert: "FanwayMemoryNearLimit",
+    what: "a sidecar at its limit, and a node at 90 % exactly",
+    series: [...memory("a", 450, 500), ...memory("a", 600, 600, "sidecar")],
+    time: "10m",
+  },
+  {
+    alert: "FanwayNodesUnavailable",
+    what: "two of three for a quarter of an hour",
+    series: deployment("2x20", "3x20"),
+    time: "16m",
+    fires: { job: "kube-state-metrics", deployment: "fanway" },
+    says: "fanway has had only 2 ready nodes for 15 minutes, which is fewer than it should have.",
+  },
+  {
+    alert: "FanwayNodesUnavailable",
+    what: "one of three for ten minutes, and another program without nodes",
+    series: [...deployment("3x5 2x10 3x10", "3x25"), ...deployment("0x25", "1x25", "other")],
+    time: "15m",
+  },
+  {
+    alert: "FanwayNodesUnavailable",
+    what: "one more than it should have, during a long rollout",
+    series: deployment("4x40", "3x40"),
+    time: "40m",
+  },
+  {
+    alert: "FanwayNoNodes",
+    what: "none of three",
+    series: deployment("3x5 0x20", "3x25"),
+    time: "9m",
+    fires: { job: "kube-state-metrics", deployment: "fanway" },
+    says: "No node of fanway is ready. Its clients have nowhere to go.",
+  },
+  {
+    alert: "FanwayNoNodes",
+    what: "still none after half a day, when Prometheus has forgotten the nodes",
+    series: deployment("3x5 0x800", "3x805"),
+    time: "12h",
+    fires: { job: "kube-state-metrics", deployment: "fanway" },
+    says: "No node of fanway is ready. Its clients have nowhere to go.",
+  },
+  {
+    alert: "FanwayNoNodes",
+    what: "a fleet that is meant to have none, one that has a node, and one that is replaced",
+    series: [...deployment("0x20", "0x20"), ...deployment("1x20", "3x20", "fanway-b"), ...deployment("1x15 0x2 1x5", "1x22", "fanway-c")],
+    time: "17m",
   },
   {
     alert: "FanwayAutoscalerAtMaximum",
@@ -201,6 +276,20 @@ export const CASES = [
       hpa("status_condition", ',condition="ScalingLimited",status="false"', "1x20"),
     ],
     time: "20m",
+  },
+  {
+    alert: "FanwayKedaErrors",
+    what: "a look every 15 s that fails",
+    series: [keda("fanway", "0+4x20")],
+    time: "16m",
+    fires: { namespace: undefined, job: undefined, scaledObject: "fanway" },
+    says: "KEDA cannot read what fanway scales on, so that the fleet does not follow its connections.",
+  },
+  {
+    alert: "FanwayKedaErrors",
+    what: "five minutes without Prometheus, and the trouble of others",
+    series: [keda("fanway", "0x5 4 8 12 16 20x20"), keda("other", "0+4x30")],
+    time: "14m",
   },
   {
     alert: "FanwayConnectionCliff",
@@ -474,10 +563,22 @@ export const CASES = [
   },
   {
     alert: "FanwayNodeDeaf",
-    what: "a node that has not yet heard anything, and one that hears",
+    what: "a node that has never heard anything, and one that hears",
     series: [
       ...node("a", { fanway_broker_echo_age_seconds: "-1x10", fanway_broker_up: "1x10" }),
       ...node("b", { fanway_broker_echo_age_seconds: "2x10", fanway_broker_up: "1x10" }),
+    ],
+    time: "5m",
+    fires: at("a"),
+    says: "Redis answers fanway-a, but no probe has ever come back through pub/sub.",
+  },
+  {
+    alert: "FanwayNodeDeaf",
+    what: "nodes that have just started or never had a Redis, and one that hears",
+    series: [
+      ...node("a", { fanway_broker_echo_age_seconds: "_x9 -1 1x5", fanway_broker_up: "_x9 1x6" }),
+      ...node("b", { fanway_broker_echo_age_seconds: "-1x15", fanway_broker_up: "0x15" }),
+      ...node("c", { fanway_broker_echo_age_seconds: "2x15", fanway_broker_up: "1x15" }),
     ],
     time: "10m",
   },
@@ -541,8 +642,8 @@ export const CASES = [
     alert: "FanwayFleetSplit",
     what: "three nodes, of which one hears nobody",
     series: [
-      ...["a", "b"].flatMap((name) => node(name, { [BUILD]: "1x20", fanway_fleet_nodes: "2x20" })),
-      ...node("c", { [BUILD]: "1x20", fanway_fleet_nodes: "1x20" }),
+      ...["a", "b"].flatMap((name) => node(name, { [BUILD]: "1x20", fanway_fleet_nodes: "2x20", fanway_broker_up: "1x20" })),
+      ...node("c", { [BUILD]: "1x20", fanway_fleet_nodes: "1x20", fanway_broker_up: "1x20" }),
     ],
     time: "11m",
     fires: {},
@@ -552,10 +653,16 @@ export const CASES = [
     alert: "FanwayFleetSplit",
     what: "two of a larger fleet, and a new one that needs some minutes to be heard of",
     series: [
-      ...["a", "b"].flatMap((name) => node(name, { [BUILD]: "1x20", fanway_fleet_nodes: "3x20" })),
-      ...node("c", { [BUILD]: "_x10 1x10", fanway_fleet_nodes: "_x10 1x5 3x5" }),
+      ...["a", "b"].flatMap((name) => node(name, { [BUILD]: "1x20", fanway_fleet_nodes: "3x20", fanway_broker_up: "1x20" })),
+      ...node("c", { [BUILD]: "_x10 1x10", fanway_fleet_nodes: "_x10 1x5 3x5", fanway_broker_up: "_x10 1x10" }),
     ],
     time: "20m",
+  },
+  {
+    alert: "FanwayFleetSplit",
+    what: "an outage of Redis, in which every node hears of itself alone",
+    series: ["a", "b"].flatMap((name) => node(name, { [BUILD]: "1x30", fanway_fleet_nodes: "2x5 1x25", fanway_broker_up: "1x5 0x25" })),
+    time: "25m",
   },
   {
     alert: "FanwayTargetDown",

@@ -32,11 +32,12 @@ const variables = [
   },
 ];
 
+// Over two minutes, so that there are several samples whatever the step and the scrape's interval.
 const annotations = [
   marks("Node started", "green", `${of("process_start_time_seconds")} * 1000`, { title: "{{instance}} started", atValue: true }),
   marks("Node draining", "orange", `${of("fanway_draining")} == 1`, { title: "{{instance}} draining" }),
-  marks("Deployment changed", "blue", 'changes(kube_deployment_status_observed_generation{namespace=~"$namespace", deployment=~".*fanway.*"}[$__interval]) > 0', { title: "{{deployment}} changed" }),
-  marks("Fleet resized", "purple", 'changes(kube_horizontalpodautoscaler_status_desired_replicas{namespace=~"$namespace", horizontalpodautoscaler=~".*fanway.*"}[$__interval]) > 0', { title: "{{horizontalpodautoscaler}} resized" }),
+  marks("Deployment changed", "blue", 'changes(kube_deployment_status_observed_generation{namespace=~"$namespace", deployment=~".*fanway.*"}[2m]) > 0', { title: "{{deployment}} changed" }),
+  marks("Fleet resized", "purple", 'changes(kube_horizontalpodautoscaler_status_desired_replicas{namespace=~"$namespace", horizontalpodautoscaler=~".*fanway.*"}[2m]) > 0', { title: "{{horizontalpodautoscaler}} resized" }),
 ];
 
 /** The file's content. */

@@ -39,6 +39,7 @@ const VALUES = {
   },
   // There is room for little else on a small machine, and little time.
   resources: { requests: { cpu: "100m", memory: "64Mi" }, limits: { memory: "512Mi" } },
+  // Instead of the drain's window, so that a rollout does not take minutes: all gateways may drain at once.
   minReadySeconds: 2,
 };
 

@@ -22,7 +22,7 @@ terminationGracePeriodSeconds is {{ $grace }}, but a drain takes {{ $drain }} s 
 {{- $deadline := include "fanway.progressDeadline" . | int -}}
 {{- $leastDeadline := include "fanway.leastProgressDeadline" . | int -}}
 {{- if lt $deadline $leastDeadline }}
-progressDeadlineSeconds is {{ $deadline }}, but replacing one node takes {{ $grace }} s of grace, {{ int .Values.minReadySeconds }} s of readiness and up to 120 s to start: sound rollouts would be called failed. Set at least {{ $leastDeadline }}, or leave it unset.
+progressDeadlineSeconds is {{ $deadline }}, but replacing one node takes {{ $grace }} s of grace, {{ include "fanway.minReady" . }} s of readiness and up to 120 s to start: sound rollouts would be called failed. Set at least {{ $leastDeadline }}, or leave it unset.
 {{- end -}}
 {{- if and (eq .Values.gateway.drain.preStop "sleep") (not (include "fanway.hasSleepAction" .)) }}
 gateway.drain.preStop is sleep, which Kubernetes {{ .Capabilities.KubeVersion.Version }} does not have (1.30 does). Use auto, drain or none.
@@ -81,6 +81,7 @@ gateway.tls.enabled needs gateway.tls.existingSecret with certificate and key.
 {{- define "fanway.checks.config" -}}
 {{- $instead := dict
   "server.listen" "gateway.ports.client"
+  "server.api_listen" "gateway.ports.api"
   "server.internal_listen" "gateway.ports.internal"
   "server.max_connections" "gateway.limits.maxConnections"
   "server.tls" "gateway.tls"
@@ -93,7 +94,8 @@ gateway.tls.enabled needs gateway.tls.existingSecret with certificate and key.
   "auth.keys" "auth.keys"
   "auth.allow_anonymous" "auth.allowAnonymous"
   "api.keys" "api.keys"
-  "drain" "gateway.drain" -}}
+  "drain" "gateway.drain"
+  "telemetry.traces" "gateway.telemetry.traces" -}}
 {{- $config := .Values.config | default dict -}}
 {{- range $path, $value := $instead -}}
 {{- $parts := splitList "." $path -}}
@@ -106,8 +108,10 @@ gateway.tls.enabled needs gateway.tls.existingSecret with certificate and key.
 config.{{ $path }} is not taken from there. Set {{ $value }}.
 {{- end -}}
 {{- end -}}
-{{- if eq (int .Values.gateway.ports.client) (int .Values.gateway.ports.internal) }}
-gateway.ports.client and gateway.ports.internal are both {{ int .Values.gateway.ports.client }}: the server API must not be on the clients' port.
+{{- with .Values.gateway.ports -}}
+{{- if ne 3 (list (int .client) (int .api) (int .internal) | uniq | len) }}
+gateway.ports.client, api and internal are {{ int .client }}, {{ int .api }} and {{ int .internal }}. Each needs a port of its own: who may reach one must not reach the others.
+{{- end -}}
 {{- end -}}
 {{- with .Values.gateway.limits -}}
 {{- if and (kindIs "invalid" .acceptRate) (not (kindIs "invalid" .acceptBurst)) }}
@@ -139,6 +143,18 @@ strategy.maxSurge and strategy.maxUnavailable are both 0: no node could ever be 
 
 {{- define "fanway.checks.autoscaling" -}}
 {{- $scaling := .Values.autoscaling -}}
+{{- if not $scaling.enabled -}}
+{{- /* The live fleet may be larger than what the values say, as long as an autoscaler has its way. */ -}}
+{{- $name := include "fanway.fullname" . -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace $name | dig "spec" "replicas" 0 | int -}}
+{{- if gt $live (int .Values.replicaCount) -}}
+{{- range list $name (printf "keda-hpa-%s" $name) -}}
+{{- if lookup "autoscaling/v2" "HorizontalPodAutoscaler" $.Release.Namespace . }}
+autoscaling.enabled was switched off while the fleet has {{ $live }} nodes, and replicaCount, {{ int $.Values.replicaCount }}, would stop the others at once. Set replicaCount {{ $live }} for now, and lower it by one per drain afterwards.
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if $scaling.enabled -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) }}
 autoscaling.minReplicas is {{ int $scaling.minReplicas }}, more than maxReplicas, {{ int $scaling.maxReplicas }}.
@@ -147,6 +163,12 @@ autoscaling.minReplicas is {{ int $scaling.minReplicas }}, more than maxReplicas
 {{- $limit := int .Values.gateway.limits.maxConnections -}}
 {{- if or (lt $target 1) (ge $target $limit) }}
 autoscaling.targetConnections is {{ $target }}, but must be at least 1 and below gateway.limits.maxConnections, {{ $limit }}: full nodes refuse clients before others are added.
+{{- end -}}
+{{- /* The smallest fleet without one of its nodes. A fleet of one has nobody to fall back on anyway. */ -}}
+{{- $least := int $scaling.minReplicas -}}
+{{- $bearable := div (mul $limit (sub $least 1)) (max $least 1) | int -}}
+{{- if and (gt $least 1) (gt $target $bearable) }}
+autoscaling aims at {{ $target }} of {{ $limit }} connections per node, so that of {{ $least }} nodes none could be lost: the others would refuse clients. Aim at {{ $bearable }} at most (autoscaling.targetUtilization, targetConnections), or set autoscaling.minReplicas higher.
 {{- end -}}
 {{- $drain := include "fanway.drainSeconds" . | int -}}
 {{- $down := $scaling.behavior.scaleDown -}}
@@ -183,6 +205,12 @@ service.loadBalancerClass is for service.type LoadBalancer.
 {{- define "fanway.checks.metrics" -}}
 {{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled }}
 metrics.podMonitor and metrics.serviceMonitor are both enabled: every node would be scraped, counted and scaled for twice. Enable one.
+{{- end -}}
+{{- $names := .Values.metrics.prometheusRule.names -}}
+{{- /* KEDA's autoscaler is called after the ScaledObject. */ -}}
+{{- $longest := printf "%s%s" (ternary "keda-hpa-" "" (and .Values.autoscaling.enabled (eq .Values.autoscaling.type "keda"))) (include "fanway.fullname" .) -}}
+{{- if and .Values.metrics.prometheusRule.enabled (not (and (regexMatch (printf "^(%s)$" $names) (include "fanway.fullname" .)) (regexMatch (printf "^(%s)$" $names) $longest))) }}
+metrics.prometheusRule.names, {{ $names }}, does not match {{ $longest }}, so that alerts about its Deployment and autoscaler would never fire. Set it to .*{{ include "fanway.fullname" . }}.*, or to what matches all fleets.
 {{- end -}}
 {{- if and .Values.metrics.dashboards.grafanaOperator.enabled (not .Values.metrics.dashboards.enabled) }}
 metrics.dashboards.grafanaOperator needs metrics.dashboards.enabled: it reads the dashboards' ConfigMaps.

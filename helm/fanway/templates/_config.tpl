@@ -37,6 +37,7 @@
 
 {{- $server := dict
   "listen" (printf "%s:%d" $gateway.listenAddress (int $gateway.ports.client))
+  "api_listen" (printf "%s:%d" $gateway.listenAddress (int $gateway.ports.api))
   "internal_listen" (printf "%s:%d" $gateway.listenAddress (int $gateway.ports.internal))
   "max_connections" $gateway.limits.maxConnections -}}
 {{- include "fanway.setGiven" (list $server

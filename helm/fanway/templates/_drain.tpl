@@ -24,9 +24,17 @@
 {{- ternary (include "fanway.leastGracePeriod" .) (toString (int $set)) (kindIs "invalid" $set) -}}
 {{- end -}}
 
+{{/* A Deployment goes on as soon as the new node has been ready for so long, whether or not the old one has stopped. So, for
+one node at a time to close its connections, no less than that takes. */}}
+{{- define "fanway.minReady" -}}
+{{- $set := .Values.minReadySeconds -}}
+{{- $computed := ternary 0 .Values.gateway.drain.windowSeconds (eq .Values.broker.engine "memory") | int | toString -}}
+{{- ternary $computed (toString (int $set)) (kindIs "invalid" $set) -}}
+{{- end -}}
+
 {{/* A rollout that waits for a drain is no failed one: drain, proof of the new node, and 120 s for its image and start. */}}
 {{- define "fanway.leastProgressDeadline" -}}
-{{- add (include "fanway.gracePeriod" . | int) (int .Values.minReadySeconds) 120 -}}
+{{- add (include "fanway.gracePeriod" . | int) (include "fanway.minReady" . | int) 120 -}}
 {{- end -}}
 
 {{- define "fanway.progressDeadline" -}}

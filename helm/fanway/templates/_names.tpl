@@ -4,11 +4,12 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* At most 52 characters, so that the longest suffix and a pod's own still fit into a label. */}}
+{{/* At most 46 characters: Kubernetes makes the name of a pod of it, of two hyphens and of 10 and 5 characters of its own, and cuts
+what is longer than 63, after which KEDA's query would not find the pods. The longest suffix of a Service fits too. */}}
 {{- define "fanway.fullname" -}}
 {{- $name := include "fanway.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $full .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- default $full .Values.fullnameOverride | trunc 46 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* What selects the nodes. A Deployment's selector can never change, so this stays as it is. */}}

@@ -4,13 +4,18 @@ import { join } from "node:path";
 
 import { read, ROOT } from "./tools.mjs";
 
-/** Metrics of kube-state-metrics, which a cluster has or has not. */
+/** Metrics of kube-state-metrics, the kubelet and KEDA, which a cluster has or has not. */
 export const OF_KUBERNETES = [
+  "container_memory_working_set_bytes",
+  "keda_scaler_detail_errors_total",
+  "kube_deployment_spec_replicas",
   "kube_deployment_status_observed_generation",
+  "kube_deployment_status_replicas_ready",
   "kube_horizontalpodautoscaler_spec_max_replicas",
   "kube_horizontalpodautoscaler_status_condition",
   "kube_horizontalpodautoscaler_status_current_replicas",
   "kube_horizontalpodautoscaler_status_desired_replicas",
+  "kube_pod_container_resource_limits",
 ];
 
 /** Metrics of Prometheus itself. */
@@ -38,7 +43,7 @@ export function existing() {
 
 /** The metrics that a query reads, without what histograms append. */
 export function metricsOf(query, kinds = existing()) {
-  const names = query.match(/\b(?:(?:fanway|process|kube)_\w+|up|ALERTS)\b/g) ?? [];
+  const names = query.match(/\b(?:(?:fanway|process|kube|container|keda)_\w+|up|ALERTS)\b/g) ?? [];
   const family = (name) => {
     const base = name.replace(/_(bucket|count|sum)$/, "");
     return kinds.get(base) === "histogram" ? base : name;

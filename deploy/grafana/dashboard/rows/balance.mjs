@@ -60,7 +60,7 @@ export const balance = {
         query(`max by (horizontalpodautoscaler) (kube_horizontalpodautoscaler_status_desired_replicas{${HPA}})`, { legend: "desired" }),
         query(`max by (horizontalpodautoscaler) (kube_horizontalpodautoscaler_spec_max_replicas{${HPA}})`, { legend: "maximum" }),
       ],
-      alerts: ["FanwayAutoscalerAtMaximum", "FanwayAutoscalerBlind"],
+      alerts: ["FanwayAutoscalerAtMaximum", "FanwayAutoscalerBlind", "FanwayKedaErrors"],
     }),
     states({
       title: "Draining",

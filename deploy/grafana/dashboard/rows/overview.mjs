@@ -31,7 +31,7 @@ export const overview = {
         query(`sum(${of("fanway_draining")})`, { legend: "draining" }),
         query('count(up{namespace=~"$namespace", job=~"$job"} == 0) or vector(0)', { legend: "silent" }),
       ],
-      alerts: ["FanwayTargetDown", "FanwayAbsent"],
+      alerts: ["FanwayTargetDown", "FanwayAbsent", "FanwayNodesUnavailable", "FanwayNoNodes"],
     }),
     stat({
       title: "Publications",

@@ -1,6 +1,8 @@
 // What the nodes live on.
 import { lines, of, query, rate, states } from "../parts.mjs";
 
+const CONTAINER = 'namespace=~"$namespace", container="fanway"';
+
 export const resources = {
   title: "Resources",
   panels: [
@@ -15,6 +17,19 @@ export const resources = {
       description: "Memory of each node's process. Buffers of sockets are the kernel's and not in it.",
       unit: "bytes",
       queries: [query(`max by (instance) (${of("process_resident_memory_bytes")})`, { legend: "{{instance}}" })],
+    }),
+    lines({
+      title: "Memory of the container",
+      description: "What counts against the container's memory limit, the kernel's buffers included, as a share of it. Needs kube-state-metrics and the kubelet's figures.",
+      unit: "percentunit",
+      limit: 0.9,
+      queries: [
+        query(
+          `max by (namespace, pod) (container_memory_working_set_bytes{${CONTAINER}}) / on (namespace, pod) max by (namespace, pod) (kube_pod_container_resource_limits{${CONTAINER}, resource="memory"})`,
+          { legend: "{{pod}}" },
+        ),
+      ],
+      alerts: ["FanwayMemoryNearLimit"],
     }),
     lines({
       title: "Memory per connection",
