@@ -32,26 +32,6 @@ check() {
 PACKAGES=(runc containerd containernetworking-plugins iptables nftables conntrack ipset socat ethtool libip4tc2 libip6tc2
     libxtables12 libnetfilter-conntrack3 libnfnetlink0 libnftnl11 libmnl0 libnftables1 libjansson4 libipset13)
 
-debian() {
-    [[ -e $DEBIAN/done ]] && return
-    rm -rf "$DEBIAN" "$BASE/apt"
-    mkdir -p "$DEBIAN" "$BASE/apt"
-    local package name
-    (cd "$BASE/apt" && apt-get -qq download "${PACKAGES[@]}")
-    for package in "$BASE"/apt/*.deb; do dpkg -x "$package" "$DEBIAN"; done
-    # Packages from before the merge of /bin into /usr/bin: an overlay covers /usr only.
-    for name in bin sbin lib; do
-        [[ -d $DEBIAN/$name ]] || continue
-        mkdir -p "$DEBIAN/usr/$name"
-        cp -a "$DEBIAN/$name/." "$DEBIAN/usr/$name/"
-        rm -r "${DEBIAN:?}/$name"
-    done
-    for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
-        ln -sf xtables-legacy-multi "$DEBIAN/usr/sbin/$name"
-    done
-    touch "$DEBIAN/done"
-}
-
 # Kubernetes' own go.mod points at folders of its repository; a module of ours points at their published twins instead.
 kubernetes_module() {
     local folder=$BASE/modules/kubernetes-$KUBERNETES source
@@ -80,7 +60,7 @@ COMMANDS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-pro
 build() {
     export GOMODCACHE=$BASE/gomod GOCACHE=$BASE/gocache GOFLAGS=-mod=mod CGO_ENABLED=0 TMPDIR=$BASE/tmp
     mkdir -p "$BIN" "$TMPDIR"
-    debian
+    "$ROOT/deploy/scripts/debian.sh" "$DEBIAN" "${PACKAGES[@]}"
     local command version=k8s.io/component-base/version missing=()
     for command in "${COMMANDS[@]}"; do [[ -x $BIN/$command ]] || missing+=("$command"); done
     if ((${#missing[@]})); then

@@ -45,22 +45,7 @@ fi
 
 packages=(docker.io containerd runc iptables libip4tc2 libip6tc2 libxtables12 libnetfilter-conntrack3 libnfnetlink0 libnftnl11
     libmnl0 debootstrap)
-if [[ ! -e $debian/done ]]; then
-    rm -rf "$debian" "$base/apt"
-    mkdir -p "$debian" "$base/apt"
-    (cd "$base/apt" && apt-get -qq download "${packages[@]}")
-    for package in "$base"/apt/*.deb; do dpkg -x "$package" "$debian"; done
-    for name in bin sbin lib; do
-        [[ -d $debian/$name ]] || continue
-        mkdir -p "$debian/usr/$name"
-        cp -a "$debian/$name/." "$debian/usr/$name/"
-        rm -r "${debian:?}/$name"
-    done
-    for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
-        ln -sf xtables-legacy-multi "$debian/usr/sbin/$name"
-    done
-    touch "$debian/done"
-fi
+"$here/debian.sh" "$debian" "${packages[@]}"
 [[ -x $compose ]] || "$here/image.sh" >/dev/null
 docker() { "$debian/usr/bin/docker" "$@"; }
 
