@@ -3,11 +3,13 @@
 //! Start: settings, metrics, broker, hub, endpoints. Stop (SIGTERM or SIGINT): not ready, wait until the load balancers
 //! have heard it, stop accepting, close the sessions evenly over the window, cut what is left. SIGUSR1 does the same, but
 //! the process stays, drained, until it is told to stop: for those who want to know when that is (`fanway drain`).
-//! Health and metrics on a listener of their own are served to the end.
+//! The API, health and metrics are served to the end on a listener of their own. Back ends are told to go with each
+//! answer from the beginning of the drain, so that none is left that would lose one; who asks at the very end is answered.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -25,10 +27,10 @@ use tokio_util::task::TaskTracker;
 use crate::api::{self, ApiAuthError, ApiMetrics, ApiState, NodeInfo};
 use crate::auth::{ApiKeys, install_crypto};
 use crate::cli::{Mode, dev_token, welcome};
-use crate::config::{DrainSettings, Engine, Settings, Validated};
+use crate::config::{Engine, Settings, Validated};
 use crate::health::{self, HealthState, Stage};
 use crate::rebalance::{FleetMetrics, Rebalance};
-use crate::server::{self, Clients, Endpoint, ServerMetrics, tls};
+use crate::server::{self, Clients, Ending, Endpoint, ServerMetrics, tls};
 use crate::telemetry::{Telemetry, Traces};
 use crate::transport::admission::Admission;
 use crate::transport::{self, ClientState};
@@ -60,8 +62,11 @@ pub async fn run(mut settings: Settings, mode: Mode, feed: Handle, telemetry: Te
             }
         }
     }
-    while stops == 0 {
-        stops += u32::from(signals.next().await == Wish::Stop);
+    if stops == 0 {
+        tokio::select! {
+            () = node.stay() => {}
+            () = signals.stop() => {}
+        }
     }
     node.stop().await;
     Ok(())
@@ -69,6 +74,11 @@ pub async fn run(mut settings: Settings, mode: Mode, feed: Handle, telemetry: Te
 
 /// Beginnings of the paths that are not for clients.
 const OPERATIONS: &[&str] = &["/api/", "/health/", "/metrics"];
+/// Those of them that remain when the server API has a listener of its own.
+const LOOKED_AT: &[&str] = &["/health/", "/metrics"];
+
+/// How long the last answers of the listener apart may take: those to requests that it has when the drain ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// A running node.
 struct Node {
@@ -78,12 +88,12 @@ struct Node {
     hub: Arc<Hub>,
     /// How far it is on its way out. Set first of all when the node stops: it is not ready any more.
     stage: watch::Sender<Stage>,
-    /// Everything that serves connections of clients.
-    connections: TaskTracker,
+    /// Of the connections of clients, and of everything else on their listener.
+    clients: Ending,
+    /// Of the listener apart. It comes last: while the node drains, it is looked at more than ever.
+    operations: Ending,
     /// Everything else.
     background: TaskTracker,
-    stop_accepting: CancellationToken,
-    close_now: CancellationToken,
     stop_background: CancellationToken,
 }
 
@@ -92,9 +102,8 @@ impl Node {
         let Telemetry { node, registry, traces } = telemetry;
         let Validated { authenticator, origins, credentials, api_keys, namespaces } =
             settings.validate().map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let (connections, background) = (TaskTracker::new(), TaskTracker::new());
-        let (stop_accepting, close_now) = (CancellationToken::new(), CancellationToken::new());
-        let stop_background = CancellationToken::new();
+        let (clients, operations) = (Ending::default(), Ending::default());
+        let (background, stop_background) = (TaskTracker::new(), CancellationToken::new());
         let stage = watch::Sender::new(Stage::Serving);
         let inbox = Inbox::new();
         let trace = traces.as_ref().map(Traces::hook);
@@ -149,7 +158,7 @@ impl Node {
             settings: Arc::new(settings.api.clone()),
         };
         let (api, publish) = api::routes(api);
-        let mut operations = health::router(health).merge(scrape(registry));
+        let mut internal = health::router(health).merge(scrape(registry));
         let mut public = transport::router(client);
         if settings.console.enabled {
             public = public.merge(console::router(&console_defaults(&settings, mode)));
@@ -163,72 +172,82 @@ impl Node {
             clients: None,
             tls: None,
             metrics: metrics.clone(),
-            tracker: background.clone(),
-            // Until the end: while the node drains, it is looked at more than ever.
-            stop_accepting: stop_background.clone(),
-            close_now: close_now.clone(),
+            ending: operations.clone(),
         };
-        let mut express = Some(publish);
-        match settings.server.api_listen {
-            // Plain HTTP, as below.
-            Some(address) => {
-                let listener = bind("server.api_listen", address, &settings)?;
-                background.spawn(server::serve(endpoint("api", listener, api, express.take())));
-            }
-            None => operations = operations.merge(api),
-        }
-        match settings.server.internal_listen {
-            // The internal listener speaks plain HTTP: it is for the cluster's own network.
-            Some(internal) => {
-                let listener = bind("server.internal_listen", internal, &settings)?;
-                background.spawn(server::serve(endpoint("internal", listener, operations, express.take())));
-            }
-            None => public = public.merge(operations),
-        }
+        // First: a node that says that it is ready, on the other listener, can be connected to.
         let listener = bind("server.listen", settings.server.listen, &settings)?;
         let address = listener.local_addr()?;
+        let (mut express, mut others) = (Some(publish), OPERATIONS);
+        // These listeners speak plain HTTP: they are for the cluster's own network.
+        match settings.server.api_listen {
+            Some(apart) => {
+                let listener = bind("server.api_listen", apart, &settings)?;
+                background.spawn(server::serve(endpoint("api", listener, api, express.take())));
+                others = LOOKED_AT;
+            }
+            None => internal = internal.merge(api),
+        }
+        match settings.server.internal_listen {
+            Some(apart) => {
+                let listener = bind("server.internal_listen", apart, &settings)?;
+                background.spawn(server::serve(endpoint("internal", listener, internal, express.take())));
+                others = &[];
+            }
+            None => public = public.merge(internal),
+        }
         background.spawn(server::serve(Endpoint {
-            clients: Some(Clients { others: OPERATIONS }),
+            clients: Some(Clients { others }),
             tls,
-            tracker: connections.clone(),
-            stop_accepting: stop_accepting.clone(),
+            ending: clients.clone(),
             ..endpoint("public", listener, public, express)
         }));
-        Ok(Self { address, hub, stage, connections, background, stop_accepting, close_now, stop_background, settings })
+        Ok(Self { settings, address, hub, stage, clients, operations, background, stop_background })
     }
 
-    /// Gives the connections away.
+    /// Gives the connections of clients away, and cuts those of HTTP that are left.
     async fn drain(&self) {
         let drain = &self.settings.drain;
         tracing::info!(connections = self.hub.connections(), window = ?drain.window, "draining");
         self.stage.send_replace(Stage::Draining);
-        self.glide(drain).await;
+        for ending in [&self.clients, &self.operations] {
+            ending.draining.store(true, Ordering::Relaxed);
+        }
+        tokio::time::sleep(drain.propagation_delay).await;
+        self.clients.stop_accepting.cancel();
+        self.hub.drain(drain.window).await;
+        self.clients.tracker.close();
+        if tokio::time::timeout(drain.close_timeout, self.clients.tracker.wait()).await.is_err() {
+            tracing::warn!(connections = self.clients.tracker.len(), "connections cut at the end of the drain");
+        }
+        self.clients.close_now.cancel();
+    }
+
+    /// After the drain: waits until no connection of a client is left, says so, and stays. What was closed and is not cut
+    /// are the transports' connections; they have deadlines of their own, and there is time until the process is to end.
+    async fn stay(&self) {
+        self.clients.tracker.wait().await;
         self.stage.send_replace(Stage::Drained);
         tracing::info!("drained");
+        std::future::pending().await
     }
 
     /// Takes down what is left of the node.
     async fn stop(self) {
-        self.stop_accepting.cancel();
-        self.close_now.cancel();
+        self.clients.stop_accepting.cancel();
+        self.clients.close_now.cancel();
+        // What an API request needs, as the broker, is there until its answer is.
+        self.operations.stop_accepting.cancel();
+        self.operations.tracker.close();
+        if tokio::time::timeout(LAST_ANSWERS, self.operations.tracker.wait()).await.is_err() {
+            tracing::warn!(connections = self.operations.tracker.len(), "connections of the internal listener cut");
+        }
+        self.operations.close_now.cancel();
         self.stop_background.cancel();
-        self.connections.close();
         self.background.close();
         if tokio::time::timeout(Duration::from_secs(1), self.background.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
         tracing::info!("stopped");
-    }
-
-    async fn glide(&self, drain: &DrainSettings) {
-        tokio::time::sleep(drain.propagation_delay).await;
-        self.stop_accepting.cancel();
-        self.hub.drain(drain.window).await;
-        self.connections.close();
-        let left = tokio::time::timeout(drain.close_timeout, self.connections.wait()).await;
-        if left.is_err() {
-            tracing::warn!(connections = self.connections.len(), "connections cut at the end of the drain");
-        }
     }
 }
 
@@ -330,5 +349,9 @@ impl Signals {
             _ = self.interrupt.recv() => Wish::Stop,
             _ = self.drain.recv() => Wish::Drain,
         }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await != Wish::Stop {}
     }
 }

@@ -36,7 +36,7 @@ pub enum Stage {
     Serving,
     /// It gives its connections away.
     Draining,
-    /// It has none left, and waits to be stopped.
+    /// It has none left of clients, and waits to be stopped.
     Drained,
 }
 

@@ -62,6 +62,11 @@ fn run(settings: Settings, mode: Mode) -> anyhow::Result<()> {
     if let Some(traces) = traces {
         traces.stop();
     }
+    // Everything has ended or been told to. Dropping the runtimes would wait for what blocks a thread, and that may be the
+    // system's lookup of a name (of Redis, of the collector), which nobody can end: while no name server answers, it takes
+    // longer than Kubernetes waits.
+    feed.shutdown_background();
+    runtime.shutdown_background();
     outcome
 }
 

@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use fanway_gateway::server::{Endpoint, ServerMetrics, Settings, bind, serve};
+use fanway_gateway::server::{Ending, Endpoint, ServerMetrics, Settings, bind, serve};
 use prometheus::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -22,13 +20,13 @@ async fn running_out_of_files_delays_but_does_not_end_accepting() {
     let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), &settings).unwrap();
     let address = listener.local_addr().unwrap();
     let metrics = ServerMetrics::register(&Registry::new()).unwrap();
-    let (tracker, stop_accepting) = (TaskTracker::new(), CancellationToken::new());
+    let ending = Ending::default();
     // Connected before anybody accepts: after that the process may open nothing more.
     let client = Client::connect(address).unwrap();
     let before = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: before.maximum }).unwrap();
 
-    let serving = tracker.spawn(serve(Endpoint {
+    let serving = ending.tracker.spawn(serve(Endpoint {
         name: "public",
         listener,
         router: Router::new().route("/", get(|| async { "hello" })),
@@ -37,9 +35,7 @@ async fn running_out_of_files_delays_but_does_not_end_accepting() {
         clients: None,
         tls: None,
         metrics: metrics.clone(),
-        tracker: tracker.clone(),
-        stop_accepting: stop_accepting.clone(),
-        close_now: CancellationToken::new(),
+        ending: ending.clone(),
     }));
     let errors = metrics.accept_errors_total.with_label_values(&["public"]);
     let twice = async {
@@ -56,6 +52,6 @@ async fn running_out_of_files_delays_but_does_not_end_accepting() {
     let mut answer = String::new();
     tokio::time::timeout(PATIENCE, client.read_to_string(&mut answer)).await.expect("it is answered").unwrap();
     assert!(answer.ends_with("hello"), "{answer}");
-    stop_accepting.cancel();
+    ending.stop_accepting.cancel();
     tokio::time::timeout(PATIENCE, serving).await.expect("the loop ends when told to").unwrap();
 }

@@ -45,7 +45,7 @@ async fn connections_glide_from_node_to_node() {
     }
     fleet.all_serve().await;
     let began = Instant::now();
-    let publisher = Publisher::start(fleet.newest());
+    let publisher = Publisher::start(fleet.api(0));
     let crowd = Crowd::open(balancer.port(), CONNECTIONS).await;
     println!("{} connections in {:.1?}", CONNECTIONS.iter().sum::<usize>(), began.elapsed());
 
@@ -99,8 +99,9 @@ impl Fleet<'_> {
         self.nodes.push(node.await);
     }
 
-    fn newest(&self) -> fanway_testkit::dial::Target {
-        self.nodes[self.nodes.len() - 1].url("/api/publish")
+    /// Where a back end publishes on the node with this number.
+    fn api(&self, number: usize) -> fanway_testkit::dial::Target {
+        self.nodes[number].url("/api/publish")
     }
 
     /// Until new connections go to all of them, and to no others.
@@ -111,8 +112,8 @@ impl Fleet<'_> {
     /// Takes the oldest node away once its successor serves. Returns how many streams it had.
     async fn replace_oldest(&mut self, publisher: &Publisher) -> f64 {
         self.all_serve().await;
-        // Back ends leave a node that goes, too.
-        publisher.turn_to(self.newest());
+        // The back end is on the node that goes, and is to leave it for the one that goes next.
+        publisher.turn_to(self.api(self.gone + 1));
         let oldest = &mut self.nodes[self.gone];
         let mut held = 0.0;
         for transport in ["websocket", "sse"] {
@@ -122,6 +123,7 @@ impl Fleet<'_> {
         let status = oldest.exited(PATIENCE).await;
         assert!(status.success(), "{status}");
         self.gone += 1;
+        assert_eq!(publisher.told(), self.gone, "the back end was told to go, by each node that went");
         self.all_serve().await;
         held
     }

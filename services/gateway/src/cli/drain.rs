@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -51,11 +51,11 @@ impl DrainRequest {
     pub async fn send(self) -> anyhow::Result<String> {
         let pid = self.pid.map_or_else(find_node, Ok)?;
         let process = Pid::from_raw(pid).filter(|_| pid > 0).context("--pid: not a process id")?;
+        check(pid)?;
         kill_process(process, Signal::USR1).with_context(|| format!("process {pid} cannot be told to drain"))?;
 
-        let DrainSettings { propagation_delay, window, close_timeout } = self.drain;
-        let longest = propagation_delay + window + close_timeout;
-        let timeout = self.timeout.unwrap_or(longest + MARGIN);
+        let longest = longest(&self.drain);
+        let timeout = self.timeout.unwrap_or(longest.saturating_add(MARGIN));
         let begun = Instant::now();
         loop {
             if !runs(pid) {
@@ -64,7 +64,7 @@ impl DrainRequest {
             match self.health {
                 Some(address) if is_drained(address).await => return Ok(format!("process {pid} is drained")),
                 // A second for what is not waited for in the drain itself.
-                None if begun.elapsed() >= longest + Duration::from_secs(1) => {
+                None if begun.elapsed() >= longest.saturating_add(Duration::from_secs(1)) => {
                     return Ok(format!("process {pid} had the time to drain ({longest:?})"));
                 }
                 _ => {}
@@ -77,6 +77,11 @@ impl DrainRequest {
     }
 }
 
+/// What the settings allow a drain to take. They are as they were read: any sum must do.
+fn longest(drain: &DrainSettings) -> Duration {
+    drain.propagation_delay.saturating_add(drain.window).saturating_add(drain.close_timeout)
+}
+
 /// An address to connect to, for one to listen on.
 fn reachable(mut listen: SocketAddr) -> SocketAddr {
     match listen.ip() {
@@ -87,7 +92,7 @@ fn reachable(mut listen: SocketAddr) -> SocketAddr {
     listen
 }
 
-/// Whether the node says that it has no connections left. No answer is none: then it has ended, or it will answer.
+/// Whether the node says that it has no clients' connections left. No answer is none: then it has ended, or it will answer.
 async fn is_drained(address: SocketAddr) -> bool {
     let request = Request::get("/health/ready").header(header::HOST, address.to_string());
     let Ok(request) = request.body(Full::new(Bytes::new())) else { return false };
@@ -102,8 +107,8 @@ async fn is_drained(address: SocketAddr) -> bool {
 
 /// The one process that runs a node with this program.
 fn find_node() -> anyhow::Result<i32> {
-    let program = program(Path::new("/proc/self")).context("/proc cannot be read; give --pid")?;
-    let processes = std::fs::read_dir("/proc").context("/proc cannot be read; give --pid")?;
+    let program = program(Path::new("/proc/self")).context("/proc cannot be read")?;
+    let processes = std::fs::read_dir("/proc").context("/proc cannot be read")?;
     let nodes: Vec<i32> = processes
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| is_node(*pid, program))
@@ -116,10 +121,39 @@ fn find_node() -> anyhow::Result<i32> {
 }
 
 fn is_node(pid: i32, of: (u64, u64)) -> bool {
-    let process = Path::new("/proc").join(pid.to_string());
-    let command = std::fs::read(process.join("cmdline")).unwrap_or_default();
-    let runs_node = matches!(command.split(|byte| *byte == 0).nth(1), Some(b"serve" | b"dev"));
-    runs_node && program(&process).is_some_and(|program| program == of)
+    runs_node(pid) && program(&process(pid)).is_some_and(|program| program == of)
+}
+
+/// Refuses a process that the signal would not drain but kill: another program, or a node that has just begun to start.
+///
+/// Not asked whether it is this very program: in another container, or after an update, the same one is another file.
+fn check(pid: i32) -> anyhow::Result<()> {
+    let status = std::fs::read_to_string(process(pid).join("status"))
+        .with_context(|| format!("there is no process {pid} that this user can see"))?;
+    if !runs_node(pid) {
+        bail!("process {pid} does not run a node (fanway serve or fanway dev)");
+    }
+    if !catches(&status, Signal::USR1) {
+        bail!("process {pid} is no node, or has not started yet: it would not drain, but end");
+    }
+    Ok(())
+}
+
+/// Whether a process has the command line of a node.
+fn runs_node(pid: i32) -> bool {
+    let command = std::fs::read(process(pid).join("cmdline")).unwrap_or_default();
+    matches!(command.split(|byte| *byte == 0).nth(1), Some(b"serve" | b"dev"))
+}
+
+/// Whether a process with this `status` in `/proc` handles a signal.
+fn catches(status: &str, signal: Signal) -> bool {
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    caught >> (signal.as_raw() - 1) & 1 == 1
+}
+
+fn process(pid: i32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
 }
 
 /// Which file a process runs: device and inode.
@@ -130,7 +164,7 @@ fn program(process: &Path) -> Option<(u64, u64)> {
 
 /// Whether a process has not ended. One that its parent has not asked about yet has.
 fn runs(pid: i32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let Ok(status) = std::fs::read_to_string(process(pid).join("status")) else { return false };
     let state = status.lines().find_map(|line| line.strip_prefix("State:"));
     !state.is_some_and(|state| state.trim_start().starts_with('Z'))
 }
@@ -162,5 +196,29 @@ mod tests {
             std::thread::yield_now();
         }
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn what_the_signal_would_kill_is_refused() {
+        let caught =
+            |mask: &str| catches(&format!("Name:\tfanway\nSigIgn:\tffffffffffffffff\nSigCgt:\t{mask}\n"), Signal::USR1);
+        assert!(caught("0000000000000200") && caught("ffffffffffffffff"));
+        assert!(
+            !caught("0000000000000100") && !caught("fffffffffffffdff") && !caught("") && !catches("", Signal::USR1)
+        );
+
+        let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(other.id()).unwrap();
+        let refused = check(pid).unwrap_err().to_string();
+        assert!(refused.contains("does not run a node"), "{refused}");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(check(pid).unwrap_err().to_string().contains("no process"));
+    }
+
+    #[test]
+    fn times_that_no_node_would_start_with_are_added_all_the_same() {
+        let drain = DrainSettings { window: Duration::MAX, ..DrainSettings::default() };
+        assert_eq!(longest(&drain), Duration::MAX);
     }
 }

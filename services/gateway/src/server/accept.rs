@@ -47,19 +47,7 @@ pub fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener>
 ///
 /// Nothing that a client does ends it, and no failure to accept.
 pub async fn serve(endpoint: Endpoint) {
-    let Endpoint {
-        name,
-        listener,
-        router,
-        express,
-        settings,
-        clients,
-        tls,
-        metrics,
-        tracker,
-        stop_accepting,
-        close_now,
-    } = endpoint;
+    let Endpoint { name, listener, router, express, settings, clients, tls, metrics, ending } = endpoint;
     let most = i64::try_from(settings.max_connections).unwrap_or(i64::MAX);
     metrics.sockets_limit.with_label_values(&[name]).set(most);
     if clients.is_some() {
@@ -69,7 +57,9 @@ pub async fn serve(endpoint: Endpoint) {
     let rate = settings.accept_rate.filter(|_| clients.is_some());
     let rate = rate.map(|rate| AcceptRate::new(rate, settings.accept_burst.unwrap_or(rate), Instant::now()));
     let limit = Limit::new(settings.max_connections, metrics.sockets_open.with_label_values(&[name]));
-    let refusals = Arc::new(Semaphore::new(settings.max_refusals.min(Semaphore::MAX_PERMITS)));
+    let permits = || Arc::new(Semaphore::new(settings.max_refusals.min(Semaphore::MAX_PERMITS)));
+    // Apart: whoever is slow to be turned away must not be in the way of those who are to be served.
+    let (refusals, undecided) = (permits(), permits());
     let accepted = metrics.sockets_accepted_total.with_label_values(&[name]);
     let errors = metrics.accept_errors_total.with_label_values(&[name]);
     let shared = Arc::new(Shared {
@@ -77,21 +67,21 @@ pub async fn serve(endpoint: Endpoint) {
         router,
         express,
         http1: http1::builder(&settings),
-        http2: http2::builder(&settings, &tracker),
+        http2: http2::builder(&settings, &ending.tracker),
         settings,
         tls,
-        tracker: tracker.clone(),
-        stop_accepting,
-        close_now,
+        ending,
         taken_over: metrics.sockets_taken_over_total.with_label_values(&[name]),
         handshake: metrics.handshake_seconds.with_label_values(&[name]),
         rejections: metrics.sockets_rejected_total,
         clients: clients.map(|clients| (clients, metrics.connections_rejected_total)),
         rate,
+        refusals,
     });
+    let (tracker, stop_accepting) = (&shared.ending.tracker, &shared.ending.stop_accepting);
 
     let mut logged: Option<Instant> = None;
-    while let Some(outcome) = shared.stop_accepting.run_until_cancelled(listener.accept()).await {
+    while let Some(outcome) = stop_accepting.run_until_cancelled(listener.accept()).await {
         let (tcp, peer) = match outcome {
             Ok(connection) => connection,
             // The client gave up while it was queueing.
@@ -104,17 +94,16 @@ pub async fn serve(endpoint: Endpoint) {
                     logged = Some(Instant::now());
                     tracing::error!(listener = name, %error, "cannot accept connections");
                 }
-                let _ = shared.stop_accepting.run_until_cancelled(tokio::time::sleep(BACK_OFF)).await;
+                let _ = stop_accepting.run_until_cancelled(tokio::time::sleep(BACK_OFF)).await;
                 continue;
             }
         };
         accepted.inc();
         let guard = limit.acquire();
         let late = guard.is_some() && shared.rate.as_ref().is_some_and(|rate| !rate.take(Instant::now()));
-        let permit = || Arc::clone(&refusals).try_acquire_owned();
         let admission = match guard {
             Some(guard) if !late => Admission::Served(guard),
-            Some(guard) => match permit() {
+            Some(guard) => match Arc::clone(&undecided).try_acquire_owned() {
                 Ok(permit) => Admission::Late(guard, permit),
                 Err(_too_many) => {
                     shared.rejected("rate");
@@ -123,7 +112,7 @@ pub async fn serve(endpoint: Endpoint) {
             },
             None => {
                 shared.rejected("limit");
-                match permit() {
+                match Arc::clone(&shared.refusals).try_acquire_owned() {
                     Ok(permit) => Admission::Refused(permit),
                     Err(_too_many) => continue,
                 }

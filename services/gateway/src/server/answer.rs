@@ -6,7 +6,6 @@ use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
-use bytes::Bytes;
 use fanway_protocol::codes::ErrorCode;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
@@ -156,10 +155,14 @@ fn date(put: impl FnOnce(&[u8])) {
 }
 
 /// Sends a last answer and closes.
-pub(super) async fn refuse(mut io: Io, refusal: &Refusal) {
-    let bytes = Bytes::from(refusal.bytes());
+pub(super) async fn refuse(io: Io, refusal: &Refusal) {
+    send_last(io, &refusal.bytes()).await;
+}
+
+/// Sends what is last and closes.
+pub(super) async fn send_last(mut io: Io, bytes: &[u8]) {
     let _ = tokio::time::timeout(PARTING, async {
-        if io.write_all(&bytes).await.is_ok() {
+        if io.write_all(bytes).await.is_ok() {
             drain(&mut io).await;
         }
     })

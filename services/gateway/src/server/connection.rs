@@ -9,15 +9,13 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use http::HeaderValue;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 use rand::RngExt;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::answer::{self, Refusal};
 use super::door::{self, Shut};
@@ -25,7 +23,7 @@ use super::doze::Doze;
 use super::exchange::{Exchange, Phase};
 use super::http2::Tracked;
 use super::rate::AcceptRate;
-use super::{Clients, ConnectionGuard, Express, Io, Settings, head, tls};
+use super::{Clients, ConnectionGuard, Ending, Express, Io, Settings, head, http1, http2, tls};
 
 /// What all connections of an endpoint share.
 #[derive(Debug)]
@@ -35,11 +33,9 @@ pub(super) struct Shared {
     pub(super) express: Option<Express>,
     pub(super) settings: Arc<Settings>,
     pub(super) tls: Option<Arc<ServerConfig>>,
-    pub(super) http1: http1::Builder,
-    pub(super) http2: http2::Builder<Tracked>,
-    pub(super) tracker: TaskTracker,
-    pub(super) stop_accepting: CancellationToken,
-    pub(super) close_now: CancellationToken,
+    pub(super) http1: conn::http1::Builder,
+    pub(super) http2: conn::http2::Builder<Tracked>,
+    pub(super) ending: Ending,
     pub(super) taken_over: IntCounter,
     pub(super) handshake: Histogram,
     pub(super) rejections: IntCounterVec,
@@ -47,6 +43,8 @@ pub(super) struct Shared {
     pub(super) clients: Option<(Clients, IntCounterVec)>,
     /// How many of them are let in.
     pub(super) rate: Option<AcceptRate>,
+    /// How many are told at once that they are not.
+    pub(super) refusals: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -60,11 +58,11 @@ impl Shared {
         }
     }
 
-    /// Whether a connection with this first head is one that the accept rate is for.
-    fn is_of_client(&self, first: &Bytes) -> bool {
-        let others = self.clients.as_ref().map_or(&[][..], |(clients, _)| clients.others);
-        let path = head::path(first);
-        !others.iter().any(|beginning| path.starts_with(beginning.as_bytes()))
+    /// Whether a request for this path is a client's.
+    pub(super) fn is_of_client(&self, path: &[u8]) -> bool {
+        let is_of_client =
+            |(clients, _): &(Clients, _)| !clients.others.iter().any(|other| path.starts_with(other.as_bytes()));
+        self.clients.as_ref().is_some_and(is_of_client)
     }
 }
 
@@ -73,7 +71,8 @@ impl Shared {
 pub(super) enum Admission {
     /// To be served.
     Served(ConnectionGuard),
-    /// Above the rate of new connections: to be told so, once it is seen to be a client's. The permit as below.
+    /// Above the rate of new connections: to be told so, once it is seen to be a client's. The permit bounds of how many
+    /// that is not known yet.
     Late(ConnectionGuard, OwnedSemaphorePermit),
     /// To be told that there is no room. The permit bounds how many are told at once.
     Refused(OwnedSemaphorePermit),
@@ -81,7 +80,7 @@ pub(super) enum Admission {
 
 /// Serves one connection until it ends or is taken over.
 pub(super) async fn run(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission: Admission) {
-    let (mut closed, mut doze) = (pin!(shared.close_now.cancelled()), Doze::default());
+    let (mut closed, mut doze) = (pin!(shared.ending.close_now.cancelled()), Doze::default());
     let mut served = pin!(enter(&shared, tcp, peer, admission));
     std::future::poll_fn(|cx| {
         // Closed from outside: everything is dropped where it is.
@@ -112,31 +111,35 @@ async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission
     shared.handshake.observe(accepted.elapsed().as_secs_f64());
     let guard = match admission {
         Admission::Served(guard) => {
-            if let Some(rate) = shared.rate.as_ref().filter(|_| !shared.is_of_client(&first)) {
+            if let Some(rate) = shared.rate.as_ref().filter(|_| !shared.is_of_client(head::path(&first))) {
                 rate.give_back();
             }
             guard
         }
-        Admission::Late(guard, _) if !shared.is_of_client(&first) => guard,
-        Admission::Late(guard, _permit) => {
-            drop(guard);
-            shared.rejected("rate");
-            return Box::pin(turn_away(io, &first)).await;
+        Admission::Late(guard, undecided) => {
+            drop(undecided);
+            if shared.is_of_client(head::path(&first)) {
+                drop(guard);
+                shared.rejected("rate");
+                let Ok(_permit) = shared.refusals.try_acquire() else { return };
+                return Box::pin(turn_away(io, &first)).await;
+            }
+            guard
         }
         Admission::Refused(_permit) => return Box::pin(turn_away(io, &first)).await,
     };
     if head::is_http2(&first) {
-        Box::pin(super::http2::serve(Arc::clone(shared), io, first, peer, guard)).await;
+        Box::pin(http2::serve(Arc::clone(shared), io, first, peer, guard)).await;
     } else {
-        Box::pin(super::http1::serve(Arc::clone(shared), io, first, peer, guard)).await;
+        Box::pin(http1::serve(Arc::clone(shared), io, first, peer, guard)).await;
     }
 }
 
 /// Tells a client that there is no room and when to come back: at random within ten seconds, so that those who were
-/// turned away together do not return together.
+/// turned away together do not return together. For HTTP/2 there is no way to say when, just that it is too much.
 async fn turn_away(io: Io, first: &Bytes) {
     if head::is_http2(first) {
-        return;
+        return answer::send_last(io, http2::GO_AWAY).await;
     }
     let refusal = if head::wants_event_stream(first) {
         let origin = head::header(first, "origin").and_then(|origin| HeaderValue::from_bytes(origin).ok());
@@ -173,7 +176,7 @@ pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Excha
     };
     let mut pulse = exchange.pulse();
     let mut timer = pin!(tokio::time::sleep(limit(pulse.phase)));
-    let mut stop = pin!(shared.stop_accepting.cancelled());
+    let mut stop = pin!(shared.ending.stop_accepting.cancelled());
     let (mut doze, mut timer_doze) = (Doze::default(), Doze::default());
     let mut stopping = false;
 

@@ -85,10 +85,17 @@ pub(super) fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     })
 }
 
-/// The path that is asked for, without the query.
+/// The path that is asked for, without the query, and without the host that it may come with.
 pub(super) fn path(head: &[u8]) -> &[u8] {
     let target = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    target.split(|byte| *byte == b'?').next().unwrap_or_default()
+    let target = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    match memchr::memmem::find(target, b"://").filter(|_| !target.starts_with(b"/")) {
+        None => target,
+        Some(scheme) => {
+            let rest = &target[scheme + 3..];
+            memchr::memchr(b'/', rest).map_or(b"/", |slash| &rest[slash..])
+        }
+    }
 }
 
 /// Whether the sender is (or reads like) an `EventSource`, which gives up for good on any answer but 200.
@@ -163,6 +170,8 @@ mod tests {
             ("GET /sse?channel=a HTTP/1.1\r\n\r\n", true),
             ("GET /connection/uni_sse HTTP/1.1\r\n\r\n", true),
             ("GET /else HTTP/1.1\r\naccept: text/event-stream, */*\r\n\r\n", true),
+            ("GET http://a/sse?channel=a HTTP/1.1\r\n\r\n", true),
+            ("GET http://a.example HTTP/1.1\r\n\r\n", false),
             ("GET /poll?next=/sse HTTP/1.1\r\n\r\n", false),
             ("GET /assets HTTP/1.1\r\nX-Accept: text/event-stream\r\n\r\n", false),
         ] {

@@ -42,7 +42,7 @@ pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: Socke
         let early = join(parts.read_buf, unread);
         shared.taken_over.inc();
         io.forget_waker();
-        return granted.takeover.start(Taken { io, head: granted.head, early, guard }, &shared.tracker);
+        return granted.takeover.start(Taken { io, head: granted.head, early, guard }, &shared.ending.tracker);
     }
     drop(parts.read_buf);
     match end {

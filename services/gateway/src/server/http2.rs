@@ -16,6 +16,10 @@ use super::service::Service;
 use super::settings::{bytes, bytes32};
 use super::{ConnectionGuard, Io, Settings};
 
+/// What a client is told that there is no room for: no settings, and to go away. No stream was looked at, so that it may
+/// send its requests elsewhere; but with ENHANCE_YOUR_CALM, so that it does not do so at once.
+pub(super) const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+
 /// Spawns the tasks of requests on the server's tracker.
 #[derive(Clone, Debug)]
 pub(super) struct Tracked(TaskTracker);

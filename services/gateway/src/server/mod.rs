@@ -15,6 +15,8 @@
 //! * Beyond the connection limit, or the rate of new connections, a client is told to come back later, at a bounded cost.
 //! * Every task runs on the caller's tracker. `stop_accepting` closes the listener and, after their current request, the
 //!   HTTP connections; `close_now` ends them where they are. Sockets that were taken over belong to their takers.
+//! * Before that, while it is `draining`, every answer to others than clients says `connection: close`, so that a back end
+//!   leaves between two requests: none of its requests meets a connection that is being closed.
 //!
 //! This folder knows nothing of sessions and channels.
 
@@ -44,6 +46,7 @@ mod upload;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use rustls::ServerConfig;
@@ -62,8 +65,22 @@ pub use takeover::{Taken, Takeover};
 /// What is special about a listener that clients connect to.
 #[derive(Clone, Copy, Debug)]
 pub struct Clients {
-    /// Beginnings of paths that are served here too, but not to clients.
+    /// Beginnings of paths that are served here too, but not to clients. A connection whose first request (over HTTP/1) is
+    /// for one of them takes no part of the accept rate; one that speaks HTTP/2 counts as a client's.
     pub others: &'static [&'static str],
+}
+
+/// How the connections of an endpoint come to their end. Clones share it, and so may endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    /// Owns every task.
+    pub tracker: TaskTracker,
+    /// Set before the rest: answers to others than clients say `connection: close`.
+    pub draining: Arc<AtomicBool>,
+    /// Ends the accept loop, and each HTTP connection after the request it is working on.
+    pub stop_accepting: CancellationToken,
+    /// Ends what is left of the HTTP connections at once.
+    pub close_now: CancellationToken,
 }
 
 /// One listening socket and what is served on it.
@@ -85,10 +102,6 @@ pub struct Endpoint {
     pub tls: Option<Arc<ServerConfig>>,
     /// Where to count.
     pub metrics: ServerMetrics,
-    /// Owns every task.
-    pub tracker: TaskTracker,
-    /// Ends the accept loop, and each HTTP connection after the request it is working on.
-    pub stop_accepting: CancellationToken,
-    /// Ends what is left of the HTTP connections at once.
-    pub close_now: CancellationToken,
+    /// Owns the tasks and ends the connections.
+    pub ending: Ending,
 }

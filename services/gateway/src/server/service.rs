@@ -1,6 +1,7 @@
 //! What hyper calls with each request: the rules for every request, the router, and the way out for a takeover.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{self, HeaderValue};
@@ -52,6 +53,7 @@ impl Service {
             return Ok(self.refuse(open, &refusal));
         }
         let head_only = parts.method == Method::HEAD;
+        let is_of_client = self.shared.is_of_client(parts.uri.path().as_bytes());
         let express = self.shared.express.as_ref().filter(|express| express.takes(&parts));
         let (body, fate) = upload::watch(body, early, self.shared.settings.body_timeout);
         let request = Request::from_parts(parts, body);
@@ -80,7 +82,14 @@ impl Service {
                 *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Granted { head, takeover });
                 Err(TakenOver)
             }
-            _ => Ok(response.map(|body| open.answer(body))),
+            _ => {
+                // Not for clients, who are given away in the drain's own time. On HTTP/2 the end itself is as gentle.
+                let last = !is_of_client && self.shared.ending.draining.load(Ordering::Relaxed);
+                if last && !self.exchange.is_http2() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok(response.map(|body| open.answer(body)))
+            }
         }
     }
 

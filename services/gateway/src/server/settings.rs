@@ -25,11 +25,16 @@ pub struct Settings {
     /// Connections of one listener at once. More are answered with 503 (event streams with `retry:`) and closed. Of
     /// clients there are fewer where the limit of open files does not allow so many and 200 for the rest.
     pub max_connections: usize,
-    /// Connections beyond `max_connections` that are answered at the same time; more are closed without an answer.
+    /// Connections beyond `max_connections` or `accept_rate` that are answered at the same time; more are closed without an
+    /// answer. As many again may be above `accept_rate` and have not sent a request yet.
     pub max_refusals: usize,
     /// New connections of clients per second. More are answered with 503 (event streams with `retry:`) and closed, so that
-    /// a storm of reconnects does not drown those who are connected. Health, metrics and the server API are exempt.
-    /// Without it there is no limit.
+    /// a storm of reconnects does not drown those who are connected. Without it there is no limit.
+    ///
+    /// It holds for `listen` alone. What is served on `internal_listen` is exempt. Without that, a connection is exempt if
+    /// its first request is for the server API, health or metrics, over HTTP/1: one that speaks HTTP/2 counts as a
+    /// client's. Nobody knows what a new connection is for before it says so: those above the rate that have not are
+    /// bounded by `max_refusals`, and more are closed without an answer, exempt or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accept_rate: Option<u32>,
     /// New connections that may come at once before `accept_rate` holds. Without it, those of one second.

@@ -61,6 +61,20 @@ async fn each_transport_is_told_in_its_own_way() {
     assert!(refusals >= 3.0, "{refusals}");
 }
 
+/// Where the operations have a listener of their own, all who come to the other one are clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_of_the_internal_listener_are_not_exempt_on_the_public_one() {
+    let node = node().internal_listener().set("server.accept_rate", 1).set("server.accept_burst", 3).start().await;
+    let public = format!("http://127.0.0.1:{}/health/live", node.port());
+    let end = Instant::now() + PATIENCE;
+    while http::get(public.as_str(), &[]).await.status != 503 {
+        assert!(Instant::now() < end, "refused at last");
+    }
+    for _ in 0..10 {
+        assert_eq!(http::get(node.url("/health/live"), &[]).await.status, 200);
+    }
+}
+
 /// What is refused later than at the door is counted too.
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_reasons() {

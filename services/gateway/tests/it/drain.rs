@@ -1,13 +1,15 @@
-//! SIGTERM: connections are closed over the window, with advice, and nothing is lost.
+//! SIGTERM: connections are closed over the window, with advice, and nothing is lost. SIGUSR1: the same, and the node stays.
 
 use std::collections::HashSet;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use fanway_testkit::node::Node;
+use fanway_testkit::node::{API_KEY, Node};
 use fanway_testkit::redis::RedisServer;
 use fanway_testkit::{http, sse, wait, websocket};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::{PATIENCE, fleet, node, token};
 
@@ -92,6 +94,57 @@ async fn advice_is_spread() {
     node.exited(PATIENCE).await;
 }
 
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// A back end that is in the middle of a request when the node ends loses no answer, and one that is not sees a connection
+/// that ends between two requests.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_requests_of_back_ends_are_answered() {
+    let mut node = node().internal_listener().set("drain.window", "0s").start().await;
+    let target = node.url("/api/publish");
+    let (mut busy, mut idle) =
+        (TcpStream::connect(target.authority()).await.unwrap(), TcpStream::connect(target.authority()).await.unwrap());
+    idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut idle, r#""live"}"#).await;
+    let body = json!({ "channel": "news", "data": "the last" }).to_string();
+    let head = format!(
+        "POST /api/publish HTTP/1.1\r\nHost: a\r\nX-API-Key: {API_KEY}\r\n{JSON}Content-Length: {}",
+        body.len()
+    );
+    busy.write_all(format!("{head}\r\nExpect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
+    until(&mut busy, "HTTP/1.1 100 Continue\r\n\r\n").await;
+
+    node.term();
+    assert_eq!(rest(&mut idle).await, "");
+    wait::until_async("the listener is closed", || async {
+        TcpStream::connect(target.authority()).await.is_err().then_some(())
+    })
+    .await;
+    busy.write_all(body.as_bytes()).await.unwrap();
+    let answer = rest(&mut busy).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert!(answer.contains(r#""offset":1"#), "{answer}");
+    assert!(node.exited(PATIENCE).await.success());
+}
+
+/// Reads until this has come.
+async fn until(stream: &mut TcpStream, end: &str) {
+    let mut read = Vec::new();
+    let reading = async {
+        while !read.ends_with(end.as_bytes()) {
+            read.push(stream.read_u8().await.unwrap());
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, reading).await.is_ok(), "{end} has come");
+}
+
+/// What comes until the connection ends, which it does without a reset.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut rest = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut rest)).await.expect("it ends").unwrap();
+    rest
+}
+
 fn drain(node: &Node, arguments: &[String]) -> tokio::task::JoinHandle<Output> {
     let config = node.config();
     let arguments = arguments.to_vec();
@@ -131,6 +184,41 @@ async fn a_node_drains_on_command_and_stays() {
 
     let nobody = drain(&node, &["--pid".to_owned(), node.pid().to_string()]).await.unwrap();
     assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+}
+
+/// A process that is no node would be killed by the signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_nodes_are_told_to_drain() {
+    let node = node().start().await;
+    let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+    let refused = drain(&node, &["--pid".to_owned(), other.id().to_string()]).await.unwrap();
+    let alive = other.try_wait().unwrap().is_none();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(alive);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("does not run a node"), "{refused:?}");
+}
+
+/// Whoever does not go by itself is cut, or has deadlines; not before that the node is drained.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_has_no_connection_left() {
+    let node = node()
+        .internal_listener()
+        .set("server.header_timeout", "60s")
+        .set("drain.window", "100ms")
+        .set("drain.close_timeout", "100ms")
+        .start()
+        .await;
+    let _silent = TcpStream::connect(("127.0.0.1", node.port())).await.unwrap();
+    // It does not see that it is closed.
+    let _deaf = websocket::Client::connect(node.websocket_url(), &token(&node)).await;
+    let open = async || node.metric("fanway_sockets_open", &[("listener", "public")]).await;
+    wait::until_async("both are there", || async { (open().await == Some(2.0)).then_some(()) }).await;
+    let arguments = ["--pid", &node.pid().to_string(), "--timeout", "60s"];
+    let output = drain(&node, &arguments.map(str::to_owned)).await.unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("is drained"), "{output:?}");
+    assert_eq!(open().await, Some(0.0));
 }
 
 /// The node is found by its program; without a listener of its own there is only time to go by, or its end.

@@ -94,9 +94,9 @@ async fn stopping_lets_requests_finish() {
         async move { ask(&client, "GET", "/gated", Body::empty()).await }
     });
     server.waiting.acquire().await.unwrap().forget();
-    server.stop_accepting.cancel();
-    server.tracker.close();
+    server.ending.stop_accepting.cancel();
+    server.ending.tracker.close();
     server.gate.add_permits(1);
     assert_eq!(waiting.await.unwrap().1, "through");
-    tokio::time::timeout(PATIENCE, server.tracker.wait()).await.expect("no task stays");
+    tokio::time::timeout(PATIENCE, server.ending.tracker.wait()).await.expect("no task stays");
 }

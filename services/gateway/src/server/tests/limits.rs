@@ -1,4 +1,4 @@
-//! Beyond the connection limit.
+//! Beyond the connection limit, and the rate of new connections.
 
 use super::*;
 
@@ -115,4 +115,69 @@ async fn what_is_not_for_clients_takes_no_token() {
         assert!(server.say("GET / HTTP/1.0\r\n\r\n").await.ends_with("hello"));
     }
     assert_eq!(server.rejected("rate"), 0);
+}
+
+/// By whatever form of its target: one of these is what clients of proxies send.
+#[tokio::test]
+async fn what_is_not_for_clients_is_told_by_its_path() {
+    let server = Server::start(rated());
+    for target in ["http://a/echo", "HTTP://a/echo?b"] {
+        for _ in 0..4 {
+            let request = NOT_A_CLIENT.replace("/echo", target);
+            assert!(server.say(&request).await.ends_with("hi"), "{target}");
+        }
+    }
+    assert_eq!(server.rejected("rate"), 0);
+    let request = "GET http://a/?x=/echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    say_until(&server, request, |answer| answer.starts_with("HTTP/1.1 503 ")).await;
+}
+
+/// Takes the tokens that there are.
+async fn exhaust(server: &Server) {
+    say_until(server, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", |answer| {
+        answer.starts_with("HTTP/1.1 503 ")
+    })
+    .await;
+}
+
+/// Whom the rate is not for is served whoever else is late, and is not in the way of the next one.
+#[tokio::test]
+async fn what_is_not_for_clients_is_served_in_a_storm() {
+    let server = Server::start(Settings { max_refusals: 1, ..rated() });
+    exhaust(&server).await;
+    let mut served = Vec::new();
+    for number in 0..3 {
+        let mut kept = server.connect().await;
+        kept.write_all(NOT_A_CLIENT.replace("Connection: close\r\n", "").as_bytes()).await.unwrap();
+        let answer = until(&mut kept, "hi").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{number}: {answer}");
+        served.push(kept);
+    }
+    // Turned away, and in no hurry to go.
+    let mut late = server.connect().await;
+    late.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut late, "\r\n\r\n").await;
+    assert!(server.say(NOT_A_CLIENT).await.ends_with("hi"));
+}
+
+/// HTTP/2 begins without saying what for: the connection counts as a client's.
+#[tokio::test]
+async fn above_the_rate_http2_is_told_to_go_away() {
+    let server = Server::start(rated());
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let asking = async {
+        loop {
+            let mut client = server.connect().await;
+            client.write_all(preface).await.unwrap();
+            let mut said = vec![0; 9];
+            client.read_exact(&mut said).await.unwrap();
+            if said == *b"\0\0\0\x04\0\0\0\0\0" {
+                // No settings: and now, go. No request was or will be looked at; enhance your calm.
+                client.read_to_end(&mut said).await.unwrap();
+                return said;
+            }
+        }
+    };
+    let said = tokio::time::timeout(PATIENCE, asking).await.expect("one is told to go");
+    assert_eq!(said[9..], *b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b");
 }

@@ -23,8 +23,6 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::*;
 
@@ -49,9 +47,7 @@ fn patient() -> Settings {
 struct Server {
     address: SocketAddr,
     metrics: ServerMetrics,
-    tracker: TaskTracker,
-    stop_accepting: CancellationToken,
-    close_now: CancellationToken,
+    ending: Ending,
     /// Each permit lets one request to `/gated` be answered.
     gate: Arc<Semaphore>,
     /// Counts requests to `/gated`, which wait there, and to `/bulky`.
@@ -69,13 +65,11 @@ impl Server {
         let server = Self {
             address: listener.local_addr().unwrap(),
             metrics: ServerMetrics::register(&Registry::new()).unwrap(),
-            tracker: TaskTracker::new(),
-            stop_accepting: CancellationToken::new(),
-            close_now: CancellationToken::new(),
+            ending: Ending::default(),
             gate: Arc::new(Semaphore::new(0)),
             waiting: Arc::new(Semaphore::new(0)),
         };
-        server.tracker.spawn(serve(Endpoint {
+        server.ending.tracker.spawn(serve(Endpoint {
             name: "public",
             listener,
             router: router(Arc::clone(&server.gate), Arc::clone(&server.waiting)),
@@ -84,9 +78,7 @@ impl Server {
             clients: Some(Clients { others: &["/echo"] }),
             tls,
             metrics: server.metrics.clone(),
-            tracker: server.tracker.clone(),
-            stop_accepting: server.stop_accepting.clone(),
-            close_now: server.close_now.clone(),
+            ending: server.ending.clone(),
         }));
         server
     }
@@ -114,8 +106,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop_accepting.cancel();
-        self.close_now.cancel();
+        self.ending.stop_accepting.cancel();
+        self.ending.close_now.cancel();
     }
 }
 
