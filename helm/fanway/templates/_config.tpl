@@ -105,7 +105,8 @@
   (list "shed_target" .shedTarget)
   (list "shed_threshold" .shedThreshold)
   (list "shed_rate" .shedRate)
-  (list "heartbeat_interval" .heartbeatInterval)) -}}
+  (list "heartbeat_interval" .heartbeatInterval)
+  (list "settle_time" .settleTime)) -}}
 {{- end -}}
 {{- with $rebalance }}{{ $_ := set $settings "rebalance" . }}{{ end -}}
 

@@ -77,6 +77,12 @@ export const balance = {
       alerts: ["FanwaySheddingTooLong"],
     }),
     lines({
+      title: "Why no shedding",
+      description: "Nodes that would shed nothing now, whatever they have, by reason. `new` after a node came (`rebalance.settle_time`) and `draining` are usual in a rollout; `resting` for long: the load balancer sends clients back to where they were; `full`: no other node has room.",
+      unit: "short",
+      queries: [query(`sum by (reason) (${of("fanway_shedding_held")}) > 0`, { legend: "{{reason}}" })],
+    }),
+    lines({
       title: "Moved to balance",
       description: "Connections per second that nodes closed so that they come back elsewhere: for their age, or to shed load.",
       unit: "cps",
