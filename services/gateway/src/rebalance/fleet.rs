@@ -114,6 +114,8 @@ pub(super) struct Picture {
     pub(super) told: u32,
     /// Other nodes with more than the average.
     pub(super) others_above: u32,
+    /// How many more, all of them together.
+    pub(super) others_excess: f64,
     /// Connections that the nodes without more than the average still take, at least one.
     pub(super) room: u64,
     /// Differs from that of an earlier picture if nodes came or went since.
@@ -179,10 +181,12 @@ impl Fleet {
         let told = self.check(well, now)?;
         let nodes = u32::try_from(self.nodes()).unwrap_or(u32::MAX);
         let average = total as f64 / f64::from(nodes);
-        let (mut others_above, mut room) = (0, 0);
+        let (mut others_above, mut others_excess, mut room) = (0, 0.0, 0);
         for Known { heartbeat, .. } in self.others() {
-            if f64::from(heartbeat.connections) > average {
+            let excess = f64::from(heartbeat.connections) - average;
+            if excess > 0.0 {
                 others_above += 1;
+                others_excess += excess;
             } else {
                 room += u64::from(heartbeat.free.saturating_sub(heartbeat.limit / KEPT_FREE));
             }
@@ -190,7 +194,7 @@ impl Fleet {
         if room == 0 {
             return Err(Doubt::Full);
         }
-        Ok(Picture { nodes, average, told, others_above, room, generation: self.generation })
+        Ok(Picture { nodes, average, told, others_above, others_excess, room, generation: self.generation })
     }
 
     /// The largest total of late, with this one.

@@ -203,10 +203,12 @@ impl Shedder {
 }
 
 /// How many closes bring a node down by `excess`, if clients go to any node with equal chance: some come back, and some
-/// come from the others that shed.
+/// come from the others that shed. All of them together close what they have too many for the nodes that shed none, and
+/// as much again as comes back to them; of that each gets the same.
 fn necessary(picture: &Picture, excess: f64) -> f64 {
     let below = picture.nodes.saturating_sub(picture.others_above + 1).max(1);
-    excess.max(0.0) * f64::from(picture.nodes) / f64::from(below)
+    let excess = excess.max(0.0);
+    excess + (excess + picture.others_excess) / f64::from(below)
 }
 
 /// The rate at which the others can take connections of this node: its part of their room, which the other nodes above
@@ -220,8 +222,15 @@ fn taken_per_second(picture: &Picture, proven: Duration) -> f64 {
 mod tests {
     use super::*;
 
-    const PICTURE: Picture =
-        Picture { nodes: 3, average: 500.0, told: 1000, others_above: 0, room: 10_000, generation: 1 };
+    const PICTURE: Picture = Picture {
+        nodes: 3,
+        average: 500.0,
+        told: 1000,
+        others_above: 0,
+        others_excess: 0.0,
+        room: 10_000,
+        generation: 1,
+    };
 
     /// Closes in so many seconds, and whether it shed in the end.
     fn closes(shedder: &mut Shedder, picture: Result<Picture, Doubt>, now: &mut Instant, seconds: u64) -> (u32, bool) {

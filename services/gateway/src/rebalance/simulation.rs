@@ -243,6 +243,8 @@ impl Sim {
         let (total, necessary, count) = (self.total(), self.necessary(), self.nodes.len() as f64);
         // Longer than one node alone would need at its rate; then there is silence.
         let shedding = (necessary * 1.5) as u64 / u64::from(self.settings.shed_rate) + 60;
+        // Twice: one that was not heard for three heartbeats is new once more.
+        self.settle();
         self.settle();
         self.run(shedding + 120);
         self.assert_balanced();
