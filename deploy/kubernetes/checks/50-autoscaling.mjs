@@ -32,7 +32,7 @@ const SCALING = {
   },
 };
 /** Gateways far above the average give connections away; quick and for small numbers here. */
-const REBALANCE = { gateway: { rebalance: { shedThreshold: 10, shedRate: 20, heartbeatInterval: "1s" } } };
+const REBALANCE = { gateway: { rebalance: { shedThreshold: 10, shedRate: 20, heartbeatInterval: "1s", settleTime: "5s" } } };
 
 export default async function run(table) {
   const prometheus = await startPrometheus();

@@ -106,7 +106,8 @@
   (list "shed_target" .shedTarget)
   (list "shed_threshold" .shedThreshold)
   (list "shed_rate" .shedRate)
-  (list "heartbeat_interval" .heartbeatInterval)) -}}
+  (list "heartbeat_interval" .heartbeatInterval)
+  (list "settle_time" (.settleTime | default (include "fanway.settleTime" $)))) -}}
 {{- end -}}
 {{- with $rebalance }}{{ $_ := set $settings "rebalance" . }}{{ end -}}
 

@@ -60,3 +60,10 @@ one node at a time to close its connections, no less than that takes. */}}
 {{- define "fanway.ownPropagationDelay" -}}
 {{- if include "fanway.preStop" . | eq "sleep" }}0{{ else }}{{ int .Values.gateway.drain.propagationDelaySeconds }}{{ end -}}
 {{- end -}}
+
+{{/* Longer than the steps of a rollout are apart, 20 s being for the start of a node: nobody sheds between them. At most what the
+     gateway takes. */}}
+{{- define "fanway.settleTime" -}}
+{{- $step := add (include "fanway.minReady" . | int) (int .Values.gateway.drain.propagationDelaySeconds) 20 | int -}}
+{{- printf "%ds" (min 3600 (max 60 $step)) -}}
+{{- end -}}

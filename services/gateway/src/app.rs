@@ -142,6 +142,7 @@ impl Node {
             settings: settings.rebalance.clone(),
             node: node.clone(),
             limit: settings.server.max_connections,
+            sockets_open: metrics.sockets_open.with_label_values(&["public"]),
             stage: stage.subscribe(),
             metrics: FleetMetrics::register(&registry)?,
         };

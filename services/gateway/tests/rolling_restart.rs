@@ -95,6 +95,8 @@ impl Fleet<'_> {
             .port(self.ports[self.nodes.len()])
             .set("drain.propagation_delay", "3s")
             .set("drain.window", format!("{}s", window.as_secs()))
+            // Here everybody is moved by a drain, however long the balancer needs to see a node.
+            .set("rebalance.shed", false)
             .start();
         self.nodes.push(node.await);
     }

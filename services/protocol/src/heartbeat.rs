@@ -22,6 +22,9 @@ pub struct Heartbeat {
     pub connections: u32,
     /// Most connections that clients may have here.
     pub limit: u32,
+    /// How many more it takes: others than `connections` count against the limit, too. None, if a node does not say.
+    #[serde(default)]
+    pub free: u32,
     /// The node gives its connections away and takes no new ones.
     pub draining: bool,
 }
@@ -87,7 +90,7 @@ mod tests {
     use super::*;
 
     fn heartbeat() -> Heartbeat {
-        Heartbeat { node: "n1".to_owned(), connections: 12, limit: 100, draining: false }
+        Heartbeat { node: "n1".to_owned(), connections: 12, limit: 100, free: 80, draining: false }
     }
 
     #[test]
@@ -95,7 +98,7 @@ mod tests {
         let bytes = heartbeat().encode();
         assert_eq!(
             String::from_utf8_lossy(&bytes),
-            r#"{"v":1,"heartbeat":{"node":"n1","connections":12,"limit":100,"draining":false}}"#
+            r#"{"v":1,"heartbeat":{"node":"n1","connections":12,"limit":100,"free":80,"draining":false}}"#
         );
         assert_eq!(Heartbeat::decode(&bytes), Ok(Some(heartbeat())));
     }
@@ -103,9 +106,10 @@ mod tests {
     #[test]
     fn other_kinds_and_newer_members_are_left_alone() {
         assert_eq!(Heartbeat::decode(br#"{"v":1,"revocation":{"user":"a"}}"#), Ok(None));
-        let newer =
-            r#"{"v":1,"heartbeat":{"node":"n1","connections":12,"limit":100,"draining":false,"zone":"a"},"b":2}"#;
+        let newer = r#"{"v":1,"heartbeat":{"node":"n1","connections":12,"limit":100,"free":80,"draining":false,"zone":"a"},"b":2}"#;
         assert_eq!(Heartbeat::decode(newer.as_bytes()), Ok(Some(heartbeat())));
+        let older = newer.replace(r#""free":80,"#, "");
+        assert_eq!(Heartbeat::decode(older.as_bytes()), Ok(Some(Heartbeat { free: 0, ..heartbeat() })));
     }
 
     #[test]

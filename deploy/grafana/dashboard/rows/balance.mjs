@@ -74,7 +74,13 @@ export const balance = {
       description: "Nodes that close connections because they have more than their share.",
       states: { 0: ["at rest", "green"], 1: ["shedding", "orange"] },
       queries: [query(`max by (instance) (${of("fanway_shedding")})`, { legend: "{{instance}}" })],
-      alerts: ["FanwaySheddingTooLong"],
+      alerts: ["FanwaySheddingInVain"],
+    }),
+    lines({
+      title: "Why no shedding",
+      description: "Nodes that would shed nothing now, whatever they have, by reason. `new` after a node came (`rebalance.settle_time`) and `draining` are usual in a rollout; `resting` for long: the load balancer sends clients back to where they were; `full`: no other node has room.",
+      unit: "short",
+      queries: [query(`sum by (reason) (${of("fanway_shedding_held")}) > 0`, { legend: "{{reason}}" })],
     }),
     lines({
       title: "Moved to balance",

@@ -8,18 +8,24 @@ use std::time::{Duration, Instant};
 
 use fanway_protocol::Heartbeat;
 
-/// A node that was silent for so many intervals is forgotten. A node is also known for so long before it counts.
+/// A node that was silent for so many intervals is forgotten. For so many a node must also be above the others before it
+/// sheds.
 pub(super) const FORGOTTEN_AFTER: u32 = 3;
 /// A node that was silent for so many intervals is in doubt: it may be gone, with its clients on their way here.
 const DOUBTED_AFTER: u32 = 2;
-/// For so long the largest number of connections in the fleet is remembered. Clients that any node has closed need some
-/// time to come back, and must not be taken for gone meanwhile: the average would seem lower than it is, and nodes would
-/// shed too much, or begin to.
-const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// How long clients that were closed are on their way at most: afterwards they are taken for gone.
+const ON_THEIR_WAY: Duration = Duration::from_secs(60);
 /// More nodes than any fleet has: what says more is nonsense.
 const MOST_NODES: usize = 1000;
-/// Part of a node's limit up to which it is asked to take connections.
-const FULL_AT: f64 = 0.95;
+/// One place in so many of a node is left free: what is known of it is some seconds old.
+const KEPT_FREE: u32 = 20;
+
+/// For so long the largest number of connections in the fleet is remembered. Clients that any node has closed need some
+/// time to come back, and must not be taken for gone meanwhile: the average would seem lower than it is, and nodes would
+/// shed too much, or begin to. Then the node that they came to has to tell of them, for which a heartbeat may be lost.
+pub(super) fn remembered_for(interval: Duration) -> Duration {
+    ON_THEIR_WAY.max(interval * FORGOTTEN_AFTER)
+}
 
 /// The nodes of the fleet, as heard.
 #[derive(Debug)]
@@ -28,6 +34,8 @@ pub(super) struct Fleet {
     me: String,
     /// How often nodes tell of themselves.
     interval: Duration,
+    /// For how long a node counts as new.
+    settle_time: Duration,
     nodes: HashMap<String, Known>,
     /// When something was heard last that could not be understood.
     unreadable: Option<Instant>,
@@ -49,6 +57,8 @@ struct Known {
 /// Why the picture must not be acted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
+    /// The broker is not well, or this node leaves.
+    Unwell,
     /// There is nobody else.
     Alone,
     /// This node does not hear itself, so it may miss others.
@@ -61,6 +71,36 @@ pub(super) enum Doubt {
     Draining,
     /// A node cannot be understood.
     Unreadable,
+    /// No other node takes connections, of those without more than the average.
+    Full,
+}
+
+impl Doubt {
+    /// Every doubt there is.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Unwell,
+        Self::Alone,
+        Self::Unheard,
+        Self::Silent,
+        Self::New,
+        Self::Draining,
+        Self::Unreadable,
+        Self::Full,
+    ];
+
+    /// In metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Unwell => "unwell",
+            Self::Alone => "alone",
+            Self::Unheard => "unheard",
+            Self::Silent => "silent",
+            Self::New => "new",
+            Self::Draining => "draining",
+            Self::Unreadable => "unreadable",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// The fleet as this node sees it, beyond doubt.
@@ -70,17 +110,22 @@ pub(super) struct Picture {
     pub(super) nodes: u32,
     /// Connections of a node on average.
     pub(super) average: f64,
+    /// Connections that this node told the others last.
+    pub(super) told: u32,
     /// Other nodes with more than the average.
     pub(super) others_above: u32,
-    /// Connections that the other nodes still take.
+    /// How many more, all of them together.
+    pub(super) others_excess: f64,
+    /// Connections that the nodes without more than the average still take, at least one.
     pub(super) room: u64,
     /// Differs from that of an earlier picture if nodes came or went since.
     pub(super) generation: u64,
 }
 
 impl Fleet {
-    pub(super) fn new(me: String, interval: Duration) -> Self {
-        Self { me, interval, nodes: HashMap::new(), unreadable: None, totals: VecDeque::new(), generation: 0 }
+    pub(super) fn new(me: String, interval: Duration, settle_time: Duration) -> Self {
+        let (nodes, totals) = (HashMap::new(), VecDeque::new());
+        Self { me, interval, settle_time, nodes, unreadable: None, totals, generation: 0 }
     }
 
     /// A node told of itself.
@@ -127,44 +172,56 @@ impl Fleet {
     }
 
     /// The fleet, if there is no doubt about it, with this node's own number of connections as it is now.
-    pub(super) fn look(&mut self, mine: u32, now: Instant) -> Result<Picture, Doubt> {
+    ///
+    /// `well`: the broker is healthy and this node is not leaving.
+    pub(super) fn look(&mut self, mine: u32, well: bool, now: Instant) -> Result<Picture, Doubt> {
         self.forget(now);
         let total = u64::from(mine) + self.others().map(|known| u64::from(known.heartbeat.connections)).sum::<u64>();
         let total = self.largest(total, now);
-        self.check(now)?;
+        let told = self.check(well, now)?;
         let nodes = u32::try_from(self.nodes()).unwrap_or(u32::MAX);
         let average = total as f64 / f64::from(nodes);
-        let (mut others_above, mut room) = (0, 0);
-        for known in self.others() {
-            others_above += u32::from(f64::from(known.heartbeat.connections) > average);
-            let takes = f64::from(known.heartbeat.limit) * FULL_AT - f64::from(known.heartbeat.connections);
-            room += takes.max(0.0) as u64;
+        let (mut others_above, mut others_excess, mut room) = (0, 0.0, 0);
+        for Known { heartbeat, .. } in self.others() {
+            let excess = f64::from(heartbeat.connections) - average;
+            if excess > 0.0 {
+                others_above += 1;
+                others_excess += excess;
+            } else {
+                room += u64::from(heartbeat.free.saturating_sub(heartbeat.limit / KEPT_FREE));
+            }
         }
-        Ok(Picture { nodes, average, others_above, room, generation: self.generation })
+        if room == 0 {
+            return Err(Doubt::Full);
+        }
+        Ok(Picture { nodes, average, told, others_above, others_excess, room, generation: self.generation })
     }
 
     /// The largest total of late, with this one.
     fn largest(&mut self, total: u64, now: Instant) -> u64 {
+        let memory = remembered_for(self.interval);
         while self.totals.back().is_some_and(|(_, earlier)| *earlier <= total) {
             self.totals.pop_back();
         }
         self.totals.push_back((now, total));
-        while self.totals.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > REMEMBERED_FOR) {
+        while self.totals.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > memory) {
             self.totals.pop_front();
         }
         self.totals.front().map_or(total, |(_, largest)| *largest)
     }
 
-    fn check(&self, now: Instant) -> Result<(), Doubt> {
+    /// The connections that this node told of last, if nothing is in doubt.
+    fn check(&self, well: bool, now: Instant) -> Result<u32, Doubt> {
         let ago = |at: Instant| now.saturating_duration_since(at);
-        let (doubted, proven) = (self.interval * DOUBTED_AFTER, self.interval * FORGOTTEN_AFTER);
+        let doubted = self.interval * DOUBTED_AFTER;
+        if !well {
+            return Err(Doubt::Unwell);
+        }
         if self.nodes() == 1 {
             return Err(Doubt::Alone);
         }
-        if self.nodes.get(&self.me).is_none_or(|known| ago(known.at) > doubted) {
-            return Err(Doubt::Unheard);
-        }
-        if self.unreadable.is_some_and(|at| ago(at) <= proven) {
+        let me = self.nodes.get(&self.me).filter(|known| ago(known.at) <= doubted).ok_or(Doubt::Unheard)?;
+        if self.unreadable.is_some_and(|at| ago(at) <= self.interval * FORGOTTEN_AFTER) {
             return Err(Doubt::Unreadable);
         }
         for known in self.nodes.values() {
@@ -174,11 +231,11 @@ impl Fleet {
             if ago(known.at) > doubted {
                 return Err(Doubt::Silent);
             }
-            if ago(known.since) < proven {
+            if ago(known.since) < self.settle_time {
                 return Err(Doubt::New);
             }
         }
-        Ok(())
+        Ok(me.heartbeat.connections)
     }
 }
 
@@ -187,14 +244,21 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(2);
+    const SETTLE: Duration = Duration::from_secs(6);
 
     fn beat(node: &str, connections: u32) -> Heartbeat {
-        Heartbeat { node: node.to_owned(), connections, limit: 1000, draining: false }
+        Heartbeat {
+            node: node.to_owned(),
+            connections,
+            limit: 1000,
+            free: 1000_u32.saturating_sub(connections),
+            draining: false,
+        }
     }
 
     /// Everybody tells of himself for some intervals, the last time just now.
     fn settled(nodes: &[(&str, u32)], begun: Instant) -> (Fleet, Instant) {
-        let mut fleet = Fleet::new("me".to_owned(), INTERVAL);
+        let mut fleet = Fleet::new("me".to_owned(), INTERVAL, SETTLE);
         let mut now = begun;
         for round in 0..=FORGOTTEN_AFTER {
             now = begun + INTERVAL * round;
@@ -206,56 +270,84 @@ mod tests {
     #[test]
     fn a_settled_fleet_is_beyond_doubt() {
         let (mut fleet, now) = settled(&[("me", 90), ("a", 100), ("b", 200)], Instant::now());
-        let picture = fleet.look(300, now).unwrap();
-        assert_eq!(
-            (picture.nodes, picture.average, picture.others_above),
-            (3, 200.0, 0),
-            "its own number is the present"
-        );
+        let picture = fleet.look(300, true, now).unwrap();
+        assert_eq!((picture.nodes, picture.average, picture.others_above), (3, 200.0, 0));
+        assert_eq!(picture.told, 90, "which the others compare with theirs");
         assert_eq!(picture.room, 850 + 750);
-        assert_eq!(fleet.look(30, now + INTERVAL * 6), Err(Doubt::Alone), "all are forgotten");
+        assert_eq!(fleet.look(30, true, now + INTERVAL * 6), Err(Doubt::Alone), "all are forgotten");
     }
 
     #[test]
     fn each_doubt_is_one() {
         let begun = Instant::now();
         let (mut fleet, now) = settled(&[("me", 1), ("a", 1)], begun);
-        assert!(fleet.look(1, now + INTERVAL * 2).is_ok());
+        assert!(fleet.look(1, true, now + INTERVAL * 2).is_ok());
         let late = now + INTERVAL * 5 / 2;
-        assert_eq!(fleet.look(1, late), Err(Doubt::Unheard));
+        assert_eq!(fleet.look(1, true, late), Err(Doubt::Unheard));
         fleet.hear(beat("me", 1), late);
-        assert_eq!(fleet.look(1, late), Err(Doubt::Silent));
+        assert_eq!(fleet.look(1, true, late), Err(Doubt::Silent));
         fleet.hear(beat("a", 1), late);
-        assert!(fleet.look(1, late).is_ok());
+        assert!(fleet.look(1, true, late).is_ok());
         fleet.hear(beat("b", 0), late);
-        assert_eq!(fleet.look(1, late), Err(Doubt::New));
+        assert_eq!(fleet.look(1, true, late), Err(Doubt::New));
 
         let (mut fleet, now) = settled(&[("me", 1), ("a", 1)], begun);
         fleet.hear(Heartbeat { draining: true, ..beat("a", 1) }, now);
-        assert_eq!(fleet.look(1, now), Err(Doubt::Draining));
+        assert_eq!(fleet.look(1, true, now), Err(Doubt::Draining));
 
         let (mut fleet, now) = settled(&[("me", 1), ("a", 1)], begun);
         fleet.hear_unreadable(now);
-        assert_eq!(fleet.look(1, now), Err(Doubt::Unreadable));
+        assert_eq!(fleet.look(1, true, now), Err(Doubt::Unreadable));
+        assert_eq!(fleet.look(1, false, now), Err(Doubt::Unwell));
+    }
+
+    #[test]
+    fn a_node_is_new_for_the_time_that_it_needs_to_settle() {
+        let begun = Instant::now();
+        let (mut fleet, now) = settled(&[("me", 1), ("a", 1)], begun);
+        fleet.hear(beat("b", 1), now);
+        for round in 1..=3 {
+            let later = now + INTERVAL * round;
+            ["me", "a", "b"].iter().for_each(|node| fleet.hear(beat(node, 1), later));
+            let expected = if later < now + SETTLE { Some(Doubt::New) } else { None };
+            assert_eq!(fleet.look(1, true, later).err(), expected, "{round}");
+        }
+    }
+
+    /// Polls, streams over HTTP/2 and idle connections of clients take places too.
+    #[test]
+    fn a_node_full_of_what_cannot_be_moved_has_no_room() {
+        let (mut fleet, now) = settled(&[("me", 900), ("a", 0)], Instant::now());
+        assert_eq!(fleet.look(900, true, now).unwrap().room, 950);
+        fleet.hear(Heartbeat { free: 60, ..beat("a", 0) }, now);
+        assert_eq!(fleet.look(900, true, now).unwrap().room, 10, "a twentieth is kept free");
+        fleet.hear(Heartbeat { free: 50, ..beat("a", 0) }, now);
+        assert_eq!(fleet.look(900, true, now), Err(Doubt::Full));
+    }
+
+    #[test]
+    fn what_is_remembered_covers_heartbeats_however_rare() {
+        assert_eq!(remembered_for(INTERVAL), Duration::from_secs(60));
+        assert_eq!(remembered_for(Duration::from_secs(60)), Duration::from_secs(180));
     }
 
     #[test]
     fn clients_on_their_way_are_not_taken_for_gone() {
         let (mut fleet, now) = settled(&[("me", 400), ("a", 0)], Instant::now());
-        assert_eq!(fleet.look(400, now).unwrap().average, 200.0);
-        assert_eq!(fleet.look(300, now + INTERVAL).unwrap().average, 200.0);
-        let (rounds, mut later) = (REMEMBERED_FOR.as_secs() / INTERVAL.as_secs() + 1, now);
+        assert_eq!(fleet.look(400, true, now).unwrap().average, 200.0);
+        assert_eq!(fleet.look(300, true, now + INTERVAL).unwrap().average, 200.0);
+        let (rounds, mut later) = (ON_THEIR_WAY.as_secs() / INTERVAL.as_secs() + 1, now);
         for _ in 0..rounds {
             later += INTERVAL;
             fleet.hear(beat("me", 300), later);
             fleet.hear(beat("a", 0), later);
         }
-        assert_eq!(fleet.look(300, later).unwrap().average, 150.0, "but not for ever");
+        assert_eq!(fleet.look(300, true, later).unwrap().average, 150.0, "but not for ever");
     }
 
     #[test]
     fn nonsense_has_a_bound_and_leavers_do_not_count() {
-        let mut fleet = Fleet::new("me".to_owned(), INTERVAL);
+        let mut fleet = Fleet::new("me".to_owned(), INTERVAL, SETTLE);
         let now = Instant::now();
         (0..5000).for_each(|number| fleet.hear(beat(&format!("n{number}"), 1), now));
         assert_eq!(fleet.nodes(), MOST_NODES + 1);

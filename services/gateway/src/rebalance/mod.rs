@@ -22,9 +22,10 @@ use fanway_broker::{AnyBroker, Broker};
 use fanway_hub::Hub;
 use fanway_hub::handle::Handle;
 use fanway_protocol::{DisconnectCode, Heartbeat};
+use prometheus::IntGauge;
 use tokio::sync::watch;
 
-use self::fleet::Fleet;
+use self::fleet::{Doubt, Fleet};
 use self::shedding::Shedder;
 use crate::health::Stage;
 
@@ -32,8 +33,13 @@ pub use self::settings::RebalanceSettings;
 
 /// How often it is decided how many connections to close: so closes are spread evenly.
 const STEP: Duration = Duration::from_millis(100);
-/// Connections are looked for in batches: finding the oldest is a walk over all of them.
+/// Connections are looked for in batches, of as many as are closed in so many steps: finding the oldest is a walk over all
+/// of them, which holds up whatever else runs on this thread.
+const BATCH_STEPS: usize = 10;
+/// The smallest batch.
 const BATCH: usize = 256;
+/// For metrics: closing connections did not help.
+const RESTING: &str = "resting";
 
 fanway_broker::metrics! {
     /// What a node knows of its fleet.
@@ -44,6 +50,8 @@ fanway_broker::metrics! {
         fleet_connections_average: Gauge,
         /// 1 while this node closes connections because others have fewer, else 0.
         shedding: IntGauge,
+        /// 1 for the reason why this node would close none now even if others have fewer, else 0.
+        shedding_held: IntGaugeVec["reason"],
     }
 }
 
@@ -59,6 +67,8 @@ pub struct Rebalance {
     pub node: String,
     /// Most connections of clients.
     pub limit: usize,
+    /// How many of them there are, whatever they speak: more than could go elsewhere.
+    pub sockets_open: IntGauge,
     /// Whether the node is leaving.
     pub stage: watch::Receiver<Stage>,
     /// Where to show it.
@@ -88,10 +98,12 @@ impl Rebalance {
             tokio::time::sleep(STEP).await;
         }
         loop {
+            let open = usize::try_from(self.sockets_open.get()).unwrap_or_default();
             let heartbeat = Heartbeat {
                 node: self.node.clone(),
                 connections: self.mine(),
                 limit: u32::try_from(self.limit).unwrap_or(u32::MAX),
+                free: u32::try_from(self.limit.saturating_sub(open)).unwrap_or(u32::MAX),
                 draining: self.leaving(),
             };
             if let Err(error) = self.broker.announce(&heartbeat.encode()).await {
@@ -114,7 +126,7 @@ impl Rebalance {
 
     /// Hears the others, and gives connections away where this node has too many.
     async fn listen(&self) {
-        let mut fleet = Fleet::new(self.node.clone(), self.settings.heartbeat_interval);
+        let mut fleet = Fleet::new(self.node.clone(), self.settings.heartbeat_interval, self.settings.settle_time);
         let mut shedder = Shedder::new(self.settings.clone());
         let mut oldest = VecDeque::new();
         let mut steps = tokio::time::interval(STEP);
@@ -145,26 +157,32 @@ impl Rebalance {
         let hears = health.hears && health.echo && !health.deaf;
         let well = health.started && health.commands && hears && !self.leaving();
         let (mine, before) = (self.mine(), shedder.sheds());
-        let picture = fleet.look(mine, now);
-        let closes = shedder.step(picture, well, mine, now);
-        if before != shedder.sheds() {
-            tracing::info!(shedding = !before, connections = mine, average = fleet.shown_average(mine), "rebalancing");
+        let picture = fleet.look(mine, well, now);
+        let closes = shedder.step(picture, mine, now);
+        let (sheds, average) = (shedder.sheds(), fleet.shown_average(mine));
+        let held = picture.err().map(Doubt::label).or(shedder.rests().then_some(RESTING));
+        if before != sheds {
+            tracing::info!(shedding = sheds, held, connections = mine, average, "rebalancing");
         }
-        self.close(closes, oldest);
+        self.close(closes as usize, oldest);
         self.metrics.fleet_nodes.set(i64::try_from(fleet.nodes()).unwrap_or(i64::MAX));
-        self.metrics.fleet_connections_average.set(fleet.shown_average(mine));
-        self.metrics.shedding.set(i64::from(shedder.sheds()));
-        if !shedder.sheds() {
+        self.metrics.fleet_connections_average.set(average);
+        self.metrics.shedding.set(i64::from(sheds));
+        for reason in Doubt::ALL.map(Doubt::label).into_iter().chain([RESTING]) {
+            self.metrics.shedding_held.with_label_values(&[reason]).set(i64::from(held == Some(reason)));
+        }
+        if !sheds {
             oldest.clear();
         }
     }
 
-    /// Closes the oldest connections, of those that were found.
-    fn close(&self, closes: u32, oldest: &mut VecDeque<Arc<Handle>>) {
+    /// Closes the oldest connections, of those that were found. Looks for more once at most.
+    fn close(&self, closes: usize, oldest: &mut VecDeque<Arc<Handle>>) {
+        if oldest.len() < closes {
+            oldest.clear();
+            oldest.extend(self.hub.oldest(BATCH.max(closes * BATCH_STEPS)));
+        }
         for _ in 0..closes {
-            if oldest.is_empty() {
-                oldest.extend(self.hub.oldest(BATCH));
-            }
             // Nobody else knows of one that has gone meanwhile.
             let connection = std::iter::from_fn(|| oldest.pop_front()).find(|found| Arc::strong_count(found) > 1);
             if let Some(connection) = connection {

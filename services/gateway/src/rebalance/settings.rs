@@ -32,7 +32,14 @@ pub struct RebalanceSettings {
     /// forgotten.
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,
+    /// For so long after a node was heard of first nobody sheds. Longer than the steps of a rollout are apart, it keeps
+    /// nodes from shedding between them, onto nodes that leave next.
+    #[serde(with = "humantime_serde")]
+    pub settle_time: Duration,
 }
+
+/// The longest age that may be set: beyond it, it is none. Moments far in the future cannot be told by every clock.
+const LONGEST_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Default for RebalanceSettings {
     fn default() -> Self {
@@ -45,6 +52,7 @@ impl Default for RebalanceSettings {
             shed_threshold: 100,
             shed_rate: 50,
             heartbeat_interval: Duration::from_secs(2),
+            settle_time: Duration::from_secs(60),
         }
     }
 }
@@ -59,9 +67,9 @@ impl RebalanceSettings {
     pub fn check(&self) -> Result<(), Problems> {
         let mut problems = Problems::default();
         problems.require(
-            self.max_connection_age.is_none_or(|age| age >= Duration::from_secs(1)),
+            self.max_connection_age.is_none_or(|age| (Duration::from_secs(1)..=LONGEST_AGE).contains(&age)),
             "rebalance.max_connection_age",
-            "less than 1s; clients would do nothing but reconnect. Leave it out for no limit",
+            "must be from 1s, or clients would do nothing but reconnect, to 365days. Leave it out for no limit",
         );
         problems.require(
             (0.0..=0.9).contains(&self.max_connection_age_jitter),
@@ -88,6 +96,11 @@ impl RebalanceSettings {
             "rebalance.heartbeat_interval",
             "must be from 100ms to 1m",
         );
+        problems.require(
+            self.settle_time <= Duration::from_secs(3600),
+            "rebalance.settle_time",
+            "must be 1h at most: nothing is shed until a node that joins has been there for so long",
+        );
         problems.into_result(())
     }
 }
@@ -107,7 +120,8 @@ mod tests {
             shed_ratio: 0.9,
             shed_rate: 0,
             heartbeat_interval: Duration::ZERO,
-            ..settings
+            settle_time: Duration::from_secs(3601),
+            ..settings.clone()
         };
         let problems = bad.check().unwrap_err();
         let named: Vec<_> = problems.iter().map(|problem| problem.setting.trim_start_matches("rebalance.")).collect();
@@ -118,7 +132,11 @@ mod tests {
             "shed_ratio",
             "shed_rate",
             "heartbeat_interval",
+            "settle_time",
         ];
         assert_eq!(named, all);
+        // Would overflow where it is added to a moment.
+        let endless = RebalanceSettings { max_connection_age: Some(Duration::MAX), ..settings };
+        assert!(endless.check().is_err());
     }
 }

@@ -12,13 +12,16 @@ use super::follow::Crowd;
 
 /// Clients in all.
 const CLIENTS: usize = 240;
-/// Within so long a node that joins has its share: three heartbeats until it is trusted, then, at 20 a second, what the
-/// others have too much; and as much again for a machine that is busy.
+/// A node is new for so long.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Within so long a node that joins has its share: until it is not new any more, three heartbeats, then, at 20 a second,
+/// what the others have too much; and as much again for a machine that is busy.
 const SHARE_WITHIN: Duration = Duration::from_secs(30);
 
 fn quick(redis: &RedisServer) -> Builder {
     fleet(redis)
         .set("rebalance.heartbeat_interval", "400ms")
+        .set("rebalance.settle_time", format!("{}s", SETTLE.as_secs()))
         .set("rebalance.shed_threshold", 5)
         .set("rebalance.shed_rate", 20)
         .set("default_namespace.history_size", 10_000)
@@ -107,6 +110,8 @@ async fn nodes_know_each_other() {
     know(&nodes[0], 2.0, 10.0).await;
     know(&nodes[1], 2.0, 10.0).await;
     know(&other_fleet, 1.0, 0.0).await;
+    let alone = other_fleet.metric("fanway_shedding_held", &[("reason", "alone")]).await;
+    assert_eq!(alone, Some(1.0), "who sheds nothing says why");
     nodes[1].kill();
     know(&nodes[0], 1.0, 20.0).await;
     assert_eq!(closes(&nodes[..1]).await, 0.0);
