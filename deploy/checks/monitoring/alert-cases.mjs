@@ -388,7 +388,7 @@ export const CASES = [
   {
     alert: "FanwaySheddingInVain",
     what: "for half an hour, most of it at rest",
-    series: node("a", { fanway_shedding: "1x4 0x30", 'fanway_shedding_held{reason="resting"}': "0x4 1x30" }),
+    series: node("a", { fanway_shedding: "1x4 0x30", 'fanway_shedding_held{reason="resting"}': "0x5 1x30" }),
     time: "31m",
     fires: at("a"),
     says: "fanway-a has been trying for more than 30 minutes to come down to the average of the fleet.",
@@ -396,8 +396,8 @@ export const CASES = [
   {
     alert: "FanwaySheddingInVain",
     what: "for a quarter of an hour, twice; held for another reason meanwhile",
-    series: node("a", { fanway_shedding: "1x15 0 1x20", 'fanway_shedding_held{reason="draining"}': "0x15 1 0x20" }),
-    time: "36m",
+    series: node("a", { fanway_shedding: "1x15 0x3 1x20", 'fanway_shedding_held{reason="draining"}': "0x15 1x3 0x20" }),
+    time: "40m",
   },
   {
     alert: "FanwayNodeRestarting",
