@@ -23,8 +23,8 @@ export default async function run(table) {
   // And a fifth for the unevenness of five seconds.
   const bound = Math.ceil((1.2 * TOTAL) / GLIDE.windowSeconds);
   table.row("connections, publications", `${TOTAL}, ${glide.publisher.published}`, glide.publisher.published > 0);
-  table.row("failed connects", glide.crowd.journal.failures.length, glide.crowd.journal.failures.length === 0);
-  table.row("failed publishes", glide.publisher.failures.length, glide.publisher.failures.length === 0);
+  table.failures("failed connects", glide.crowd.journal.failures);
+  table.failures("failed publishes", glide.publisher.failures);
   table.row("clients without every publication", glide.behind, glide.behind === 0);
   table.row("publications out of order, doubled, missing", glide.crowd.journal.faults.length, glide.crowd.journal.faults.length === 0);
   table.row("connections given away", glide.crowd.journal.closes.length, glide.crowd.journal.closes.length >= HELD);

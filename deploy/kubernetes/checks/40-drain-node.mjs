@@ -32,7 +32,7 @@ export default async function run(table) {
     const after = (await gateways()).filter(({ node }) => node === "node2").length;
     table.row("... after the drain", after, after === 0);
     table.row("fewest ready gateways meanwhile", `${least} of 3`, least >= 2);
-    table.row("failed connects", crowd.journal.failures.length, crowd.journal.failures.length === 0);
+    table.failures("failed connects", crowd.journal.failures);
     const lost = crowd.behind(publisher.heads).length + crowd.journal.faults.length;
     table.row("clients with a loss, a double or a gap", lost, lost === 0);
   } finally {

@@ -7,10 +7,24 @@ import { prepare } from "./fleet.mjs";
 class Table {
   rows = [];
 
+  /** What failed, if anything did: how often what, and when first, as nobody can tell afterwards. */
+  failures(what, list) {
+    this.row(what, list.length, list.length === 0);
+    for (const [name, some] of group(list)) this.row(`... ${name}`, `${some.length}, from ${new Date(some[0].at).toISOString()} on`, false);
+  }
+
   row(what, saw, fine) {
     this.rows.push({ what, saw: String(saw), fine });
     console.error(`  ${fine ? "ok  " : "FAIL"}  ${what}: ${saw}`);
   }
+}
+
+const kind = ({ transport, what }) => [transport, what].filter(Boolean).join(": ");
+
+function group(list) {
+  const kinds = new Map();
+  for (const one of list) kinds.set(kind(one), [...(kinds.get(kind(one)) ?? []), one]);
+  return kinds;
 }
 
 const wanted = process.argv.slice(2);
