@@ -3,7 +3,7 @@
 const HANDSHAKE: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 5.0];
 
 fanway_broker::metrics! {
-    /// What the server counts, by listener (`public`, `internal`), and what it refuses to clients.
+    /// What the server counts, by listener (`public`, `internal`, `api`), and what it refuses to clients.
     pub struct ServerMetrics {
         /// Most client connections of this node.
         connections_limit: IntGauge,
