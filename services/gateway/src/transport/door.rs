@@ -52,7 +52,8 @@ impl ClientState {
         self.rejections.with_label_values(&[reason]).inc();
     }
 
-    /// Counts who comes while the node is on its way out: the session ends as it begins, with advice.
+    /// Counts who may come in, but does so while the node is on its way out: the session ends as it begins, with advice.
+    /// Polls do not count, since they are answered.
     fn note_draining(&self) {
         if self.hub.is_draining() {
             self.rejected("draining");
@@ -115,6 +116,7 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         }
         let identity = state.admission.identity(&state.hub, &parts, caller)?;
         let points = Wanted::parse(&parts)?.authorise(&state.hub, &identity)?;
+        state.note_draining();
         let hub = state.hub.clone();
         if parts.version >= Version::HTTP_2 {
             let (handle, now) = (Handle::by_task(), Instant::now());
@@ -177,7 +179,6 @@ async fn answer_page(
         Ok(caller) => caller,
         Err(refusal) => return state.refuse(refusal),
     };
-    state.note_draining();
     let mut response = answer(&caller).await.unwrap_or_else(|refusal| state.refuse(refusal));
     origins.mark(&caller, response.headers_mut());
     response

@@ -94,6 +94,40 @@ async fn advice_is_spread() {
     node.exited(PATIENCE).await;
 }
 
+/// Who comes too late is counted once, by what they were refused for; a poll is answered, and counts as nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_too_late_is_counted_once() {
+    let node = node().internal_listener().set("drain.propagation_delay", "1s").set("drain.window", "60s").start().await;
+    let token = token(&node);
+    // As long as they are there the drain goes on, ...
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(websocket::Client::connect(node.websocket_url(), &token).await);
+    }
+    // ... and new connections are no longer taken then; but these have asked half, which the delay leaves time to read.
+    let ask = async |path: &str, token: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n");
+        let mut asking = TcpStream::connect(("127.0.0.1", node.port())).await.unwrap();
+        asking.write_all(head.as_bytes()).await.unwrap();
+        asking
+    };
+    let mut stream = ask("/sse?channel=news", &token).await;
+    let mut stranger = ask("/sse?channel=news", "nonsense").await;
+    let mut poll = ask("/poll?channel=news&timeout=50&cursor=1~", &token).await;
+    let open = async || node.metric("fanway_sockets_open", &[("listener", "public")]).await;
+    wait::until_async("all are there", || async { (open().await == Some(8.0)).then_some(()) }).await;
+    node.term();
+    wait::until_async("it drains", || async { (node.metric("fanway_draining", &[]).await == Some(1.0)).then_some(()) })
+        .await;
+    for (asking, answer) in [(&mut stream, "200 OK"), (&mut stranger, "401 "), (&mut poll, "200 OK")] {
+        asking.write_all(b"\r\n").await.unwrap();
+        let answered = rest(asking).await;
+        assert!(answered.starts_with(&format!("HTTP/1.1 {answer}")), "{answered}");
+    }
+    let rejected = async |reason| node.metric("fanway_connections_rejected_total", &[("reason", reason)]).await;
+    assert_eq!((rejected("draining").await, rejected("auth").await), (Some(1.0), Some(1.0)));
+}
+
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// A back end that is in the middle of a request when the node ends loses no answer, and one that is not sees a connection
