@@ -1,6 +1,5 @@
 // The gateways under test, installed by the chart, and their Redis; and ways to reach them.
 import { createHash, randomBytes } from "node:crypto";
-import { connect } from "node:net";
 import { fileURLToPath } from "node:url";
 
 import { mint } from "../../e2e/support/token.mjs";
@@ -66,21 +65,6 @@ export async function deploy(values = {}, { drain = GLIDE } = {}) {
   const all = merge(merge(VALUES, { gateway: { drain } }), values);
   await helm(["upgrade", "--install", RELEASE, CHART, "--values", "-", "--wait", "--timeout", "4m"], JSON.stringify(all));
   await settled(RELEASE);
-  await until("the Service to lead to gateways that are there", async () => reached((await services()).clients));
-}
-
-/**
- * Whether connections to an address are all taken. kube-proxy hears of a pod that has gone a moment later than whoever asks
- * the API server; a gateway that was told to end without a drain is then still led to.
- */
-async function reached({ host, port }) {
-  for (let n = 0; n < 60; n++) {
-    const socket = connect({ host, port });
-    const taken = await new Promise((resolve) => socket.once("connect", () => resolve(true)).once("error", () => resolve(false)));
-    socket.destroy();
-    if (!taken) return false;
-  }
-  return true;
 }
 
 function merge(below, above) {
