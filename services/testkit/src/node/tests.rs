@@ -6,11 +6,12 @@ use super::*;
 
 /// A "gateway" that answers every GET with 200 and its configuration file, and ends on SIGTERM with code 7.
 const STAND_IN: &str = r#"#!/usr/bin/env python3
-import http.server, re, signal, sys
+import http.server, os, re, signal, sys
 assert sys.argv[1:3] == ["serve", "--config"], sys.argv
 config = open(sys.argv[3]).read()
 host, port = re.search(r'server.listen = "(.*):(\d+)"', config).groups()
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+# Not sys.exit: an exception of a handler is lost if it comes while Python runs a callback of its own.
+signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = b"up 2\n" if self.path == "/metrics" else config.encode()
