@@ -82,6 +82,11 @@ performance: release ## Every row of the performance page; takes long (ROWS="fan
 	$(CARGO) build --release --locked -p fanway-loadtest
 	loadtest/rows.sh $(ROWS)
 
+.PHONY: compare-builds
+compare-builds: ## Two builds in pairs: BEFORE=path AFTER=path (ROWS=fanout,sse for some); needs two quiet cores, valgrind
+	$(CARGO) build --release --locked -p fanway-loadtest
+	target/release/fanway-loadtest compare-builds $(if $(ROWS),--rows $(ROWS)) --json target/compare-builds.json "$(BEFORE)" "$(AFTER)"
+
 .PHONY: autobahn
 autobahn: ## The Autobahn suite against the WebSocket codec (needs python2.7)
 	deploy/scripts/autobahn.sh

@@ -19,6 +19,7 @@ pub mod peers;
 pub mod publisher;
 pub mod report;
 pub mod rounds;
+pub mod rows;
 pub mod scenario;
 pub mod schedule;
 pub mod subject;

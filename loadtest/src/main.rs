@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use clap::Parser;
-use fanway_loadtest::options::{Common, Compare, Options, Scenario};
+use fanway_loadtest::options::{Common, Compare, CompareBuilds, Options, Scenario};
 use fanway_loadtest::{clients, floor, report, scenario};
 
 fn main() -> ExitCode {
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let outcome = match (&options.scenario, options.scenario.common()) {
         (Scenario::Floor, _) => floor::serve().map(|()| Vec::new()),
         (Scenario::Compare(options), _) => compare(options),
+        (Scenario::CompareBuilds(options), _) => compare_builds(options),
         (Scenario::Endpoint, _) => floor::endpoint::serve().map(|()| Vec::new()),
         (Scenario::Clients, _) | (_, None) => clients::serve().map(|()| Vec::new()),
         (scenario, Some(common)) => run(scenario, common),
@@ -44,6 +45,13 @@ fn compare(options: &Compare) -> anyhow::Result<Vec<String>> {
     write(plot.as_deref(), || comparison.svg())?;
     write(options.markdown.as_deref(), || comparison.markdown(plot.as_deref()))?;
     Ok(comparison.failures())
+}
+
+/// Compares two builds and returns why the second one is not accepted.
+fn compare_builds(options: &CompareBuilds) -> anyhow::Result<Vec<String>> {
+    let report = scenario::compare_builds::run(options, interruption()?, |row| print!("{}", row.text()))?;
+    write(options.json.as_deref(), || format!("{:#}\n", report.json()))?;
+    Ok(report.failures())
 }
 
 /// Becomes true with the first signal that asks for the end.

@@ -226,8 +226,13 @@ impl Outcome {
 }
 
 impl Measured {
+    /// The figure of a name.
+    pub fn figure(&self, name: &str) -> Option<Figure> {
+        self.figures.iter().find(|figure| figure.name == name).copied()
+    }
+
     fn value(&self, name: &str) -> Option<f64> {
-        self.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
+        self.figure(name).map(|figure| figure.value)
     }
 }
 
@@ -243,6 +248,8 @@ mod tests {
             tls: false,
             worker_threads: None,
             settings: Vec::new(),
+            binary: None,
+            counted: false,
         };
         let cases = bases.iter().enumerate().map(|(number, base)| Case {
             label: format!("case {number}"),

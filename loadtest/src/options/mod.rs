@@ -2,6 +2,7 @@
 
 mod common;
 mod compare;
+mod compare_builds;
 mod scenarios;
 
 use std::time::Duration;
@@ -12,8 +13,9 @@ use serde::Serialize;
 
 pub use common::{Against, Common};
 pub use compare::{Comparable, Compare};
+pub use compare_builds::CompareBuilds;
 pub use scenarios::{
-    ConnectStorm, Growing, Growth, Latency, ManyChannels, Own, Publish, ResumeStorm, SlowConsumers, Soak,
+    ConnectStorm, Growing, Growth, Instructions, Latency, ManyChannels, Own, Publish, ResumeStorm, SlowConsumers, Soak,
 };
 
 /// Load generator of Fanway.
@@ -53,6 +55,10 @@ pub enum Scenario {
     Growth(Growth),
     /// Fan-out and bursts of Fanway, the floor and other products, in turn: get them, run them, write a table and a plot
     Compare(Compare),
+    /// Compare two builds of Fanway in pairs, and fail where the second one costs more than its bounds allow
+    CompareBuilds(CompareBuilds),
+    /// Count the instructions of a connect, a publication and a delivery under valgrind
+    Instructions(Instructions),
     /// Connections come and go, publications flow, some clients stall: integrity throughout, memory at the end
     Soak(Soak),
     /// The floor, started by a run as a process of its own
@@ -82,7 +88,8 @@ impl Scenario {
             Self::Growth(options) => Some(&options.common),
             Self::Soak(options) => Some(&options.common),
             Self::Compare(options) => Some(&options.common),
-            Self::Floor | Self::Endpoint | Self::Clients => None,
+            Self::Instructions(options) => Some(&options.common),
+            Self::CompareBuilds(_) | Self::Floor | Self::Endpoint | Self::Clients => None,
         }
     }
 }
@@ -214,6 +221,7 @@ mod tests {
         assert!(parse("x latency --spawn f --rate 5000").is_ok());
         assert!(parse("x growth nodes --spawn f").is_ok());
         assert!(parse("x connect-storm --spawn f --storms 6 --connections 8000").is_ok());
+        assert!(parse("x compare-builds a b --rows fanout,idle --pairs 6 -- --connections 50").is_ok());
         assert!(parse("x burst --spawn f --set client.ring_entries=16 --floor --rounds 5 --pin-server 0").is_ok());
         for line in [
             "x",
@@ -236,6 +244,10 @@ mod tests {
             "x many-channels --channels 0",
             "x many-channels --channels some",
             "x growth",
+            "x compare-builds a",
+            "x compare-builds a b --rows fan-out",
+            "x compare-builds a b --pairs 0",
+            "x compare-builds a b --connections 50",
             "x publish --in-flight 0",
             "x latency --lanes 0",
             "x growth subscribers --points 1,x",

@@ -133,6 +133,29 @@ pub struct Publish {
     /// Bytes of each publication's data
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(0..=65_536))]
     pub payload_bytes: u64,
+    /// Do not replay the publish command against Redis, which is the floor of its cost
+    #[arg(long)]
+    pub no_replay: bool,
+}
+
+/// Options of `instructions`.
+#[derive(Debug, Args)]
+pub struct Instructions {
+    /// Those of every scenario.
+    #[command(flatten)]
+    pub common: Common,
+    /// Connects that the cost of one is taken from
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub connects: u32,
+    /// Publications to one subscriber that the cost of one is taken from
+    #[arg(long, default_value_t = 800, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub publications: u32,
+    /// Subscribers of the publications that the cost of a delivery is taken from
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub subscribers: u32,
+    /// Bytes of each publication's data
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(0..=65_536))]
+    pub payload_bytes: u64,
 }
 
 /// Options of `latency`.

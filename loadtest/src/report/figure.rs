@@ -25,6 +25,8 @@ pub enum Unit {
     Seconds,
     Bytes,
     PerSecond,
+    /// A number of things.
+    Count,
     /// Of something by something.
     Plain,
 }
@@ -40,6 +42,7 @@ impl Unit {
             Self::Seconds => format!("{value:.2} s"),
             Self::Bytes => bytes(value),
             Self::PerSecond => format!("{}/s", super::grouped(value.max(0.0) as u64)),
+            Self::Count => super::grouped(value.max(0.0) as u64),
             Self::Plain => format!("{value:.3}"),
         }
     }
@@ -83,6 +86,7 @@ mod tests {
     fn units_read_well() {
         assert_eq!([2.5, 250.0, 25_000.0].map(|value| Unit::Micros.show(value)), ["2.500 us", "250.0 us", "25.00 ms"]);
         assert_eq!(Unit::Bytes.show(2048.0), "2.00 KiB");
+        assert_eq!(Unit::Count.show(12_345.6), "12,345");
         assert_eq!(Unit::PerSecond.show(12_345.6), "12,345/s");
     }
 }

@@ -1,9 +1,11 @@
 //! What a run found: a table for people, JSON for programs.
 
 mod bars;
+pub mod builds;
 pub mod comparison;
 mod figure;
 pub mod html;
+mod interval;
 mod latencies;
 mod plot;
 

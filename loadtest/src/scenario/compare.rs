@@ -10,6 +10,7 @@ use anyhow::bail;
 use super::delivery::{Order, Pace, Round};
 use super::environment::Environment;
 use super::progress::Progress;
+use super::slices::Sliced;
 use super::{Stage, files, raise_file_limit};
 use crate::options::{Comparable, Compare};
 use crate::peers::install::{install, said};
@@ -48,7 +49,7 @@ pub fn run(options: &Compare, interrupted: Arc<AtomicBool>) -> anyhow::Result<Co
     if common.transport != Transport::Websocket || common.tls || common.nodes > 1 {
         bail!("compare is over WebSocket, with one node and without TLS: that is what all peers have");
     }
-    let stage = Stage { common, interrupted: &interrupted, progress: Progress::new(common.quiet) };
+    let stage = Stage { common, builds: None, interrupted: &interrupted, progress: Progress::new(common.quiet) };
     stage.refuse_baseline("compare always measures the floor")?;
     let mut contestants = contestants(&stage, options)?;
     raise_file_limit(files(common) * contestants.len() as u64)?;
@@ -86,7 +87,7 @@ fn contestants(stage: &Stage<'_>, options: &Compare) -> anyhow::Result<Vec<Conte
 
 impl Stage<'_> {
     /// Ends the run if it is to end.
-    fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
         if self.interrupted.load(Ordering::Relaxed) {
             bail!("interrupted");
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::Stage;
+use super::compare_builds::Build;
 use super::delivery::{Order, Pace, deliver};
 use super::environment::Environment;
 use super::replay::Replay;
@@ -60,6 +61,19 @@ pub(super) fn run(stage: &Stage<'_>, options: &Growth) -> anyhow::Result<Outcome
         products.push(("floor", true));
     }
     let mut cases = Vec::new();
+    if let Some([before, after]) = stage.builds {
+        for point in points {
+            let case = |build: &Build, base| Case {
+                label: format!("{}, {} {axis}", build.label, grouped(u64::from(*point))),
+                spec: build.spec(&spec(*point)),
+                base,
+                point: None,
+                parameters: *point,
+            };
+            cases.extend([case(after, Some(cases.len() + 1)), case(before, None)]);
+        }
+        products.clear();
+    }
     for (name, is_floor) in products {
         let first = cases.len();
         for (index, point) in points.iter().enumerate() {

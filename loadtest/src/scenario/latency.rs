@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 
 use super::delivery::{Order, Pace, Round};
 use super::environment::Environment;
+use super::slices::Sliced;
 use crate::channels::Channels;
 use crate::clock;
 use crate::options::Latency;

@@ -1,24 +1,27 @@
 //! The scenarios, one module each, and what they share.
 //!
 //! A further scenario is a module, its options, and an arm of [`run`], which says how its nodes are laid out and which way
-//! it goes: one that delivers publications gives an `Order` to `Stage::compare_deliveries`; one that measures something
-//! else gives what it [`Measured`] to `Stage::compare`; one that compares cases of its own lists them for
-//! `Stage::cases`.
+//! it goes: one that delivers publications gives an `Order` to `Stage::compare_deliveries`; one whose work can be cut
+//! into slices implements `Sliced` for `Stage::compare_in_slices`; one that cannot gives what it [`Measured`] to
+//! `Stage::compare`; one that compares cases of its own lists them for `Stage::cases`.
 
 mod burst;
 pub mod compare;
+pub mod compare_builds;
 mod connect_storm;
 mod delivery;
 mod environment;
 mod fanout;
 mod growth;
 mod idle;
+mod instructions;
 mod latency;
 mod many_channels;
 mod progress;
 mod publish;
 mod replay;
 mod resume_storm;
+mod slices;
 mod slow_consumers;
 mod soak;
 
@@ -31,7 +34,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::options::{Against, Common, Scenario};
 use crate::rounds::{self, Case, Measured, Outcome};
 use crate::subject::{Layout, Spec};
-use delivery::{Order, Round, deliver};
+use compare_builds::Build;
+use delivery::{Order, Round};
 use environment::Environment;
 use progress::Progress;
 
@@ -40,68 +44,90 @@ const OTHER_FILES: u64 = 64;
 
 /// Runs the scenario that was asked for.
 pub fn run(scenario: &Scenario, common: &Common, interrupted: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
-    raise_file_limit(files(common))?;
-    let delivers = matches!(scenario, Scenario::Fanout(_) | Scenario::Burst(_) | Scenario::ManyChannels(_));
-    if common.slices > 1 && !delivers {
-        bail!("--slices is for fanout, burst and many-channels");
-    }
-    let stage = Stage { common, interrupted: &interrupted, progress: Progress::new(common.quiet) };
-    match scenario {
-        Scenario::Idle(options) => {
-            let measure = |environment: &mut Environment<'_>| idle::measure(environment, options);
-            stage.compare(idle::title(options), Layout::ALONE, measure)
-        }
-        Scenario::Fanout(options) => {
-            let order = |environment: &Environment<'_>| fanout::order(environment, options);
-            stage.compare_deliveries(fanout::title(options), Layout::ALONE, order)
-        }
-        Scenario::Burst(options) => {
-            let order = |environment: &Environment<'_>| burst::order(environment, options);
-            stage.compare_deliveries(burst::title(options), Layout::ALONE, order)
-        }
-        Scenario::ManyChannels(options) => {
-            let order = |environment: &Environment<'_>| many_channels::order(environment, options);
-            stage.compare_deliveries(many_channels::title(options), Layout::APART, order)
-        }
-        Scenario::Publish(options) => {
-            let measure = |environment: &mut Environment<'_>| publish::measure(environment, options);
-            stage.compare_with_endpoint(publish::title(options), publish::LAYOUT, measure)
-        }
-        Scenario::Latency(options) => {
-            stage.refuse_baseline("latency compares with bare pub/sub of the same Redis")?;
-            let measure = |environment: &mut Environment<'_>| latency::measure(environment, options);
-            stage.compare(latency::title(options), Layout::APART, measure)
-        }
-        Scenario::ConnectStorm(options) => {
-            let measure = |environment: &mut Environment<'_>| connect_storm::measure(environment, options);
-            stage.compare(connect_storm::title(options), Layout::ALONE, measure)
-        }
-        Scenario::ResumeStorm(options) => {
-            stage.refuse_baseline("resume-storm compares with the first connect of the same clients")?;
-            let measure = |environment: &mut Environment<'_>| resume_storm::measure(environment, options);
-            stage.compare(resume_storm::title(options), resume_storm::LAYOUT, measure)
-        }
-        Scenario::SlowConsumers(options) => {
-            stage.refuse_baseline("slow-consumers compares with all clients reading")?;
-            slow_consumers::run(&stage, options)
-        }
-        Scenario::Growth(options) => growth::run(&stage, options),
-        Scenario::Soak(options) => {
-            let measure = |environment: &mut Environment<'_>| soak::measure(environment, options);
-            stage.compare(soak::title(options), Layout::ALONE, measure)
-        }
-        Scenario::Compare(_) | Scenario::Floor | Scenario::Endpoint | Scenario::Clients => bail!("that is no scenario"),
-    }
+    let stage = Stage { common, builds: None, interrupted: &interrupted, progress: Progress::new(common.quiet) };
+    stage.run(scenario)
 }
 
 /// What all measurements of a run have in common.
 struct Stage<'a> {
     common: &'a Common,
+    /// Compared with each other, in place of the server of the options and its floor.
+    builds: Option<&'a [Build; 2]>,
     interrupted: &'a AtomicBool,
     progress: Progress,
 }
 
 impl Stage<'_> {
+    fn run(&self, scenario: &Scenario) -> anyhow::Result<Outcome> {
+        raise_file_limit(files(self.common))?;
+        let in_slices = matches!(
+            scenario,
+            Scenario::Idle(_)
+                | Scenario::Fanout(_)
+                | Scenario::Burst(_)
+                | Scenario::ManyChannels(_)
+                | Scenario::Publish(_)
+                | Scenario::ConnectStorm(_)
+        );
+        if self.common.slices > 1 && !in_slices {
+            bail!("--slices is for idle, fanout, burst, many-channels, publish and connect-storm");
+        }
+        match scenario {
+            Scenario::Idle(options) => {
+                let open = |environment: &mut Environment<'_>| idle::Idling::open(environment, options);
+                self.compare_in_slices(idle::title(options), Layout::ALONE, open)
+            }
+            Scenario::Fanout(options) => {
+                let order = |environment: &Environment<'_>| fanout::order(environment, options);
+                self.compare_deliveries(fanout::title(options), Layout::ALONE, order)
+            }
+            Scenario::Burst(options) => {
+                let order = |environment: &Environment<'_>| burst::order(environment, options);
+                self.compare_deliveries(burst::title(options), Layout::ALONE, order)
+            }
+            Scenario::ManyChannels(options) => {
+                let order = |environment: &Environment<'_>| many_channels::order(environment, options);
+                self.compare_deliveries(many_channels::title(options), Layout::APART, order)
+            }
+            Scenario::Publish(options) => {
+                let open = |environment: &mut Environment<'_>| publish::Publishing::open(environment, options);
+                let cases = self.contestants_with_endpoint(publish::LAYOUT)?;
+                self.cases_in_slices(publish::title(options), &cases, open)
+            }
+            Scenario::Latency(options) => {
+                self.refuse_baseline("latency compares with bare pub/sub of the same Redis")?;
+                let measure = |environment: &mut Environment<'_>| latency::measure(environment, options);
+                self.compare(latency::title(options), Layout::APART, measure)
+            }
+            Scenario::ConnectStorm(options) => {
+                let open = |environment: &mut Environment<'_>| connect_storm::Storms::open(environment, options);
+                self.compare_in_slices(connect_storm::title(options), Layout::ALONE, open)
+            }
+            Scenario::ResumeStorm(options) => {
+                self.refuse_baseline("resume-storm compares with the first connect of the same clients")?;
+                let measure = |environment: &mut Environment<'_>| resume_storm::measure(environment, options);
+                self.compare(resume_storm::title(options), resume_storm::LAYOUT, measure)
+            }
+            Scenario::SlowConsumers(options) => {
+                self.refuse_baseline("slow-consumers compares with all clients reading")?;
+                slow_consumers::run(self, options)
+            }
+            Scenario::Growth(options) => growth::run(self, options),
+            Scenario::Instructions(options) => instructions::run(self, options),
+            Scenario::Soak(options) => {
+                let measure = |environment: &mut Environment<'_>| soak::measure(environment, options);
+                self.compare(soak::title(options), Layout::ALONE, measure)
+            }
+            Scenario::Compare(_)
+            | Scenario::CompareBuilds(_)
+            | Scenario::Floor
+            | Scenario::Endpoint
+            | Scenario::Clients => {
+                bail!("that is no scenario")
+            }
+        }
+    }
+
     /// For scenarios that have their own comparison.
     fn refuse_baseline(&self, why: &str) -> anyhow::Result<()> {
         match self.common.baseline() {
@@ -115,6 +141,9 @@ impl Stage<'_> {
         let spec = Spec::new(self.common, layout);
         let case =
             |label: &str, spec: Spec, base| Case { label: label.to_owned(), spec, base, point: None, parameters: () };
+        if let Some([before, after]) = self.builds {
+            return Ok(vec![case("after", after.spec(&spec), Some(1)), case("before", before.spec(&spec), None)]);
+        }
         Ok(match self.common.baseline() {
             None => vec![case("fanway", spec, None)],
             Some(Against::Floor) => vec![case("fanway", spec.clone(), Some(1)), case("floor", spec.floor(), None)],
@@ -138,56 +167,27 @@ impl Stage<'_> {
         self.cases(title, &self.contestants(layout)?, |environment, ()| measure(environment))
     }
 
-    /// The same where the floor is the endpoint that only parses.
-    fn compare_with_endpoint(
-        &self,
-        title: String,
-        layout: Layout,
-        measure: impl Fn(&mut Environment<'_>) -> anyhow::Result<Measured>,
-    ) -> anyhow::Result<Outcome> {
+    /// The same as [`Self::contestants`] where the floor is the endpoint that only parses.
+    fn contestants_with_endpoint(&self, layout: Layout) -> anyhow::Result<Vec<Case<()>>> {
         let mut cases = self.contestants(layout)?;
         if self.common.baseline() == Some(Against::Floor)
             && let [fanway, endpoint] = cases.as_mut_slice()
         {
             (endpoint.label, endpoint.spec) = ("only parsed".to_owned(), fanway.spec.endpoint());
         }
-        self.cases(title, &cases, |environment, ()| measure(environment))
+        Ok(cases)
     }
 
-    /// The same for deliveries, in slices if it is asked for: all are open at once, and publications go to one for a
-    /// moment and then to another, so that whatever else the machine does meets both alike.
+    /// The same for deliveries, in slices if `--slices` asks for it.
     fn compare_deliveries(
         &self,
         title: String,
         layout: Layout,
         order: impl Fn(&Environment<'_>) -> anyhow::Result<Order>,
     ) -> anyhow::Result<Outcome> {
-        let (cases, slices) = (self.contestants(layout)?, u64::from(self.common.slices));
-        if slices == 1 {
-            return self.cases(title, &cases, |environment, ()| {
-                let order = order(environment)?;
-                deliver(environment, order)
-            });
-        }
-        raise_file_limit(files(self.common) * cases.len() as u64)?;
-        self.progress.say(&title);
-        rounds::run(title, self.common.rounds, &cases, |round, turns| {
-            self.tell_round(round, "all in turn");
-            let mut contestants = Vec::new();
-            for case in &cases {
-                let mut environment = self.environment(&case.spec)?;
-                let order = order(&environment)?;
-                let pace = order.pace;
-                let round = Round::open(&mut environment, order)?;
-                contestants.push((environment, round, pace));
-            }
-            for slice in 0..slices {
-                for turn in turns {
-                    let (environment, round, pace) = &mut contestants[*turn];
-                    round.publish(environment, pace.slice(slice, slices))?;
-                }
-            }
-            contestants.into_iter().map(|(mut environment, round, _)| round.finish(&mut environment)).collect()
+        self.compare_in_slices(title, layout, |environment| {
+            let order = order(environment)?;
+            Round::open(environment, order)
         })
     }
 

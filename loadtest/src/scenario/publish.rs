@@ -6,8 +6,9 @@
 
 use super::environment::{Environment, fault_rows};
 use super::replay::Replay;
+use super::slices::{Sliced, share};
 use crate::options::Publish;
-use crate::publisher::{self, closed};
+use crate::publisher::{self, Published, closed};
 use crate::report::{Figure, Table, Unit, grouped};
 use crate::rounds::Measured;
 use crate::subject::affinity::on_core;
@@ -25,89 +26,115 @@ pub(super) fn title(options: &Publish) -> String {
     format!("publish over HTTP: {publications} publications of {} B, {in_flight} in flight", options.payload_bytes)
 }
 
-pub(super) fn measure(environment: &mut Environment<'_>, options: &Publish) -> anyhow::Result<Measured> {
-    let channels = environment.channels(options.channels, 1)?;
-    let mut plan = environment.publications(channels.clone(), options.payload_bytes);
-    let redis = environment.subject.redis.take();
-    let mut replay = redis.as_ref().map(|redis| Replay::prepare(redis, &plan)).transpose()?;
-    let mut published = publisher::Published::new(&plan);
-    let (core, interrupted) = (environment.common.pin_clients, environment.interrupted);
-    let bar = environment.progress.bar("publications", options.publications);
-    let (mut spent, mut confirmed) = (Spent::default(), 0);
-    let share = options.publications / TURNS;
-    for turn in 0..=TURNS {
-        // The first is to warm up: connections, logs that are as long as they get.
-        let count = if turn == 0 { options.publications / WARM_UP } else { share };
-        plan.begun = published.attempted.clone();
+/// Publications to an open server.
+pub(super) struct Publishing<'a> {
+    options: &'a Publish,
+    plan: publisher::Plan,
+    replay: Option<Replay>,
+    published: Published,
+    spent: Spent,
+    confirmed: u64,
+}
+
+impl<'a> Publishing<'a> {
+    /// Opens connections and warms up: logs are then as long as they get.
+    pub(super) fn open(environment: &mut Environment<'_>, options: &'a Publish) -> anyhow::Result<Self> {
+        let channels = environment.channels(options.channels, 1)?;
+        let plan = environment.publications(channels, options.payload_bytes);
+        let redis = environment.subject.redis.as_ref().filter(|_| !options.no_replay);
+        let replay = redis.map(|redis| Replay::prepare(redis, &plan)).transpose()?;
+        let published = Published::new(&plan);
+        let mut this = Self { options, plan, replay, published, spent: Spent::default(), confirmed: 0 };
+        let (warm_up, _) = this.publish(environment, options.publications / WARM_UP)?;
+        this.published.attempted = warm_up.attempted;
+        Ok(this)
+    }
+
+    /// Publishes, and replays as much.
+    fn publish(&mut self, environment: &mut Environment<'_>, count: u64) -> anyhow::Result<(Published, Spent)> {
+        let (core, interrupted) = (environment.common.pin_clients, environment.interrupted);
+        self.plan.begun = self.published.attempted.clone();
         let before = Spent::read(environment)?;
-        let part = on_core(core, || closed::run(&plan, options.in_flight, count, interrupted))?;
+        let part = on_core(core, || closed::run(&self.plan, self.options.in_flight, count, interrupted))?;
         let after = Spent::read(environment)?;
-        if let Some(replay) = &mut replay {
+        if let Some(replay) = &mut self.replay {
             replay.send(count)?;
         }
-        let replayed = Spent::read(environment)?;
-        if turn == 0 {
-            published.attempted = part.attempted;
-            continue;
-        }
-        spent.add(&before, &after, &replayed);
-        published.go_on(part);
-        confirmed += count;
-        bar.set(confirmed);
-        if environment.is_interrupted() {
-            break;
-        }
+        Ok((part, Spent::between(&before, &after, &Spent::read(environment)?)))
     }
-    drop(bar);
-    environment.subject.redis = redis;
+}
 
-    let per_publish = |cpu: f64| cpu * 1e6 / confirmed.max(1) as f64;
-    let (latencies, rate) = (published.confirmed.summary(), confirmed as f64 / published.span.as_secs_f64());
-    let figure = |name, unit, value| Figure { name, unit, value };
-    let mut figures = vec![
-        figure("CPU per publication", Unit::Micros, per_publish(spent.server)),
-        figure("publications per second", Unit::PerSecond, rate),
-        figure("publish latency p50", Unit::Millis, latencies.p50.as_secs_f64() * 1e3),
-        figure("publish latency p99", Unit::Millis, latencies.p99.as_secs_f64() * 1e3),
-    ];
-    if replay.is_some() {
-        figures.extend([
-            figure("Redis CPU per publication", Unit::Micros, per_publish(spent.redis)),
-            figure("Redis CPU per replayed command", Unit::Micros, per_publish(spent.replay)),
-            figure("Redis CPU / of the replay", Unit::Plain, spent.redis / spent.replay),
-        ]);
+impl Sliced for Publishing<'_> {
+    fn slice(&mut self, environment: &mut Environment<'_>, number: u64, slices: u64) -> anyhow::Result<()> {
+        let publications = share(self.options.publications, number, slices);
+        let turns = if slices == 1 { TURNS } else { 1 };
+        let bar = environment.progress.bar("publications", self.options.publications);
+        for turn in 0..turns {
+            let count = share(publications, turn, turns);
+            let (part, spent) = self.publish(environment, count)?;
+            self.spent.add(&spent);
+            self.published.go_on(part);
+            self.confirmed += count;
+            bar.set(self.confirmed);
+            if environment.is_interrupted() {
+                break;
+            }
+        }
+        Ok(())
     }
-    let mut table = Table::new(title(options));
-    for Figure { name, unit, value } in &figures {
-        table.row(name, unit.show(*value));
+
+    fn finish(self, environment: &mut Environment<'_>) -> anyhow::Result<Measured> {
+        let Self { options, replay, published, spent, confirmed, .. } = self;
+        let per_publish = |cpu: f64| cpu * 1e6 / confirmed.max(1) as f64;
+        let (latencies, rate) = (published.confirmed.summary(), confirmed as f64 / published.span.as_secs_f64());
+        let figure = |name, unit, value| Figure { name, unit, value };
+        let mut figures = vec![
+            figure("CPU per publication", Unit::Micros, per_publish(spent.server)),
+            figure("publications per second", Unit::PerSecond, rate),
+            figure("publish latency p50", Unit::Millis, latencies.p50.as_secs_f64() * 1e3),
+            figure("publish latency p99", Unit::Millis, latencies.p99.as_secs_f64() * 1e3),
+        ];
+        if environment.subject.redis.is_some() {
+            figures.push(figure("Redis CPU per publication", Unit::Micros, per_publish(spent.redis)));
+        }
+        if replay.is_some() {
+            figures.extend([
+                figure("Redis CPU per replayed command", Unit::Micros, per_publish(spent.replay)),
+                figure("Redis CPU / of the replay", Unit::Plain, spent.redis / spent.replay),
+            ]);
+        }
+        let mut table = Table::new(title(options));
+        for Figure { name, unit, value } in &figures {
+            table.row(name, unit.show(*value));
+        }
+        table.row("sent to answered", latencies);
+        if let Some(replay) = &replay {
+            table.row("replayed", &replay.what);
+        }
+        table.row("measured by", environment.subject.gauge.source());
+        fault_rows(&mut table, &published.faults);
+        let mut failures = Vec::new();
+        if !published.faults.is_empty() {
+            failures.push("not every publication was confirmed".to_owned());
+        }
+        if environment.is_interrupted() {
+            failures.push("interrupted".to_owned());
+        }
+        let json = serde_json::json!({
+            "scenario": "publish",
+            "publications": confirmed,
+            "in_flight": options.in_flight,
+            "channels": options.channels,
+            "payload_bytes": options.payload_bytes,
+            "answered": latencies,
+            "replayed": replay.map(|replay| replay.what),
+            "measured_by": environment.subject.gauge.source(),
+            "figures": figures,
+            "faults": published.faults,
+            "failures": failures,
+        });
+        Ok(Measured { figures, latencies: vec![("sent to answered", published.confirmed)], table, json, failures })
     }
-    table.row("sent to answered", latencies);
-    if let Some(replay) = &replay {
-        table.row("replayed", &replay.what);
-    }
-    table.row("measured by", environment.subject.gauge.source());
-    fault_rows(&mut table, &published.faults);
-    let mut failures = Vec::new();
-    if !published.faults.is_empty() {
-        failures.push("not every publication was confirmed".to_owned());
-    }
-    if environment.is_interrupted() {
-        failures.push("interrupted".to_owned());
-    }
-    let json = serde_json::json!({
-        "scenario": "publish",
-        "publications": confirmed,
-        "in_flight": options.in_flight,
-        "channels": options.channels,
-        "payload_bytes": options.payload_bytes,
-        "answered": latencies,
-        "replayed": replay.map(|replay| replay.what),
-        "measured_by": environment.subject.gauge.source(),
-        "figures": figures,
-        "faults": published.faults,
-        "failures": failures,
-    });
-    Ok(Measured { figures, latencies: vec![("sent to answered", published.confirmed)], table, json, failures })
 }
 
 /// CPU seconds.
@@ -130,9 +157,18 @@ impl Spent {
         Ok(Self { server, redis, replay: 0.0 })
     }
 
-    fn add(&mut self, before: &Self, after: &Self, replayed: &Self) {
-        self.server += after.server - before.server;
-        self.redis += after.redis - before.redis;
-        self.replay += replayed.redis - after.redis;
+    /// Of a turn, from the readings before it, after its publications and after their replay.
+    fn between(before: &Self, after: &Self, replayed: &Self) -> Self {
+        Self {
+            server: after.server - before.server,
+            redis: after.redis - before.redis,
+            replay: replayed.redis - after.redis,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.server += other.server;
+        self.redis += other.redis;
+        self.replay += other.replay;
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::counter::Counter;
 use super::process::Process;
 use crate::http::Client;
 use crate::target::Target;
@@ -30,6 +31,8 @@ pub(super) struct Settings<'a> {
     pub(super) more: &'a [(String, String)],
     /// Where it runs.
     pub(super) core: Option<usize>,
+    /// Whether its instructions are counted.
+    pub(super) counted: bool,
 }
 
 /// A running node.
@@ -40,6 +43,8 @@ pub struct Node {
     pub door: Target,
     /// Where back ends publish and operators look.
     pub internal: Target,
+    /// The count of its instructions, complete once it has ended.
+    counter: Option<Counter>,
 }
 
 impl Node {
@@ -48,7 +53,11 @@ impl Node {
         let ports = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
         let [listen, internal] = [ports[0].local_addr()?, ports[1].local_addr()?];
         drop(ports);
-        let mut command = Command::new(settings.binary);
+        let counter = settings.counted.then(Counter::new).transpose()?;
+        let mut command = match &counter {
+            Some(counter) => counter.command(settings.binary),
+            None => Command::new(settings.binary),
+        };
         command.arg("serve").env_remove("FANWAY_CONFIG");
         // Not as flags: those are for all of the machine to read.
         let mut set = |path: &str, value: &str| {
@@ -84,6 +93,13 @@ impl Node {
         process
             .wait_until(interrupted, || client.get("/health/ready").is_ok_and(|response| response.status == 200))
             .with_context(|| settings.binary.display().to_string())?;
-        Ok(Self { process, door: Target::local(listen, settings.tls.is_some()), internal })
+        Ok(Self { process, door: Target::local(listen, settings.tls.is_some()), internal, counter })
+    }
+
+    /// Stops the node and returns how many instructions it executed from its start to its end.
+    pub fn instructions(mut self, within: Duration, interrupted: &AtomicBool) -> anyhow::Result<f64> {
+        self.process.terminate();
+        self.process.finish(within, interrupted).context("the node did not stop")?;
+        self.counter.context("the node does not run under valgrind")?.read()
     }
 }

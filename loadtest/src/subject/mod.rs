@@ -5,6 +5,7 @@
 
 pub mod affinity;
 mod certificate;
+mod counter;
 mod endpoint;
 mod fanway;
 mod floor;
@@ -13,6 +14,7 @@ mod peer;
 mod process;
 mod redis;
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
@@ -34,7 +36,7 @@ pub use redis::{Pipeline, Redis, Replay};
 /// What is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Product {
-    /// The server that `--spawn` or `--url` names.
+    /// The server that is started from [`Spec::binary`], or the one at `--url`.
     Fanway,
     /// The bare exchange.
     Floor,
@@ -75,6 +77,10 @@ pub struct Spec {
     pub worker_threads: Option<u8>,
     /// Further settings of Fanway: path and value.
     pub settings: Vec<(String, String)>,
+    /// The `fanway` binary; `None` loads the running server at `--url`.
+    pub binary: Option<PathBuf>,
+    /// Runs the nodes under valgrind, which counts their instructions and slows them down fifty times.
+    pub counted: bool,
 }
 
 impl Spec {
@@ -88,6 +94,8 @@ impl Spec {
             tls: common.tls,
             worker_threads: common.server_workers,
             settings: common.set.clone(),
+            binary: common.spawn.clone(),
+            counted: false,
         }
     }
 
@@ -138,14 +146,14 @@ impl Subject {
     /// Starts what is to be started.
     pub fn start(spec: &Spec, common: &Common, interrupted: &AtomicBool) -> anyhow::Result<Self> {
         let is_own = common.transport.is_own();
-        match (&spec.product, &common.spawn) {
+        match (&spec.product, &spec.binary) {
             (Product::Peer(installed), _) => Self::peer(spec, installed, common, interrupted),
             (Product::Floor, _) | (_, Some(_)) if !is_own => {
                 bail!("{} is for servers that run already (--url), without --floor", common.transport)
             }
             (Product::Floor, _) => Self::floor(common),
             (Product::Endpoint, _) => Self::endpoint(spec, common),
-            (Product::Fanway, Some(_)) => Self::spawn(spec, common, interrupted),
+            (Product::Fanway, Some(binary)) => Self::spawn(spec, binary, common, interrupted),
             (Product::Fanway, None) => Self::running(common),
         }
     }
@@ -214,8 +222,7 @@ impl Subject {
         })
     }
 
-    fn spawn(spec: &Spec, common: &Common, interrupted: &AtomicBool) -> anyhow::Result<Self> {
-        let binary = common.spawn.as_deref().context("--spawn names no binary")?;
+    fn spawn(spec: &Spec, binary: &Path, common: &Common, interrupted: &AtomicBool) -> anyhow::Result<Self> {
         let (secret, api_key) = (random_secret(), random_secret());
         let certificate = if spec.tls { Some(Certificate::make()?) } else { None };
         let redis = if spec.layout.redis { Some(Redis::start(common.pin_others, interrupted)?) } else { None };
@@ -232,6 +239,7 @@ impl Subject {
                 worker_threads: spec.worker_threads,
                 more: &spec.settings,
                 core: if delivers { common.pin_server } else { common.pin_others },
+                counted: spec.counted,
             };
             nodes.push(Node::start(&settings, interrupted)?);
         }

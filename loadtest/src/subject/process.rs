@@ -73,6 +73,14 @@ impl Process {
         }
     }
 
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        if let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw) {
+            // Fails when it has ended already.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
     /// Ends it at once, as a crash would.
     pub fn kill(&mut self) {
         // Fails when it has ended already.
@@ -90,10 +98,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None))
-            && let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw)
-        {
-            let _ = kill_process(pid, Signal::TERM);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.terminate();
         }
         let end = Instant::now() + SHUTDOWN;
         while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {

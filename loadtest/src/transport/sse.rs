@@ -95,7 +95,7 @@ fn events(content: &[u8], memo: &mut Memo, take: &mut dyn FnMut(Signal)) -> Resu
             if let Some(data) = data.take() {
                 take(match kind {
                     b"message" => memo.signal(data, publication)?,
-                    b"open" => Signal::Ready,
+                    b"ready" | b"open" => Signal::Ready,
                     b"gap" => Signal::Gap,
                     _ => Signal::Other,
                 });

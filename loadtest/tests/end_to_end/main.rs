@@ -1,6 +1,7 @@
 //! The binary against a server that delivers well, and against ones that do not.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod builds;
 mod floor;
 mod stand_in;
 
@@ -20,7 +21,8 @@ async fn loadtest(arguments: String) -> Run {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("result.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanway-loadtest"));
-    command.args(arguments.split(' ')).arg("--json").arg(&json);
+    let (scenario, options) = arguments.split_once(' ').unwrap();
+    command.args([scenario, "--json"]).arg(&json).args(options.split(' '));
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     Run {
         code: output.status.code(),
@@ -106,6 +108,8 @@ async fn what_cannot_be_done_says_so() {
         ("idle --spawn /bin/false --transport plain".to_owned(), "for servers that run already"),
         (format!("many-channels --transport plain --url {}", server.url), "one channel per connection"),
         (format!("fanout --transport pusher --url {}", server.url), "ID:KEY:SECRET"),
+        (format!("resume-storm --slices 2 --url {}", server.url), "--slices is for idle"),
+        ("instructions --transport sse".to_owned(), "that --spawn starts"),
         ("compare --transport sse".to_owned(), "compare is over WebSocket"),
     ] {
         let Run { code, stderr, .. } = loadtest(arguments).await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use super::environment::{Connections, Environment};
+use super::slices::{Sliced, share};
 use crate::channels::Channels;
 use crate::clients::Fleet;
 use crate::options::Delivery;
@@ -44,7 +45,7 @@ impl Pace {
 
     /// One of so many equal parts; the first ones have what does not divide.
     pub(super) fn slice(self, number: u64, slices: u64) -> Self {
-        let share = |all: u64| all / slices + u64::from(number < all % slices);
+        let share = |all: u64| share(all, number, slices);
         match self {
             Self::Rate(rate, publications) => Self::Rate(rate, share(publications)),
             Self::Lanes(rate, publications, lanes) => Self::Lanes(rate, share(publications), lanes),
@@ -217,9 +218,15 @@ impl Round {
     fn expected(&self, publications: u64) -> u64 {
         (publications as f64 * self.receivers).round() as u64
     }
+}
+
+impl Sliced for Round {
+    fn slice(&mut self, environment: &mut Environment<'_>, number: u64, slices: u64) -> anyhow::Result<()> {
+        self.publish(environment, self.order.pace.slice(number, slices))
+    }
 
     /// Closes the fleet and judges.
-    pub(super) fn finish(mut self, environment: &mut Environment<'_>) -> anyhow::Result<Measured> {
+    fn finish(mut self, environment: &mut Environment<'_>) -> anyhow::Result<Measured> {
         let delivery = self.order.delivery;
         environment.hold(LATE.min(delivery.settle).max(delivery.rest));
         let rested = environment.subject.gauge.read()?;
