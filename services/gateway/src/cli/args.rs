@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::auth::{CapRequest, Secret};
+use crate::server::HostName;
 
 use super::token;
 
@@ -70,6 +71,10 @@ pub(super) struct DevArgs {
     /// Address to listen on; 127.0.0.1:8000 if not given.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(super) listen: Option<SocketAddr>,
+    /// Host in URLs that the node answers to, besides localhost, 127.0.0.1, [::1] and the address of --listen; may be
+    /// repeated. Others are refused, since any web site may let its own name point to this machine and read what is here.
+    #[arg(long = "allow-host", value_name = "NAME")]
+    pub(super) allowed_hosts: Vec<HostName>,
     /// Redis that joins several nodes; without it, everything is in memory.
     #[arg(long, env = "FANWAY_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub(super) redis_url: Option<String>,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::exchange::reachable;
 use crate::auth::{Secret, Signer, TokenRequest, unix_now};
 use crate::config::{Engine, Settings};
 
@@ -18,7 +19,9 @@ pub fn dev_token(settings: &Settings) -> Option<String> {
 /// What to try with a development node at an address; each indented line works as it is printed. `fanway` is how the
 /// program was called. Shows the node's secrets: it is for the terminal of the developer who started it, never for a log.
 pub fn welcome(settings: &Settings, address: SocketAddr, fanway: &str) -> String {
-    let url = format!("http://{address}");
+    // What listens on every address is not asked for by "every address".
+    let reached = reachable(address);
+    let url = format!("http://{reached}");
     let secret = settings.auth.keys.first().and_then(|key| key.secret.as_ref()).map_or("", Secret::expose);
     let api_key = settings.api.keys.first().and_then(|key| key.key.as_ref()).map_or("", Secret::expose);
     let token = dev_token(settings).unwrap_or_default();
@@ -56,7 +59,7 @@ Poll; the answer says with which cursor to go on:
 In the browser's developer tools, on the console's page:
   new EventSource('/sse?channel=news').onmessage = (event) => console.log(event.data)
 With the SDK, after npm install centrifuge ws:
-  node --input-type=module -e \"import {{ Centrifuge }} from 'centrifuge'; import WebSocket from 'ws'; const client = new Centrifuge('ws://{address}/connection/websocket', {{ token: '{token}', websocket: WebSocket }}); client.newSubscription('news').on('publication', (publication) => console.log(publication.data)).subscribe(); client.connect()\"
+  node --input-type=module -e \"import {{ Centrifuge }} from 'centrifuge'; import WebSocket from 'ws'; const client = new Centrifuge('ws://{reached}/connection/websocket', {{ token: '{token}', websocket: WebSocket }}); client.newSubscription('news').on('publication', (publication) => console.log(publication.data)).subscribe(); client.connect()\"
 A token for somebody else:
   FANWAY_SECRET={secret} {fanway} token --user alice --channel news
 {nodes}"

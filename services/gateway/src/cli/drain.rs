@@ -6,7 +6,7 @@
 //! rather than SIGTERM, so that the node stays until Kubernetes stops it: a container that ends during its preStop hook
 //! takes the hook with it, which Kubernetes reports as a failure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
 use super::args::DrainArgs;
-use super::exchange::exchange;
+use super::exchange::{exchange, reachable};
 use crate::config::{DrainSettings, LoadError, Settings, Sources};
 
 /// How often the node is asked how far it is.
@@ -80,16 +80,6 @@ impl DrainRequest {
 /// What the settings allow a drain to take. They are as they were read: any sum must do.
 fn longest(drain: &DrainSettings) -> Duration {
     drain.propagation_delay.saturating_add(drain.window).saturating_add(drain.close_timeout)
-}
-
-/// An address to connect to, for one to listen on.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
-    match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    listen
 }
 
 /// Whether the node says that it has no clients' connections left. No answer is none: then it has ended, or it will answer.

@@ -1,5 +1,7 @@
 //! One HTTP request to a node, and its answer.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use anyhow::Context;
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -32,4 +34,14 @@ pub(super) async fn exchange(address: &str, request: Request<Full<Bytes>>) -> an
             answer.await
         }
     }
+}
+
+/// An address to connect to, for one to listen on.
+pub(super) fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listen
 }

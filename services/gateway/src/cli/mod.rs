@@ -108,6 +108,7 @@ fn dev(args: DevArgs) -> Result<Action, Refusal> {
         redis_url: args.redis_url,
         secret: args.secret,
         api_key: args.api_key,
+        allowed_hosts: args.allowed_hosts,
     });
     settings.validate()?;
     Ok(Action::Run(Box::new(settings), Mode::Dev))

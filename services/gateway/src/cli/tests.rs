@@ -80,6 +80,10 @@ fn dev_needs_nothing_and_can_be_joined() {
     assert_eq!(&*validated.authenticator.verify(token, unix_now()).unwrap().user, "dev");
     assert!(text.contains("http://127.0.0.1:8000/"));
 
+    let everywhere = welcome(&settings, "0.0.0.0:8000".parse().unwrap(), "fanway");
+    assert!(everywhere.contains("http://127.0.0.1:8000/sse") && everywhere.contains("'ws://127.0.0.1:8000/"));
+    assert!(!everywhere.contains("//0.0.0.0"), "which no node answers to: {everywhere}");
+
     let join = [
         "dev",
         "--redis-url",
@@ -95,6 +99,7 @@ fn dev_needs_nothing_and_can_be_joined() {
     assert_eq!((settings.broker.engine, settings.redis.url.as_str()), (Engine::Redis, "redis://r:1"));
     assert_eq!(settings.auth.keys[0].secret.as_ref().unwrap().expose(), SECRET);
     assert!(refused(&["dev", "--secret", "short"]).contains("5 bytes; at least 32"));
+    assert!(refused(&["dev", "--allow-host", "http://a"]).contains("not a host; give a name or an address"));
 }
 
 #[test]

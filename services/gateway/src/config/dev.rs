@@ -11,6 +11,7 @@ use super::sections::{DrainSettings, Engine as BrokerEngine};
 use super::{NamespaceSettings, Settings};
 use crate::auth::api_key::ApiKeySettings;
 use crate::auth::{KeySettings, Secret};
+use crate::server::{HostName, Hosts};
 
 /// Ports that front-end tools serve pages from while their developers work.
 const PAGE_PORTS: [u16; 6] = [3000, 4200, 5000, 5173, 8000, 8080];
@@ -26,6 +27,8 @@ pub struct DevOptions {
     pub secret: Option<Secret>,
     /// The API key, equal on joined nodes; generated if unset.
     pub api_key: Option<Secret>,
+    /// Hosts that are answered besides this machine's own names and the address it listens on.
+    pub allowed_hosts: Vec<HostName>,
 }
 
 impl Settings {
@@ -36,6 +39,10 @@ impl Settings {
         let mut settings = Self::default();
 
         settings.server.listen = options.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)));
+        // An address that the developer typed cannot be another site's name.
+        let listen = Some(settings.server.listen.ip()).filter(|address| !address.is_unspecified());
+        let further = listen.map(HostName::from).into_iter().chain(options.allowed_hosts);
+        settings.server.hosts = Some(Hosts::local_and(further));
         if let Some(url) = options.redis_url {
             settings.broker.engine = BrokerEngine::Redis;
             settings.redis.url = url;

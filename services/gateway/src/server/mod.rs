@@ -12,6 +12,7 @@
 //! * Every wait has a deadline: TLS handshake, head, body, an idle connection, a client that does not read.
 //! * Nothing above the socket sees a request whose framing two readers could understand differently: [`head`] (first
 //!   request of a connection) and [`rules`] (every request) refuse it with 400 and close.
+//! * Where the settings say which hosts are answered ([`Hosts`]), nothing above this folder sees a request for another one.
 //! * Beyond the connection limit, or the rate of new connections, a client is told to come back later, at a bounded cost.
 //! * Every task runs on the caller's tracker. `stop_accepting` closes the listener and, after their current request, the
 //!   HTTP connections; `close_now` ends them where they are. Sockets that were taken over belong to their takers.
@@ -29,6 +30,7 @@ mod exchange;
 mod express;
 mod guard;
 mod head;
+mod hosts;
 mod http1;
 mod http2;
 mod io;
@@ -57,6 +59,7 @@ use tokio_util::task::TaskTracker;
 pub use accept::{bind, serve};
 pub use express::Express;
 pub use guard::ConnectionGuard;
+pub use hosts::{HostName, Hosts};
 pub use io::Io;
 pub use metrics::ServerMetrics;
 pub use settings::{Http2Settings, Settings, SettingsError, TlsSettings};

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::body::Body;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -52,6 +53,9 @@ impl Service {
             self.shared.rejected("bad_head");
             return Ok(self.refuse(open, &refusal));
         }
+        if let Some(refusal) = self.shared.settings.hosts.as_ref().and_then(|hosts| hosts.refusal(&parts)) {
+            return Ok(self.last(open, refusal));
+        }
         let head_only = parts.method == Method::HEAD;
         let is_of_client = self.shared.is_of_client(parts.uri.path().as_bytes());
         let express = self.shared.express.as_ref().filter(|express| express.takes(&parts));
@@ -95,7 +99,11 @@ impl Service {
 
     /// Ends the request, and on HTTP/1.1 the connection: what follows on it could be anything.
     fn refuse(&self, open: OpenRequest, refusal: &Refusal) -> Response<Answer> {
-        let mut response = refusal.response();
+        self.last(open, refusal.response())
+    }
+
+    /// An answer after which an HTTP/1.1 connection ends.
+    fn last(&self, open: OpenRequest, mut response: Response<Body>) -> Response<Answer> {
         if !self.exchange.is_http2() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

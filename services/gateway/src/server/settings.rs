@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::hosts::Hosts;
+
 /// The `[server]` section of the settings: where to listen, how many connections, how long they may take.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -74,6 +76,9 @@ pub struct Settings {
     pub send_buffer: Option<ByteSize>,
     /// Limits of HTTP/2 connections.
     pub http2: Http2Settings,
+    /// Hosts that requests may be for; any if unset. Not to be set by users: `fanway dev` fills it in.
+    #[serde(skip)]
+    pub hosts: Option<Hosts>,
 }
 
 /// The `[server.tls]` section: files in PEM form.
@@ -128,6 +133,7 @@ impl Default for Settings {
             unsent_limit: ByteSize::kib(16),
             send_buffer: None,
             http2: Http2Settings::default(),
+            hosts: None,
         }
     }
 }

@@ -89,6 +89,41 @@ fn every_printed_line_works() {
     assert!(page.contains("<html"), "the console");
 }
 
+/// The status that curl is answered with, and the body. `host` is what the URL of a page would name.
+fn asked_as(url: &str, host: &str, version: &str) -> (u16, String) {
+    let line = format!("curl -s --max-time 20 {version} -H 'Host: {host}' -w '\\n%{{http_code}}' '{url}'");
+    let answer = shell(&line);
+    let (body, status) = answer.rsplit_once('\n').unwrap();
+    (status.trim().parse().unwrap(), body.to_owned())
+}
+
+/// A page whose name resolves to this machine must not read the console's secrets, nor anything else.
+#[test]
+fn only_hosts_of_this_machine_and_allowed_ones_are_answered() {
+    let node = Dev::start(&["--allow-host", "dev.example.test"]);
+    let url = node.line("Console").trim_start_matches("Console").trim().trim_end_matches('/').to_owned();
+    let port = url.rsplit(':').next().unwrap().to_owned();
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for path in
+            ["/", "/sse?channel=news", "/poll?channel=news&timeout=0", "/api/info", "/health/live", "/metrics", "/x"]
+        {
+            let (status, body) = asked_as(&format!("{url}{path}"), "evil.example", version);
+            assert_eq!(status, 421, "{version} {path}: {body}");
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(body["error"]["reason"], "host_not_allowed", "{version} {path}");
+            let message = body["error"]["message"].as_str().unwrap();
+            assert!(message.contains("--allow-host evil.example"), "{message}");
+        }
+        for host in ["localhost", "127.0.0.1", "[::1]", "dev.example.test"] {
+            for host in [host.to_owned(), format!("{host}:{port}")] {
+                let (status, body) = asked_as(&format!("{url}/"), &host, version);
+                assert_eq!(status, 200, "{version} {host}");
+                assert!(body.contains("<html"), "{version} {host}");
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_joins_as_printed() {
     let redis = RedisServer::start().await;

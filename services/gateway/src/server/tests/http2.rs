@@ -16,7 +16,17 @@ pub(super) async fn client(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'sta
 }
 
 pub(super) async fn ask(client: &SendRequest<Body>, method: &str, path: &str, body: Body) -> (StatusCode, String) {
-    let request = Request::builder().method(method).uri(format!("http://a{path}")).body(body).unwrap();
+    ask_host(client, "a", method, path, body).await
+}
+
+pub(super) async fn ask_host(
+    client: &SendRequest<Body>,
+    host: &str,
+    method: &str,
+    path: &str,
+    body: Body,
+) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(format!("http://{host}{path}")).body(body).unwrap();
     let response = tokio::time::timeout(PATIENCE, client.clone().send_request(request)).await.unwrap().unwrap();
     let (parts, body) = response.into_parts();
     (parts.status, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())

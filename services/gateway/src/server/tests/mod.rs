@@ -4,6 +4,7 @@
 mod bad_input;
 mod deadlines;
 mod encrypted;
+mod hosts;
 mod http2;
 mod limits;
 mod shutdown;
