@@ -108,6 +108,10 @@ gateway.tls.enabled needs gateway.tls.existingSecret with certificate and key.
 config.{{ $path }} is not taken from there. Set {{ $value }}.
 {{- end -}}
 {{- end -}}
+{{- $server := get $config "server" -}}
+{{- if and (kindIs "map" $server) (get ($server | default dict) "public_metrics") }}
+config.server.public_metrics would show metrics to clients. They are on gateway.ports.internal; have that scraped (metrics.podMonitor, metrics.serviceMonitor or serviceMetrics).
+{{- end -}}
 {{- with .Values.gateway.ports -}}
 {{- if ne 3 (list (int .client) (int .api) (int .internal) | uniq | len) }}
 gateway.ports.client, api and internal are {{ int .client }}, {{ int .api }} and {{ int .internal }}. Each needs a port of its own: who may reach one must not reach the others.

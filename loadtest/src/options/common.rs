@@ -71,7 +71,8 @@ pub struct Common {
     /// that are busy with other things
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub slices: u32,
-    /// The server's process id, to read its memory and CPU time from /proc; without it they come from /metrics
+    /// The server's process id, to read its memory and CPU time from /proc; without it they come from /metrics, which a
+    /// server has on its internal listener (--api-url), or at --url with server.public_metrics
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Connection token of the clients

@@ -63,7 +63,11 @@ impl Gauge {
             Self::Metrics(client) => {
                 let response = client.get("/metrics").context("/metrics")?;
                 if response.status != 200 {
-                    bail!("/metrics answers {} (give --server-pid instead)", response.status);
+                    bail!(
+                        "/metrics answers {}: set server.public_metrics, name the server's internal listener by --api-url, or \
+                         give --server-pid",
+                        response.status
+                    );
                 }
                 metrics(&String::from_utf8_lossy(&response.body))
             }

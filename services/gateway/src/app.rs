@@ -72,10 +72,14 @@ pub async fn run(mut settings: Settings, mode: Mode, feed: Handle, telemetry: Te
     Ok(())
 }
 
-/// Beginnings of the paths that are not for clients.
-const OPERATIONS: &[&str] = &["/api/", "/health/", "/metrics"];
-/// Those of them that remain when the server API has a listener of its own.
-const LOOKED_AT: &[&str] = &["/health/", "/metrics"];
+/// Beginnings of the paths that are not for clients, by what is served on their listener: the server API, health, metrics.
+/// Metrics are never there without health.
+fn others(api: bool, health: bool, metrics: bool) -> &'static [&'static str] {
+    const ALL: [&str; 3] = ["/api/", "/health/", "/metrics"];
+    let from = usize::from(!api);
+    let to = 1 + usize::from(health) + usize::from(metrics);
+    &ALL[from..to]
+}
 
 /// How long the last answers of the listener apart may take: those to requests that it has when the drain ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -147,8 +151,12 @@ impl Node {
             metrics: FleetMetrics::register(&registry)?,
         };
         background.spawn(rebalance.run().with_cancellation_token_owned(stop_background.clone()));
-        let health =
-            HealthState { broker: broker.clone(), stage: stage.subscribe(), settings: settings.health.clone() };
+        let health = HealthState {
+            broker: broker.clone(),
+            stage: stage.subscribe(),
+            settings: settings.health.clone(),
+            details: true,
+        };
         let api = ApiState {
             broker,
             namespaces,
@@ -159,8 +167,15 @@ impl Node {
             settings: Arc::new(settings.api.clone()),
         };
         let (api, publish) = api::routes(api);
-        let mut internal = health::router(health).merge(scrape(registry));
+        let mut internal = health::router(health.clone()).merge(scrape(registry));
         let mut public = transport::router(client);
+        let (mut api_is_public, mut health_is_public) = (false, false);
+        let public_metrics = settings.server.public_metrics;
+        if public_metrics {
+            (public, health_is_public) = (public.merge(internal.clone()), true);
+        } else if settings.server.internal_listen.is_none() {
+            (public, health_is_public) = (public.merge(health::router(HealthState { details: false, ..health })), true);
+        }
         if settings.console.enabled {
             public = public.merge(console::router(&console_defaults(&settings, mode)));
         }
@@ -178,24 +193,24 @@ impl Node {
         // First: a node that says that it is ready, on the other listener, can be connected to.
         let listener = bind("server.listen", settings.server.listen, &settings)?;
         let address = listener.local_addr()?;
-        let (mut express, mut others) = (Some(publish), OPERATIONS);
+        let mut express = Some(publish);
         // These listeners speak plain HTTP: they are for the cluster's own network.
         match settings.server.api_listen {
             Some(apart) => {
                 let listener = bind("server.api_listen", apart, &settings)?;
                 background.spawn(server::serve(endpoint("api", listener, api, express.take())));
-                others = LOOKED_AT;
             }
-            None => internal = internal.merge(api),
+            None if settings.server.internal_listen.is_some() => internal = internal.merge(api),
+            None => (public, api_is_public) = (public.merge(api), true),
         }
-        match settings.server.internal_listen {
-            Some(apart) => {
-                let listener = bind("server.internal_listen", apart, &settings)?;
-                background.spawn(server::serve(endpoint("internal", listener, internal, express.take())));
-                others = &[];
-            }
-            None => public = public.merge(internal),
+        let mut metrics_at = Vec::from_iter(public_metrics.then_some(address));
+        if let Some(apart) = settings.server.internal_listen {
+            let listener = bind("server.internal_listen", apart, &settings)?;
+            metrics_at.push(listener.local_addr()?);
+            background.spawn(server::serve(endpoint("internal", listener, internal, express.take())));
         }
+        say_where_metrics_are(&metrics_at);
+        let others = others(api_is_public, health_is_public, public_metrics);
         background.spawn(server::serve(Endpoint {
             clients: Some(Clients { others }),
             tls,
@@ -269,6 +284,16 @@ fn broker(
             AnyBroker::Redis(RedisBroker::connect(settings, inbox.clone(), metrics, feed, tracker, cancel)?)
         }
     })
+}
+
+/// One line for those who set up a scraper, which otherwise would find out by 404.
+fn say_where_metrics_are(listeners: &[SocketAddr]) {
+    if listeners.is_empty() {
+        let remedy = "set server.internal_listen, or server.public_metrics where only operators reach server.listen";
+        tracing::warn!(remedy, "metrics served nowhere");
+    } else {
+        tracing::info!(?listeners, path = "/metrics", "metrics served");
+    }
 }
 
 fn bind(setting: &str, address: SocketAddr, settings: &Settings) -> anyhow::Result<tokio::net::TcpListener> {
@@ -354,5 +379,19 @@ impl Signals {
 
     async fn stop(&mut self) {
         while self.next().await != Wish::Stop {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_served_is_not_for_clients() {
+        assert_eq!(others(true, true, true), ["/api/", "/health/", "/metrics"]);
+        assert_eq!(others(true, true, false), ["/api/", "/health/"]);
+        assert_eq!(others(false, true, true), ["/health/", "/metrics"]);
+        assert_eq!(others(false, true, false), ["/health/"]);
+        assert!(others(false, false, false).is_empty());
     }
 }

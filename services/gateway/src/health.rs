@@ -4,6 +4,9 @@
 //! other nodes would do better: before the first contact, and when this node alone has gone deaf. An outage that all
 //! nodes share leaves them ready, because an ingress without endpoints answers 503 and browsers' `EventSource` then
 //! stops for good; [`HealthSettings::broker_outage_is_unready`] turns that round.
+//!
+//! The status codes are for everybody who can reach the listener. The details, which name the node's troubles and the
+//! address of Redis, are for operators: see [`HealthState::details`].
 
 use std::sync::Arc;
 
@@ -49,6 +52,8 @@ pub struct HealthState {
     pub stage: watch::Receiver<Stage>,
     /// What counts as unready.
     pub settings: HealthSettings,
+    /// Whether answers say why. Without them there is one word to each status code.
+    pub details: bool,
 }
 
 /// `/health/live`, `/health/ready` and `/health/broker`.
@@ -80,10 +85,11 @@ struct Ready {
 
 async fn ready(State(state): State<HealthState>) -> Response {
     let reasons = unready(&state.broker.health(), *state.stage.borrow(), &state.settings);
-    match reasons.is_empty() {
-        true => json(StatusCode::OK, &Ready { status: "ready", reasons }),
-        false => json(StatusCode::SERVICE_UNAVAILABLE, &Ready { status: "unready", reasons }),
-    }
+    let (code, status) = match reasons.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "unready"),
+    };
+    json(code, &Ready { status, reasons: if state.details { reasons } else { Vec::new() } })
 }
 
 /// Why a node should get no new connections; empty when it should.
@@ -102,6 +108,13 @@ fn unready(health: &Health, stage: Stage, settings: &HealthSettings) -> Vec<&'st
 #[derive(Serialize)]
 struct BrokerHealth<'a> {
     status: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    details: Option<BrokerDetails<'a>>,
+}
+
+/// What is behind the status.
+#[derive(Serialize)]
+struct BrokerDetails<'a> {
     /// Contact has been made at least once.
     started: bool,
     /// Commands are being answered.
@@ -124,16 +137,15 @@ async fn broker(State(state): State<HealthState>) -> Response {
         true => (StatusCode::OK, "ok"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
     };
-    let body = BrokerHealth {
-        status: word,
+    let details = state.details.then(|| BrokerDetails {
         started: health.started,
         commands: health.commands,
         echo: health.echo,
         deaf: health.deaf,
         echo_age_ms: health.echo_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         detail: health.detail.as_deref(),
-    };
-    json(status, &body)
+    });
+    json(status, &BrokerHealth { status: word, details })
 }
 
 /// Whether publications of this node reach others and those of others reach it.
@@ -201,17 +213,23 @@ mod tests {
     async fn endpoints_follow_the_node() {
         let stage = watch::Sender::new(Stage::Serving);
         let broker = Arc::new(AnyBroker::Memory(MemoryBroker::new(Arc::new(Nobody))));
-        let app = router(HealthState { broker, stage: stage.subscribe(), settings: HealthSettings::default() });
-        let ask = async |method: &str, path: &str| {
+        let state =
+            HealthState { broker, stage: stage.subscribe(), settings: HealthSettings::default(), details: true };
+        let bare = router(HealthState { details: false, ..state.clone() });
+        let app = router(state);
+        let ask_of = async |app: &Router, method: &str, path: &str| {
             let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
             let response = app.clone().oneshot(request).await.unwrap();
             assert_eq!(response.headers()["cache-control"], "no-store", "{path}");
             let (head, body) = response.into_parts();
             (head.status.as_u16(), String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap())
         };
+        let ask = async |method, path| ask_of(&app, method, path).await;
         assert_eq!(ask("GET", "/health/live").await, (200, r#"{"status":"live"}"#.to_owned()));
         assert_eq!(ask("GET", "/health/ready").await, (200, r#"{"status":"ready"}"#.to_owned()));
-        assert_eq!(ask("GET", "/health/broker").await.0, 200);
+        let (status, broker) = ask("GET", "/health/broker").await;
+        assert!(status == 200 && broker.contains(r#""commands":true"#), "{broker}");
+        assert_eq!(ask_of(&bare, "GET", "/health/broker").await, (200, r#"{"status":"ok"}"#.to_owned()));
         assert_eq!(ask("POST", "/health/live").await.0, 405);
         stage.send_replace(Stage::Draining);
         assert_eq!(ask("GET", "/health/live").await.0, 200);
@@ -219,5 +237,6 @@ mod tests {
             ask("GET", "/health/ready").await,
             (503, r#"{"status":"unready","reasons":["draining"]}"#.to_owned())
         );
+        assert_eq!(ask_of(&bare, "GET", "/health/ready").await, (503, r#"{"status":"unready"}"#.to_owned()));
     }
 }

@@ -42,6 +42,7 @@ impl Settings {
         // An address that the developer typed cannot be another site's name.
         let listen = Some(settings.server.listen.ip()).filter(|address| !address.is_unspecified());
         let further = listen.map(HostName::from).into_iter().chain(options.allowed_hosts);
+        settings.server.public_metrics = true;
         settings.server.hosts = Some(Hosts::local_and(further));
         if let Some(url) = options.redis_url {
             settings.broker.engine = BrokerEngine::Redis;

@@ -13,14 +13,17 @@ use super::hosts::Hosts;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Address for clients and, without `internal_listen` and `api_listen`, for everything else.
+    /// Address for clients and, without `internal_listen` and `api_listen`, for the server API and health.
     pub listen: SocketAddr,
-    /// Address of its own for the server API, metrics and health. Without it they are served on `listen`.
+    /// Address of its own for the server API, metrics and health. Without it the API and the status codes of health are
+    /// served on `listen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub internal_listen: Option<SocketAddr>,
     /// Address of its own for the server API. Without it, the API is where metrics and health are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_listen: Option<SocketAddr>,
+    /// Whether metrics and the details of health are on `listen`, for everybody who can reach it. `fanway dev` has them.
+    pub public_metrics: bool,
     /// Certificate and key. Without them the server speaks plain HTTP, for a proxy that ends TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
@@ -117,6 +120,7 @@ impl Default for Settings {
             listen: (Ipv4Addr::UNSPECIFIED, 8000).into(),
             internal_listen: None,
             api_listen: None,
+            public_metrics: false,
             tls: None,
             max_connections: 100_000,
             max_refusals: 256,

@@ -12,6 +12,7 @@ mod follow;
 mod max_age;
 mod metrics;
 mod order;
+mod public_metrics;
 mod rebalance;
 mod resume;
 mod traces;

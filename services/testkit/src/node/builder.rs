@@ -127,7 +127,7 @@ impl Builder {
         self
     }
 
-    /// Serves the server API, metrics and health on a listener of their own.
+    /// Serves the server API, metrics and health on a listener of their own; without it, metrics are on the public one.
     pub fn internal_listener(mut self) -> Self {
         self.internal = true;
         self
@@ -153,8 +153,10 @@ impl Builder {
         let mut settings = self.settings.clone();
         settings.insert("server.listen".to_owned(), format!("127.0.0.1:{port}").into());
         let internal_port = self.internal.then(free_port);
-        if let Some(port) = internal_port {
-            settings.insert("server.internal_listen".to_owned(), format!("127.0.0.1:{port}").into());
+        match internal_port {
+            Some(port) => drop(settings.insert("server.internal_listen".into(), format!("127.0.0.1:{port}").into())),
+            // Tests read metrics.
+            None => drop(settings.entry("server.public_metrics".to_owned()).or_insert_with(|| true.into())),
         }
         if let Some(certificate) = &self.certificate {
             settings

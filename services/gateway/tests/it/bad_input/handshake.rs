@@ -316,7 +316,8 @@ async fn the_server_api_has_a_listener_of_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_are_hidden_from_the_public() {
     let internal = fanway_testkit::node::free_port();
-    let node = node().set("server.internal_listen", format!("127.0.0.1:{internal}")).spawn();
+    let node = node().set("server.internal_listen", format!("127.0.0.1:{internal}"));
+    let node = node.set("server.public_metrics", false).spawn();
     let inside = |path: &str| format!("http://127.0.0.1:{internal}{path}");
     wait::until_async("the node is ready", || async {
         let target = inside("/health/ready").into();
