@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::api_key::ApiKeySettings;
+use crate::config::{LARGEST_PUBLICATION, Problems};
 
 /// How application errors (an unknown channel, a bad request) are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -52,5 +53,51 @@ impl Default for ApiSettings {
             history_limit: 1000,
             idempotency_ttl: Duration::from_secs(300),
         }
+    }
+}
+
+impl ApiSettings {
+    /// Refuses values that cannot work. Keys are checked when they are read.
+    pub(crate) fn check(&self) -> Result<(), Problems> {
+        let mut problems = Problems::default();
+        let sizes = [
+            ("api.publish_body_limit", self.publish_body_limit),
+            ("api.broadcast_body_limit", self.broadcast_body_limit),
+        ];
+        for (setting, value) in sizes {
+            let fault =
+                "must be from 1 KiB, or no useful publication fits, to 8 MiB, which is what Redis connections take";
+            problems.require((ByteSize::kib(1)..=LARGEST_PUBLICATION).contains(&value), setting, fault);
+        }
+        let not_zero = [("api.body_timeout", self.body_timeout), ("api.idempotency_ttl", self.idempotency_ttl)];
+        for (setting, value) in not_zero {
+            problems.require(!value.is_zero(), setting, "0s would end it at once; give a time such as 10s");
+        }
+        problems.require(self.history_limit > 0, "api.history_limit", "0 would give no history; give at least 1");
+        problems.into_result(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_values_are_named() {
+        assert_eq!(ApiSettings::default().check(), Ok(()));
+        let bad = ApiSettings {
+            publish_body_limit: ByteSize::mib(9),
+            broadcast_body_limit: ByteSize::b(0),
+            body_timeout: Duration::ZERO,
+            history_limit: 0,
+            idempotency_ttl: Duration::ZERO,
+            ..ApiSettings::default()
+        };
+        let problems = bad.check().unwrap_err();
+        let named: Vec<_> = problems.iter().map(|problem| problem.setting.trim_start_matches("api.")).collect();
+        assert_eq!(
+            named,
+            ["publish_body_limit", "broadcast_body_limit", "body_timeout", "idempotency_ttl", "history_limit"]
+        );
     }
 }

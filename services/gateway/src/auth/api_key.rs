@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use super::secret::Secret;
+use super::secret::{Secret, unseen, without_line_break};
 use crate::config::Problems;
 
 /// Where it is presented.
@@ -193,7 +193,7 @@ fn read_hash(settings: &ApiKeySettings, path: &str) -> Result<[u8; 32], Problems
     let mut problems = Problems::default();
     let hash = match (&settings.hash, &settings.key) {
         (Some(hash), None) => {
-            let hash = from_hex(hash);
+            let hash = from_hex(without_line_break(hash));
             problems.require(
                 hash.is_some(),
                 &format!("{path}.hash"),
@@ -202,10 +202,14 @@ fn read_hash(settings: &ApiKeySettings, path: &str) -> Result<[u8; 32], Problems
             hash
         }
         (None, Some(key)) => {
-            let length = key.expose().len();
+            let key = without_line_break(key.expose());
+            if let Some(fault) = unseen(key) {
+                problems.add(format!("{path}.key"), fault);
+            }
+            let length = key.len();
             let fault = format!("{length} bytes; at least {MIN_KEY_BYTES} are needed (openssl rand -hex 32)");
             problems.require(length >= MIN_KEY_BYTES, &format!("{path}.key"), &fault);
-            Some(Sha256::digest(key.expose().as_bytes()).into())
+            Some(Sha256::digest(key.as_bytes()).into())
         }
         (Some(_), Some(_)) => {
             problems.add(format!("{path}.key"), "hash is set as well; keep one of them");

@@ -17,6 +17,10 @@ use crate::config::Problems;
 /// Query parameters that people put tokens in; refused unless enabled, also in another spelling of the setting.
 const USUAL_PARAMETERS: [&str; 4] = ["token", "access_token", "jwt", "authorization"];
 
+/// Query parameters with a meaning of their own, in lower case and without hyphens: a token there would be taken for a
+/// channel or a position.
+const OWN_PARAMETERS: [&str; 4] = ["channel", "cursor", "timeout", "lasteventid"];
+
 /// Where tokens are looked for. Immutable; share it.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -36,6 +40,14 @@ impl Credentials {
         let fault = "not a name; use letters, digits, '_' and '-', or leave it out to disable it";
         problems.require(is_word(&settings.cookie), "auth.cookie", fault);
         problems.require(is_word(&settings.query_parameter), "auth.query_parameter", fault);
+        let parameter = settings.query_parameter.as_deref().unwrap_or_default();
+        let bare = parameter.to_ascii_lowercase().replace(['-', '_'], "");
+        if OWN_PARAMETERS.contains(&bare.as_str()) {
+            let fault = format!(
+                "{parameter:?} already means something in the paths for clients; use another such as \"token\""
+            );
+            problems.add("auth.query_parameter", fault);
+        }
         problems.into_result(Self { cookie: settings.cookie.clone(), parameter: settings.query_parameter.clone() })
     }
 

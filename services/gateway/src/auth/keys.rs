@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
 
+use super::secret::{unseen, without_line_break};
 use super::settings::KeySettings;
 use crate::config::Problems;
 
@@ -103,10 +104,7 @@ fn hmac_secret(settings: &KeySettings, path: &str) -> Result<String, Problems> {
     );
     let (name, secret) = match (&settings.secret, &settings.secret_file) {
         (Some(secret), None) => ("secret", Some(secret.expose().to_owned())),
-        (None, Some(file)) => {
-            let text = problems.absorb(read_file(file, &format!("{path}.secret_file")));
-            ("secret_file", text.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()))
-        }
+        (None, Some(file)) => ("secret_file", problems.absorb(read_file(file, &format!("{path}.secret_file")))),
         (Some(_), Some(_)) => {
             problems.add(format!("{path}.secret_file"), "secret is set as well; keep one of them");
             ("secret", None)
@@ -116,9 +114,11 @@ fn hmac_secret(settings: &KeySettings, path: &str) -> Result<String, Problems> {
             ("secret", None)
         }
     };
-    let secret = secret.unwrap_or_default();
+    let secret = secret.map(|text| without_line_break(&text).to_owned()).unwrap_or_default();
     if problems.iter().next().is_none() {
-        if secret.len() < MIN_SECRET_BYTES {
+        if let Some(fault) = unseen(&secret) {
+            problems.add(format!("{path}.{name}"), fault);
+        } else if secret.len() < MIN_SECRET_BYTES {
             let length = secret.len();
             let fault = format!(
                 "{length} bytes; at least {MIN_SECRET_BYTES} are needed (openssl rand -base64 {MIN_SECRET_BYTES})"

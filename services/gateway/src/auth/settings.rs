@@ -64,10 +64,10 @@ pub struct KeySettings {
     /// Tokens verified by this key must have this `iss`, so that one tenant's key cannot speak for another tenant.
     #[serde(default)]
     pub issuer: Option<String>,
-    /// The HMAC secret, at least 32 bytes.
+    /// The HMAC secret, at least 32 bytes; one line break at its end does not count.
     #[serde(default)]
     pub secret: Option<Secret>,
-    /// A file with the HMAC secret; line breaks at its end do not count.
+    /// A file with the HMAC secret; one line break at its end does not count.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
     /// The public key as PEM text.

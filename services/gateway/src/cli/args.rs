@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use crate::auth::secret::without_line_break;
 use crate::auth::{CapRequest, Secret};
 use crate::server::HostName;
 
@@ -161,5 +162,6 @@ pub(super) struct DrainArgs {
 }
 
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
-    Ok(Secret::new(text))
+    // What else is wrong with it, those say who use it: an error from here would print it.
+    Ok(Secret::new(without_line_break(text)))
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::args::PublishArgs;
 use super::exchange::exchange;
 use crate::auth::Secret;
+use crate::auth::secret::unseen;
 
 /// For everything, from connecting to the last byte of the answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -38,6 +39,9 @@ impl PublishRequest {
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("the URL names no host")?;
         let address = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        if let Some(fault) = args.api_key.as_ref().and_then(|key| unseen(key.expose())) {
+            return Err(format!("--api-key, FANWAY_API_KEY: {fault}"));
+        }
         let data: Value = serde_json::from_str(&args.data).unwrap_or(Value::String(args.data));
         Ok(Self { uri, address, api_key: args.api_key, body: json!({"channel": args.channel, "data": data}) })
     }

@@ -1,10 +1,17 @@
-//! What the bounds of client connections must fulfil together.
+//! What the bounds of client connections must fulfil, each by itself.
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use fanway_hub::Limits;
 
 use super::problem::Problems;
+
+/// See `client.position_check`.
+const LONGEST_CHECK: Duration = Duration::from_secs(15 * 60);
+
+/// Publications reach nodes in one piece, and a connection with Redis takes pieces of 16 MiB at most.
+pub(crate) const LARGEST_PUBLICATION: ByteSize = ByteSize::mib(8);
 
 pub(super) fn check(limits: &Limits) -> Result<(), Problems> {
     let mut problems = Problems::default();
@@ -13,12 +20,14 @@ pub(super) fn check(limits: &Limits) -> Result<(), Problems> {
         "client.ping_interval",
         "less than 1s; pings would be most of the traffic",
     );
+    // What nothing was published to lives an hour from one refresh to the next.
     problems.require(
-        limits.pong_timeout < limits.ping_interval && !limits.pong_timeout.is_zero(),
-        "client.pong_timeout",
-        "must be more than 0s and less than client.ping_interval, so that a pong answers the newest ping",
+        limits.position_check <= LONGEST_CHECK,
+        "client.position_check",
+        "more than 15m; channels that are silent so long would lose their position. Lower it",
     );
     let not_zero = [
+        ("client.pong_timeout", limits.pong_timeout),
         ("client.connect_timeout", limits.connect_timeout),
         ("client.write_stall", limits.write_stall),
         ("client.command_timeout", limits.command_timeout),
@@ -46,5 +55,10 @@ pub(super) fn check(limits: &Limits) -> Result<(), Problems> {
     for (setting, value) in sizes {
         problems.require(value.as_u64() >= 1024, setting, "less than 1 KiB; no useful message fits");
     }
+    problems.require(
+        limits.message_size <= LARGEST_PUBLICATION,
+        "client.message_size",
+        "more than 8 MiB; a publication of that size would cut the connections of all nodes with Redis. Lower it",
+    );
     problems.into_result(())
 }

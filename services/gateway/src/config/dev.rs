@@ -78,7 +78,7 @@ impl Settings {
             close_timeout: Duration::from_secs(1),
         };
         settings.console.enabled = true;
-        settings
+        settings.without_line_breaks()
     }
 }
 

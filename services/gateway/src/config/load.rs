@@ -2,17 +2,11 @@
 
 use std::path::PathBuf;
 
-use config::builder::DefaultState;
-use config::{Config, ConfigBuilder, ConfigError, File, FileFormat, Value, ValueKind};
+use config::{Config, ConfigError, File, FileFormat};
 
 use super::Settings;
+use super::environment::Variable;
 use super::problem::Problems;
-
-/// Environment variables with this prefix are settings; the parts of a path are joined by `__`.
-const PREFIX: &str = "FANWAY__";
-
-/// Settings with these names are texts whatever they begin with: a generated secret may begin with anything.
-const SECRETS: [&str; 3] = ["secret", "password", "key"];
 
 /// Everything settings are read from.
 #[derive(Clone, Debug, Default)]
@@ -51,17 +45,43 @@ impl Settings {
     /// Reads and validates.
     pub fn load(sources: &Sources) -> Result<Self, LoadError> {
         let settings = Self::read(sources)?;
-        settings.validate()?;
+        let variables = Variable::all(&sources.environment);
+        settings.validate().map_err(|problems| problems.attributed(&variables))?;
         Ok(settings)
     }
 
     /// Reads without validation, for commands that need only a part.
     pub fn read(sources: &Sources) -> Result<Self, LoadError> {
-        assemble(sources).and_then(Config::try_deserialize).map_err(|error| LoadError::Unreadable(explain(&error)))
+        let variables = Variable::all(&sources.environment);
+        deserialize(sources, &variables).map_err(|error| {
+            let culprit = culprit(sources, &variables, &error);
+            LoadError::Unreadable(culprit.map_or(error.clone(), |variable| variable.blame(error)))
+        })
     }
 }
 
-fn assemble(sources: &Sources) -> Result<Config, ConfigError> {
+/// The settings of some variables, or what is wrong with them.
+fn deserialize(sources: &Sources, variables: &[Variable<'_>]) -> Result<Settings, String> {
+    let settings = assemble(sources, variables).and_then(Config::try_deserialize::<Settings>);
+    settings.map(Settings::without_line_breaks).map_err(|error| explain(&error))
+}
+
+/// The variable that causes an error. What is wrong with a struct as a whole, as an unknown field or a missing one, the
+/// error itself attributes to none.
+///
+/// The one without which all is well; if there are other errors, the one that causes this error by itself.
+fn culprit<'v, 'e>(sources: &Sources, variables: &'v [Variable<'e>], error: &str) -> Option<&'v Variable<'e>> {
+    let causes = |variables: &[Variable<'e>]| deserialize(sources, variables).err();
+    if causes(&[]).as_deref() == Some(error) {
+        return None; // The file does.
+    }
+    let without = |index: usize| causes(&[&variables[..index], &variables[index + 1..]].concat());
+    let alone = |variable: &&Variable<'e>| causes(std::slice::from_ref(*variable)).as_deref() == Some(error);
+    let only = (0..variables.len()).find(|index| without(*index).is_none());
+    only.map(|index| &variables[index]).or_else(|| variables.iter().find(alone))
+}
+
+fn assemble(sources: &Sources, variables: &[Variable<'_>]) -> Result<Config, ConfigError> {
     let mut builder = Config::builder();
     if let Some(path) = &sources.file {
         if !path.is_file() {
@@ -69,43 +89,13 @@ fn assemble(sources: &Sources) -> Result<Config, ConfigError> {
         }
         builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml));
     }
-    for (name, value) in &sources.environment {
-        if let Some(rest) = name.strip_prefix(PREFIX) {
-            builder = from_environment(builder, name, rest, value)?;
-        }
+    for variable in variables {
+        builder = variable.set(builder)?;
     }
     for (path, value) in &sources.flags {
         builder = builder.set_override(path, value.as_str())?;
     }
     builder.build()
-}
-
-/// `FANWAY__AUTH__KEYS__0__SECRET` is `auth.keys[0].secret`. A value that begins with `[` or `{` is read as TOML, unless
-/// it is one of the [`SECRETS`].
-fn from_environment(
-    builder: ConfigBuilder<DefaultState>,
-    name: &str,
-    rest: &str,
-    text: &str,
-) -> Result<ConfigBuilder<DefaultState>, ConfigError> {
-    let mut path = String::new();
-    for part in rest.to_ascii_lowercase().split("__") {
-        match part.parse::<u16>() {
-            Ok(index) if !path.is_empty() => path.push_str(&format!("[{index}]")),
-            _ if path.is_empty() => path.push_str(part),
-            _ => path.push_str(&format!(".{part}")),
-        }
-    }
-    let unreadable = |error: ConfigError| ConfigError::Message(format!("environment variable {name}: {error}"));
-    let is_secret = SECRETS.iter().any(|name| path.rsplit('.').next() == Some(name));
-    let kind = if text.starts_with(['[', '{']) && !is_secret {
-        let parsed = Config::builder().add_source(File::from_str(&format!("value = {text}"), FileFormat::Toml)).build();
-        parsed.and_then(|parsed| parsed.get::<Value>("value")).map_err(unreadable)?.kind
-    } else {
-        ValueKind::String(text.to_owned())
-    };
-    let origin = format!("environment variable {name}");
-    builder.set_override(&path, Value::new(Some(&origin), kind)).map_err(unreadable)
 }
 
 /// The error's text; for an unknown key with the key that was probably meant.

@@ -6,9 +6,11 @@
 
 mod client;
 mod dev;
+mod environment;
 mod load;
 mod namespaces;
 mod problem;
+mod rules;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -21,11 +23,13 @@ use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::ApiSettings;
+use crate::auth::secret::{unseen, without_line_break};
 use crate::auth::{self, ApiKeys, Authenticator, Credentials, Origins};
 use crate::health::HealthSettings;
 use crate::rebalance::RebalanceSettings;
 use crate::{server, telemetry};
 
+pub(crate) use client::LARGEST_PUBLICATION;
 pub use dev::DevOptions;
 pub use load::{LoadError, Sources};
 pub use namespaces::NamespaceSettings;
@@ -90,19 +94,42 @@ impl Settings {
         let credentials = problems.absorb(Credentials::new(&self.auth));
         let api_keys = problems.absorb(ApiKeys::new(&self.api.keys));
         let namespaces = problems.absorb(namespaces::build(&self.default_namespace, &self.namespaces));
+        for (setting, text) in self.redis_secrets() {
+            if let Some(fault) = unseen(text) {
+                problems.add(setting, fault);
+            }
+        }
         if let Err(error) = self.redis.check() {
             problems.add(format!("redis.{}", error.setting), error.problem);
         }
+        problems.absorb(self.api.check());
         problems.absorb(client::check(&self.client));
         problems.absorb(self.drain.check());
         problems.absorb(self.rebalance.check());
         problems.absorb(self.telemetry.check());
+        problems.absorb(rules::check(self));
         match (authenticator, origins, credentials, api_keys, namespaces) {
             (Some(authenticator), Some(origins), Some(credentials), Some(api_keys), Some(namespaces)) => {
                 problems.into_result(Validated { authenticator, origins, credentials, api_keys, namespaces })
             }
             _ => Err(problems),
         }
+    }
+
+    /// Texts of `[redis]` that may come from a secret.
+    fn redis_secrets(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let RedisSettings { url, user, password, .. } = &self.redis;
+        let named = [("redis.url", Some(url)), ("redis.user", user.as_ref()), ("redis.password", password.as_ref())];
+        named.into_iter().filter_map(|(setting, text)| Some((setting, text?.as_str())))
+    }
+
+    /// Removes the line break at the end of what may come from a secret and is not read where [`auth`] reads secrets.
+    fn without_line_breaks(mut self) -> Self {
+        let RedisSettings { url, user, password, .. } = &mut self.redis;
+        for text in [Some(url), user.as_mut(), password.as_mut()].into_iter().flatten() {
+            text.truncate(without_line_break(text).len());
+        }
+        self
     }
 
     /// A commented TOML file with every setting at its default.

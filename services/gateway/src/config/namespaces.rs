@@ -57,21 +57,6 @@ impl NamespaceSettings {
         let mut problems = Problems::default();
         let has_history = self.history_size > 0;
         problems.require(
-            has_history != self.history_ttl.is_zero(),
-            &format!("{path}.{}", if has_history { "history_ttl" } else { "history_size" }),
-            "history needs both: history_size = 100 and history_ttl = \"5m\", for example; neither keeps none",
-        );
-        problems.require(
-            self.meta_ttl >= self.history_ttl,
-            &format!("{path}.meta_ttl"),
-            "shorter than history_ttl: history would outlive the positions that find it; raise it",
-        );
-        problems.require(
-            has_history || self.recovery != Some(true),
-            &format!("{path}.recovery"),
-            "needs history to recover from; set history_size and history_ttl",
-        );
-        problems.require(
             self.subscribe != Access::Subscriber,
             &format!("{path}.subscribe"),
             "\"subscriber\" would require what it allows; use granted, authenticated or anyone",

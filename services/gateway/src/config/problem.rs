@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::environment::Variable;
+
 /// One setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -9,6 +11,16 @@ pub struct Problem {
     pub setting: String,
     /// What is wrong and what to do; never the value of a secret.
     pub fault: String,
+    /// The setting that it contradicts, if it is not wrong by itself.
+    pub other: Option<String>,
+    /// Environment variables that set them.
+    pub variables: Vec<String>,
+}
+
+impl Problem {
+    fn new(setting: String, fault: String, other: Option<String>) -> Self {
+        Self { setting, fault, other, variables: Vec::new() }
+    }
 }
 
 /// Everything that is wrong, so that nobody has to start the node once per mistake.
@@ -18,7 +30,23 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     /// Notes one.
     pub fn add(&mut self, setting: impl Into<String>, fault: impl Into<String>) {
-        self.0.push(Problem { setting: setting.into(), fault: fault.into() });
+        self.0.push(Problem::new(setting.into(), fault.into(), None));
+    }
+
+    /// Notes that one setting contradicts another.
+    pub(super) fn add_conflict(&mut self, setting: String, other: String, fault: String) {
+        self.0.push(Problem::new(setting, fault, Some(other)));
+    }
+
+    /// All of them, with the variables of the environment that they come from.
+    pub(super) fn attributed(mut self, variables: &[Variable<'_>]) -> Self {
+        for problem in &mut self.0 {
+            let settings = [Some(&problem.setting), problem.other.as_ref()];
+            let concerns =
+                |variable: &&Variable<'_>| settings.iter().flatten().any(|setting| variable.concerns(setting));
+            problem.variables = variables.iter().filter(concerns).map(|variable| variable.name.to_owned()).collect();
+        }
+        self
     }
 
     /// Notes one when a condition does not hold.
@@ -49,6 +77,9 @@ impl fmt::Display for Problems {
         for (index, problem) in self.0.iter().enumerate() {
             let line_break = if index == 0 { "" } else { "\n" };
             write!(f, "{line_break}{}: {}", problem.setting, problem.fault)?;
+            if !problem.variables.is_empty() {
+                write!(f, " (from the environment: {})", problem.variables.join(", "))?;
+            }
         }
         Ok(())
     }

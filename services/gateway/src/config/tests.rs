@@ -104,6 +104,84 @@ fn the_environment_reaches_into_lists_and_maps() {
 }
 
 #[test]
+fn what_is_wrong_in_the_environment_is_named_by_its_variable() {
+    let good = [("FANWAY__AUTH__KEYS__0__ALGORITHM", "HS256"), ("FANWAY__AUTH__KEYS__0__SECRET", SECRET)];
+    let refusal = |name: &str, value: &str| {
+        let others = good.iter().copied().filter(|(other, _)| *other != name);
+        let environment: Vec<_> = others.chain([(name, value)]).collect();
+        let toml = "namespaces.chat = { history_size = 1, history_ttl = '1m', meta_ttl = '26m' }";
+        load_with(toml, &environment, Vec::new()).unwrap_err()
+    };
+    for (name, value, part) in [
+        // Unknown, at every depth.
+        ("FANWAY__SEVER__LISTEN", "x", "did you mean `server`?"),
+        ("FANWAY__SERVER__LISTN", "x", "did you mean `listen`?"),
+        ("FANWAY__CLIENT__CHANEL_LIMIT", "5", "did you mean `channel_limit`?"),
+        ("FANWAY__AUTH__KEYS__0__SECRT", "x", "did you mean `secret`?"),
+        ("FANWAY__NAMESPACES__CHAT__HISTORY", "{ x = 1 }", "namespaces.chat.history"),
+        // Of the wrong type, or no such value.
+        ("FANWAY__SERVER__LISTEN", "nowhere", "server.listen"),
+        ("FANWAY__CLIENT__CHANNEL_LIMIT", "many", "client.channel_limit"),
+        ("FANWAY__CLIENT__PING_INTERVAL", "25", "client.ping_interval"),
+        ("FANWAY__BROKER__ENGINE", "reddis", "did you mean `redis`?"),
+        ("FANWAY__AUTH__KEYS__1__SECRET", SECRET, "algorithm"),
+        ("FANWAY__AUTH__KEYS__0__ALGORITHM", "HS255", "auth.keys[0].algorithm"),
+        // Readable, but senseless.
+        ("FANWAY__CLIENT__PONG_TIMEOUT", "30s", "client.pong_timeout"),
+        ("FANWAY__CLIENT__POSITION_CHECK", "9m", "namespaces.chat.meta_ttl"),
+        ("FANWAY__AUTH__ALLOWED_ORIGINS", r#"["https://a.example", "b"]"#, "auth.allowed_origins[1]"),
+        ("FANWAY__AUTH__KEYS__0__SECRET", "short", "5 bytes; at least 32"),
+        ("FANWAY__AUTH__KEYS__0__SECRET", "0123456789abcdef0123456789abcdef ", "ends with a blank"),
+        ("FANWAY__REDIS__PASSWORD", "a ", "ends with a blank"),
+        ("FANWAY__REDIS__PASSWORD", "\u{feff}a", "byte order mark"),
+        ("FANWAY__REDIS__URL", "http://redis", "must begin with redis://"),
+    ] {
+        let refusal = refusal(name, value);
+        assert!(refusal.contains(name) && refusal.contains(part), "{name}={value} gives {refusal:?}");
+        let others = good.iter().filter(|(other, _)| *other != name && refusal.contains(other));
+        assert_eq!(others.count(), 0, "only {name} is to blame: {refusal}");
+        assert!(!refusal.contains("enableServiceLinks"), "{refusal}");
+        assert!(!refusal.contains(SECRET), "{refusal}");
+    }
+    // Of a Service called "fanway--web".
+    for (name, value) in [
+        ("FANWAY__WEB_SERVICE_HOST", "10.0.0.1"),
+        ("FANWAY__WEB_SERVICE_PORT_HTTP", "80"),
+        ("FANWAY__WEB_PORT", "tcp://10.0.0.1:80"),
+        ("FANWAY__WEB_PORT_80_TCP_ADDR", "10.0.0.1"),
+    ] {
+        let refusal = refusal(name, value);
+        assert!(refusal.contains(name) && refusal.contains("enableServiceLinks to false"), "{refusal}");
+    }
+    // Of several, the one that the error is about.
+    let environment =
+        [good.as_slice(), &[("FANWAY__CLIENT__CHANEL_LIMIT", "5"), ("FANWAY__DRAIN__WINDOW", "x")]].concat();
+    let refusal = load_with("", &environment, Vec::new()).unwrap_err();
+    let window = refusal.contains("drain.window");
+    assert_eq!(refusal.contains("FANWAY__DRAIN__WINDOW"), window, "{refusal}");
+    assert_eq!(refusal.contains("FANWAY__CLIENT__CHANEL_LIMIT"), !window, "{refusal}");
+    // What the file says is not blamed on the environment.
+    let refusal = load_with("[client]\nchanel_limit = 5", &good, Vec::new()).unwrap_err();
+    assert!(!refusal.contains("FANWAY__"), "{refusal}");
+}
+
+#[test]
+fn a_line_break_at_the_end_of_a_secret_does_not_count() {
+    let environment = [
+        ("FANWAY__AUTH__KEYS__0__ALGORITHM", "HS256"),
+        ("FANWAY__AUTH__KEYS__0__SECRET", "0123456789abcdef0123456789abcdef\n"),
+        ("FANWAY__REDIS__PASSWORD", "safe\r\n"),
+        ("FANWAY__REDIS__URL", "redis://redis:6379\n"),
+        ("FANWAY__BROKER__ENGINE", "redis"),
+    ];
+    let settings = load_with("", &environment, Vec::new()).unwrap();
+    assert_eq!(settings.redis.password.as_deref(), Some("safe"));
+    assert_eq!(settings.redis.url, "redis://redis:6379");
+    let inline = "auth.allow_anonymous = true\n[redis]\npassword = \"\"\"safe\n\"\"\"";
+    assert_eq!(load_with(inline, &[], Vec::new()).unwrap().redis.password.as_deref(), Some("safe"));
+}
+
+#[test]
 fn unreadable_settings_are_named() {
     let table = [
         ("servr.listen = \"x\"", "did you mean `server`?"),
@@ -162,15 +240,15 @@ fn senseless_settings_are_named_all_at_once() {
         [
             "auth.keys[0].secret",
             "auth.allowed_origins",
-            "default_namespace.history_ttl",
-            "namespaces.a.recovery",
             "namespaces.a:b",
-            "namespaces.b.meta_ttl",
             "namespaces.default",
             "namespaces.default.subscribe",
-            "client.pong_timeout",
             "drain.window",
             "telemetry.log_level",
+            "client.pong_timeout",
+            "default_namespace.history_ttl",
+            "namespaces.a.recovery",
+            "namespaces.b.meta_ttl",
         ],
         "{refusal}"
     );

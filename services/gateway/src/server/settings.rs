@@ -174,8 +174,6 @@ impl Settings {
         check(self.max_connections > 0, "max_connections", "at least 1")?;
         check(self.accept_rate != Some(0), "accept_rate", "at least 1; leave it out for no limit")?;
         check(self.accept_burst != Some(0), "accept_burst", "at least 1")?;
-        let burst_alone = self.accept_burst.is_some() && self.accept_rate.is_none();
-        check(!burst_alone, "accept_burst", "left out, or accompanied by server.accept_rate")?;
         check(self.backlog > 0, "backlog", "at least 1")?;
         for (setting, value) in [
             ("header_timeout", self.header_timeout),
@@ -235,9 +233,6 @@ mod tests {
         assert_eq!(large.validate().unwrap_err().to_string(), "server.max_head must be between 8 KiB and 1 MiB");
         let nobody = Settings { accept_rate: Some(0), ..settings.clone() };
         assert_eq!(nobody.validate().unwrap_err().setting, "accept_rate");
-        let burst = Settings { accept_burst: Some(5), ..settings.clone() };
-        assert_eq!(burst.validate().unwrap_err().setting, "accept_burst");
-        assert_eq!(Settings { accept_rate: Some(1), ..burst }.validate(), Ok(()));
         let never = Settings { idle_timeout: Duration::ZERO, ..settings };
         assert_eq!(never.validate().unwrap_err().to_string(), "server.idle_timeout must be between 1 ms and 1 day");
     }

@@ -91,6 +91,14 @@ fn unusable_settings_are_refused() {
     }
     let plain = |key: &str| ApiKeySettings { hash: None, key: Some(Secret::new(key)), ..base.clone() };
     assert!(problem(plain("short")).starts_with("api.keys[0].key: 5 bytes"));
+    assert!(problem(plain(&format!("{OLD} "))).starts_with("api.keys[0].key: ends with a blank"));
+    assert!(problem(plain(&format!("\u{feff}{OLD}"))).starts_with("api.keys[0].key: begins with a byte order mark"));
+    let hash = |text: String| ApiKeySettings { hash: Some(text), ..base.clone() };
+    assert!(problem(hash(format!("{} ", hex(OLD)))).starts_with("api.keys[0].hash: not a SHA-256"));
+    for key in [plain(&format!("{OLD}\n")), plain(&format!("{OLD}\r\n")), hash(format!("{}\n", hex(OLD)))] {
+        let (headers, uri) = request("/", &[("x-api-key", OLD)]);
+        assert!(ApiKeys::new(&[key]).unwrap().verify(&headers, &uri, now).is_ok(), "one line break does not count");
+    }
     assert!(
         problem(ApiKeySettings { key: Some(Secret::new(OLD)), ..base.clone() })
             .starts_with("api.keys[0].key: hash is set")

@@ -93,3 +93,12 @@ fn names_are_checked() {
         assert_eq!(problems.iter().count(), 2, "{bad:?}: {problems}");
     }
 }
+
+#[test]
+fn a_parameter_with_a_meaning_carries_no_token() {
+    for taken in ["channel", "cursor", "timeout", "lastEventId", "last-event-id"] {
+        let settings = Settings { query_parameter: Some(taken.to_owned()), ..settings() };
+        let problem = Credentials::new(&settings).err().unwrap().to_string();
+        assert!(problem.starts_with(&format!("auth.query_parameter: {taken:?} already means")), "{problem}");
+    }
+}

@@ -456,6 +456,28 @@ fn unusable_keys_are_refused_at_the_start() {
     let authenticator = authenticator(&Settings { keys: vec![from_file], ..Settings::default() });
     assert!(authenticator.verify(&hmac_token(HS256, &good_claims(), SECRET), NOW).is_ok());
 
+    // The same secret, wherever it comes from and whatever ended its line.
+    for end in ["", "\n", "\r\n"] {
+        let settings = Settings { keys: vec![hmac(&format!("{SECRET}{end}"))], ..Settings::default() };
+        assert!(
+            Authenticator::new(&settings).ok().unwrap().verify(&hmac_token(HS256, &good_claims(), SECRET), NOW).is_ok(),
+            "{end:?}"
+        );
+    }
+    for (text, fault) in [
+        (format!("\u{feff}{SECRET}"), "begins with a byte order mark"),
+        (format!("{SECRET} "), "ends with a blank"),
+        (format!("{SECRET}\n\n"), "ends with a blank"),
+        (format!("{SECRET}\t\n"), "ends with a blank"),
+    ] {
+        let inline = problem(hmac(&text));
+        assert!(inline.starts_with(&format!("auth.keys[0].secret: {fault}")), "{inline}");
+        let file = dir.path().join("unseen");
+        std::fs::write(&file, &text).unwrap();
+        let of_file = problem(KeySettings { secret_file: Some(file), ..KeySettings::of(Algorithm::HS256) });
+        assert!(of_file.starts_with(&format!("auth.keys[0].secret_file: {fault}")), "{of_file}");
+    }
+
     let nobody = Authenticator::new(&Settings::default()).err().unwrap().to_string();
     assert!(nobody.starts_with("auth.keys: empty"), "{nobody}");
     let late = Settings { leeway: Duration::from_secs(61), ..settings() };
