@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { startNode } from "../support/node.mjs";
-import { client, connected, subscribed, subscription, watched } from "../support/sdk.mjs";
+import { client, connected, counted, protobufClient, subscribed, subscription, watched } from "../support/sdk.mjs";
 import { mint } from "../support/token.mjs";
 import { until } from "../support/wait.mjs";
 
@@ -51,6 +51,22 @@ test("an invalid token ends it for good", options, async (t) => {
     assert.equal(sdk.state, "disconnected");
     assert.equal(fetched, 0);
   }
+});
+
+test("the SDK's protobuf build learns that only JSON is supported, and stays away", options, async (t) => {
+  const node = await startNode(t);
+  const { sdk, journal } = protobufClient(t, node);
+  sdk.connect();
+  const { code, reason } = await journal.next("disconnected");
+  assert.deepEqual({ code, reason }, { code: 3506, reason: "inappropriate protocol: only JSON is supported" });
+  assert.deepEqual(journal.kinds(), ["connecting", "disconnected"]);
+
+  // The query asks for it as well. One handshake: the SDK does not come back.
+  const sockets = counted();
+  const byQuery = client(t, { websocketUrl: `${node.websocketUrl}?cf_protocol=protobuf` }, { websocket: sockets.websocket });
+  byQuery.sdk.connect();
+  assert.equal((await byQuery.journal.next("disconnected")).code, 3506);
+  assert.deepEqual([sockets.opened, byQuery.sdk.state], [1, "disconnected"]);
 });
 
 test("an expired token makes the SDK fetch another one, connect and subscribe", options, async (t) => {

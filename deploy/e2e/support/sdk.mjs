@@ -1,5 +1,6 @@
 // The official SDK, unmodified, with a journal of what it tells its application.
 import { Centrifuge } from "centrifuge";
+import { Centrifuge as ProtobufCentrifuge } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 
 import { mint } from "./token.mjs";
@@ -7,7 +8,16 @@ import { Journal } from "./wait.mjs";
 
 /** A client that is not yet connected. `at` has a `websocketUrl`: a node or a door. */
 export function client(t, at, options = {}) {
-  const sdk = new Centrifuge(at.websocketUrl, {
+  return journaled(t, Centrifuge, at, options);
+}
+
+/** The same of the SDK's build for protobuf. */
+export function protobufClient(t, at, options = {}) {
+  return journaled(t, ProtobufCentrifuge, at, options);
+}
+
+function journaled(t, Sdk, at, options) {
+  const sdk = new Sdk(at.websocketUrl, {
     websocket: WebSocket,
     token: mint(),
     minReconnectDelay: 50,
@@ -60,6 +70,18 @@ export function watched(seen) {
       if (seen("out", text) !== false) super.send(text, ...rest);
     }
   };
+}
+
+/** A WebSocket for the SDK that counts how many were opened. */
+export function counted() {
+  const sockets = { opened: 0 };
+  sockets.websocket = class extends WebSocket {
+    constructor(...args) {
+      super(...args);
+      sockets.opened += 1;
+    }
+  };
+  return sockets;
 }
 
 /** The data of publications. */

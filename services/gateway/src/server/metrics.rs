@@ -7,7 +7,7 @@ fanway_broker::metrics! {
     pub struct ServerMetrics {
         /// Most client connections of this node.
         connections_limit: IntGauge,
-        /// Connections of clients that were refused, by reason: `limit`, `rate`, `draining`, `auth`, `origin`, `permission`, `bad_request`, `broker`, `tls`, `header_timeout`, `bad_head`. Credentials that come in a connect command are counted as closed sessions instead.
+        /// Connections of clients that were refused, by reason: `limit`, `rate`, `draining`, `auth`, `origin`, `permission`, `bad_request`, `protocol`, `broker`, `tls`, `header_timeout`, `bad_head`. Credentials that come in a connect command are counted as closed sessions instead.
         connections_rejected_total: IntCounterVec["reason"],
         /// Connections accepted.
         sockets_accepted_total: IntCounterVec["listener"],

@@ -12,6 +12,7 @@ use fanway_broker::trace::Begun;
 use fanway_hub::Hub;
 use fanway_hub::handle::Handle;
 use fanway_hub::session::{self, EventSession};
+use fanway_protocol::DisconnectCode;
 use http::header::{ACCEPT, HeaderMap};
 use http::request::Parts;
 use http::{Method, Version};
@@ -92,6 +93,9 @@ fn upgrade(state: ClientState, request: Request) -> Response {
         }
     };
     let (parts, _) = request.into_parts();
+    if !accept.supported {
+        return unsupported(state, &accept, &parts);
+    }
     let presented =
         state.admission.caller(&parts).and_then(|caller| state.admission.presented(&state.hub, &parts, &caller));
     let presented = match presented {
@@ -103,6 +107,21 @@ fn upgrade(state: ClientState, request: Request) -> Response {
     let hub = state.hub;
     response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
         tracker.spawn(Driver::new(|handle| Connection::new(taken, hub, presented, handle)));
+    }));
+    response
+}
+
+/// Grants an upgrade and closes the connection at once, because the client asks for a format that is not supported.
+fn unsupported(state: ClientState, accept: &handshake::Accept, parts: &Parts) -> Response {
+    if let Err(refusal) = state.admission.caller(parts) {
+        return state.refuse(refusal);
+    }
+    state.rejected("protocol");
+    let mut response = accept.response().map(|()| Body::empty());
+    let hub = state.hub;
+    response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
+        let code = DisconnectCode::InappropriateProtocol;
+        tracker.spawn(Driver::new(|handle| Connection::refused(taken, hub, handle, code)));
     }));
     response
 }

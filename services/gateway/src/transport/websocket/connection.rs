@@ -59,6 +59,21 @@ struct Closing {
 impl Connection {
     /// Takes a socket over, with the 101 to be written to it.
     pub(crate) fn new(taken: Taken, hub: Arc<Hub>, presented: Option<Identity>, handle: Arc<Handle>) -> Self {
+        Self::open(taken, hub, presented, handle, None)
+    }
+
+    /// Takes a socket over only to close it, because the client cannot be served and must learn so by a close code.
+    pub(crate) fn refused(taken: Taken, hub: Arc<Hub>, handle: Arc<Handle>, code: DisconnectCode) -> Self {
+        Self::open(taken, hub, None, handle, Some(code))
+    }
+
+    fn open(
+        taken: Taken,
+        hub: Arc<Hub>,
+        presented: Option<Identity>,
+        handle: Arc<Handle>,
+        refused: Option<DisconnectCode>,
+    ) -> Self {
         let now = Instant::now();
         let limits = Limits { max_message_bytes: hub.limits().message_size.as_u64() as usize, ..Limits::default() };
         let mut connection = Self {
@@ -70,6 +85,10 @@ impl Connection {
             _guard: taken.guard,
         };
         *connection.session.output() = taken.head;
+        if let Some(code) = refused {
+            // Before anything is read: what such a client sends is not understood.
+            connection.session.close(code);
+        }
         if !taken.early.is_empty() {
             let mut early = Vec::from(taken.early);
             connection.decode(&mut early, now);

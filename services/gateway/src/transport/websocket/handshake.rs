@@ -17,7 +17,7 @@ use sha1::{Digest, Sha1};
 
 /// The subprotocol that the gateway speaks; also spoken when a client offers none.
 pub const JSON: &str = "centrifuge-json";
-/// A subprotocol that is known and not spoken.
+/// A subprotocol that is known and not supported.
 pub const PROTOBUF: &str = "centrifuge-protobuf";
 
 /// What RFC 6455 appends to the key, so that an endpoint that knows nothing of WebSocket cannot answer by accident.
@@ -30,6 +30,10 @@ pub struct Accept {
     pub key: HeaderValue,
     /// The subprotocol to name in the answer. Only ever one of the gateway's own names: nothing of the request is echoed.
     pub protocol: Option<&'static str>,
+    /// Whether the client can read what the gateway writes. If not, the connection is closed at once with
+    /// [`DisconnectCode::InappropriateProtocol`](fanway_protocol::DisconnectCode::InappropriateProtocol): client libraries
+    /// take a refused upgrade for an outage and reconnect for ever, but this code as final.
+    pub supported: bool,
 }
 
 /// An upgrade request that is refused.
@@ -53,9 +57,6 @@ pub enum Refusal {
     /// No key, several, or one that is not 16 bytes in base64.
     #[error("the request needs one `Sec-WebSocket-Key` of 16 bytes in base64")]
     Key,
-    /// The client wants to speak protobuf.
-    #[error("the protobuf format is not supported yet: use JSON (subprotocol `centrifuge-json` or none)")]
-    Protobuf,
 }
 
 /// Decides on an upgrade request.
@@ -77,8 +78,8 @@ pub fn check<B>(request: &Request<B>) -> Result<Accept, Refusal> {
         return Err(Refusal::WebSocketVersion);
     }
     let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes())).ok_or(Refusal::Key)?;
-    let protocol = choose_protocol(headers, request.uri().query().unwrap_or_default())?;
-    Ok(Accept { key: accept_key(key), protocol })
+    let (protocol, supported) = choose_protocol(headers, request.uri().query().unwrap_or_default());
+    Ok(Accept { key: accept_key(key), protocol, supported })
 }
 
 impl Accept {
@@ -103,7 +104,7 @@ impl Refusal {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::HttpVersion | Self::NotAnUpgrade | Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
-            Self::Connection | Self::Key | Self::Protobuf => StatusCode::BAD_REQUEST,
+            Self::Connection | Self::Key => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -116,7 +117,6 @@ impl Refusal {
             Self::Connection => "connection_header",
             Self::WebSocketVersion => "websocket_version",
             Self::Key => "websocket_key",
-            Self::Protobuf => "unsupported_protocol",
         }
     }
 
@@ -139,25 +139,26 @@ impl Refusal {
                 headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
-            Self::Connection | Self::Key | Self::Protobuf => {}
+            Self::Connection | Self::Key => {}
         }
         response
     }
 }
 
-/// The subprotocol to name, if any. A client that can only speak protobuf is told so, rather than left to wait for frames it can read.
-fn choose_protocol(headers: &HeaderMap, query: &str) -> Result<Option<&'static str>, Refusal> {
+/// The subprotocol to name, if any, and whether the format that the client asks for is supported.
+///
+/// The query goes before the subprotocol, as in other servers. JSON is what a client without any wish gets.
+fn choose_protocol(headers: &HeaderMap, query: &str) -> (Option<&'static str>, bool) {
+    let offers = |name| list(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == name);
     let asks_for_protobuf = |pair: &str| matches!(pair, "format=protobuf" | "cf_protocol=protobuf");
-    if query.split('&').any(asks_for_protobuf) {
-        return Err(Refusal::Protobuf);
+    let by_query = query.split('&').any(asks_for_protobuf);
+    match (offers(JSON), offers(PROTOBUF)) {
+        // Browsers fail a connection whose answer names none of their subprotocols, and would hide the close code.
+        (_, true) if by_query => (Some(PROTOBUF), false),
+        (true, _) => (Some(JSON), !by_query),
+        (false, true) => (Some(PROTOBUF), false),
+        (false, false) => (None, !by_query),
     }
-    if list(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == JSON) {
-        return Ok(Some(JSON));
-    }
-    if list(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == PROTOBUF) {
-        return Err(Refusal::Protobuf);
-    }
-    Ok(None)
 }
 
 /// The items of a comma-separated header, over all its lines, in one pass. Lines that are not ASCII have none.

@@ -159,13 +159,52 @@ async fn upgrades() {
                 status(&[101, 400, 431]),
             ),
             (
-                "protobuf, not spoken",
+                "protobuf is granted, to be closed with a reason",
                 upgrade().with("Sec-WebSocket-Protocol", "centrifuge-protobuf").bytes(),
-                status(&[400]).reason("unsupported_protocol"),
+                status(&[101]).headers(&[("sec-websocket-protocol", Some("centrifuge-protobuf"))]),
+            ),
+            (
+                "protobuf from a foreign page",
+                upgrade()
+                    .with("Sec-WebSocket-Protocol", "centrifuge-protobuf")
+                    .with("Origin", "https://evil.example")
+                    .bytes(),
+                status(&[403]).reason("origin_not_allowed"),
             ),
         ],
     )
     .await;
+}
+
+/// A format that is not supported: the upgrade is granted, and the connection closed with a code after which client
+/// libraries do not come back, whatever the client sends meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_another_format_learns_why_it_is_closed() {
+    let node = node().start().await;
+    let offer = "Sec-WebSocket-Protocol: centrifuge-protobuf";
+    for (query, headers) in [("", &[offer][..]), ("format=protobuf", &[]), ("cf_protocol=protobuf", &[])] {
+        let mut raw = Raw::connect(node.websocket_url().with_query(query)).await;
+        // A connect command in the same segment as the handshake, as eager clients send it.
+        let request = raw.handshake_request(headers);
+        let eager = Frame::new(Frame::BINARY, [4, 8, 1, 34, 0]).bytes();
+        raw.write([request.as_bytes(), &eager].concat()).await;
+        let head = raw.read_head().await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        let echoed = head.contains("sec-websocket-protocol: centrifuge-protobuf");
+        assert_eq!(echoed, !headers.is_empty(), "{head}");
+        let close = raw.read_frame().await.close();
+        assert_eq!(close, Some((3506, "inappropriate protocol: only JSON is supported".to_owned())), "{query}");
+        let (rest, end) = raw.read_to_end(PATIENCE).await;
+        assert_eq!((rest.as_slice(), end), (&[][..], Incoming::End));
+    }
+    let closed = [("transport", "websocket"), ("reason", "inappropriate_protocol")];
+    wait::until_async("all three are counted", || async {
+        let closed = node.metric("fanway_connections_closed_total", &closed).await;
+        let rejected = node.metric("fanway_connections_rejected_total", &[("reason", "protocol")]).await;
+        (closed == Some(3.0) && rejected == Some(3.0)).then_some(())
+    })
+    .await;
+    unharmed(&node, &token(&node)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

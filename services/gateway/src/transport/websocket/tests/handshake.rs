@@ -153,38 +153,46 @@ fn subprotocols() {
                 h.append("sec-websocket-protocol", offer.parse().unwrap());
             }
         });
-        check(&request).map(|accept| {
-            let named = accept.response().headers().get("sec-websocket-protocol").cloned();
-            assert_eq!(named.as_ref().map(|name| name.to_str().unwrap()), accept.protocol);
-            accept.protocol
-        })
+        let accept = check(&request).unwrap();
+        let named = accept.response().headers().get("sec-websocket-protocol").cloned();
+        assert_eq!(named.as_ref().map(|name| name.to_str().unwrap()), accept.protocol);
+        (accept.protocol, accept.supported)
     };
-    let json = Ok(Some("centrifuge-json"));
-    assert_eq!(choice(&[]), Ok(None));
+    let json = (Some("centrifuge-json"), true);
+    let none = (None, true);
+    assert_eq!(choice(&[]), none);
     assert_eq!(choice(&["centrifuge-json"]), json);
     assert_eq!(choice(&["centrifuge-protobuf, centrifuge-json"]), json);
     assert_eq!(choice(&["centrifuge-protobuf", "centrifuge-json"]), json);
-    assert_eq!(choice(&["mqtt, graphql-ws"]), Ok(None));
-    assert_eq!(choice(&["CENTRIFUGE-JSON"]), Ok(None));
+    assert_eq!(choice(&["mqtt, graphql-ws"]), none);
+    assert_eq!(choice(&["CENTRIFUGE-JSON"]), none);
     assert_eq!(choice(&["centrifuge-json, bearer.secret"]), json, "a token is not echoed");
-    assert_eq!(choice(&["bearer.secret"]), Ok(None), "a token is not echoed");
-    assert_eq!(choice(&["centrifuge-protobuf"]), Err(Refusal::Protobuf));
-    assert_eq!(choice(&["mqtt, centrifuge-protobuf"]), Err(Refusal::Protobuf));
+    assert_eq!(choice(&["bearer.secret"]), none, "a token is not echoed");
+    let protobuf = (Some("centrifuge-protobuf"), false);
+    assert_eq!(choice(&["centrifuge-protobuf"]), protobuf);
+    assert_eq!(choice(&["mqtt, centrifuge-protobuf"]), protobuf);
 }
 
 #[test]
 fn protobuf_by_query() {
+    let choice = |query: &str, offers: &str| {
+        let request = changed(|r| {
+            *r.uri_mut() = format!("/connection/websocket?{query}").parse().unwrap();
+            if !offers.is_empty() {
+                r.headers_mut().insert("sec-websocket-protocol", offers.parse().unwrap());
+            }
+        });
+        let accept = check(&request).unwrap();
+        (accept.protocol, accept.supported)
+    };
     for query in ["format=protobuf", "cf_protocol=protobuf", "a=b&format=protobuf&c", "format=json&format=protobuf"] {
-        refused(
-            &changed(|r| *r.uri_mut() = format!("/connection/websocket?{query}").parse().unwrap()),
-            Refusal::Protobuf,
-            400,
-            None,
-        );
+        assert_eq!(choice(query, ""), (None, false), "{query}");
+        assert_eq!(choice(query, "centrifuge-json"), (Some("centrifuge-json"), false), "{query}");
+        let both = "centrifuge-json, centrifuge-protobuf";
+        assert_eq!(choice(query, both), (Some("centrifuge-protobuf"), false), "{query}");
     }
     for query in ["format=json", "format=", "xformat=protobuf", "data=format%3Dprotobuf", ""] {
-        let request = changed(|r| *r.uri_mut() = format!("/connection/websocket?{query}").parse().unwrap());
-        assert!(check(&request).is_ok(), "{query}");
+        assert_eq!(choice(query, ""), (None, true), "{query}");
     }
 }
 
