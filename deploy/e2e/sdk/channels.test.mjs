@@ -4,7 +4,7 @@ import test from "node:test";
 
 import { openDoor } from "../support/door.mjs";
 import { startNode } from "../support/node.mjs";
-import { client, connected, data, subscribed, subscription, watched } from "../support/sdk.mjs";
+import { client, connected, data, journaled, subscribed, subscription, watched } from "../support/sdk.mjs";
 import { mint } from "../support/token.mjs";
 
 const options = { timeout: 60_000 };
@@ -151,6 +151,38 @@ test("what is not allowed is refused by its code, and the connection stays", opt
   await assert.rejects(sdk.rpc("method", {}), { code: 108 });
   await subscribed(sdk, "news");
   assert.deepEqual(connection.kinds(), ["connecting", "connected"]);
+});
+
+test("what the SDK asks for and Fanway does not have is refused, what it merely offers is not", options, async (t) => {
+  const node = await startNode(t);
+  const { sdk, journal: connection } = await connected(t, node);
+  const tagsFilter = { key: "odd", cmp: "eq", val: "1" };
+  const refused = [
+    subscription(sdk, "filtered", { tagsFilter }),
+    subscription(sdk, "crowded", { joinLeave: true }),
+    journaled(sdk.newMapSubscription("map")),
+    journaled(sdk.newMapClientsSubscription("map-clients")),
+    journaled(sdk.newSharedPollSubscription("polled", { getSignature: async () => "signature" })),
+  ];
+  for (const { sub, journal } of refused) {
+    sub.subscribe();
+    assert.equal((await journal.next("unsubscribed")).code, 108, sub.channel);
+    assert.equal(sub.state, "unsubscribed");
+  }
+  await assert.rejects(sdk.mapPublish("news", "key", 1), { code: 108 });
+  await assert.rejects(sdk.mapRemove("news", "key"), { code: 108 });
+
+  const { journal } = await subscribed(sdk, "news", { delta: "fossil" });
+  for (let n = 0; n < 3; n++) await node.publish("news", { n, filler: "the same text in each of them" });
+  assert.deepEqual((await journal.take("publication", 3)).map(({ data }) => data.n), [0, 1, 2]);
+  assert.deepEqual(connection.kinds(), ["connecting", "connected"]);
+});
+
+test("a message to a back end that is not there ends the connection for good", options, async (t) => {
+  const node = await startNode(t);
+  const { sdk, journal } = await connected(t, node);
+  await sdk.send({ text: "is anybody there?" });
+  assert.equal((await journal.next("disconnected")).code, 3508);
 });
 
 test("a token's caps open what the namespace keeps closed, right by right", options, async (t) => {

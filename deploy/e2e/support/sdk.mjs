@@ -8,15 +8,15 @@ import { Journal } from "./wait.mjs";
 
 /** A client that is not yet connected. `at` has a `websocketUrl`: a node or a door. */
 export function client(t, at, options = {}) {
-  return journaled(t, Centrifuge, at, options);
+  return sdkClient(t, Centrifuge, at, options);
 }
 
 /** The same of the SDK's build for protobuf. */
 export function protobufClient(t, at, options = {}) {
-  return journaled(t, ProtobufCentrifuge, at, options);
+  return sdkClient(t, ProtobufCentrifuge, at, options);
 }
 
-function journaled(t, Sdk, at, options) {
+function sdkClient(t, Sdk, at, options) {
   const sdk = new Sdk(at.websocketUrl, {
     websocket: WebSocket,
     token: mint(),
@@ -39,7 +39,11 @@ export async function connected(t, at, options) {
 
 /** A subscription with its journal, not yet subscribed. */
 export function subscription(sdk, channel, options) {
-  const sub = sdk.newSubscription(channel, options);
+  return journaled(sdk.newSubscription(channel, options));
+}
+
+/** A subscription of any kind with its journal. */
+export function journaled(sub) {
   const kinds = ["subscribing", "subscribed", "unsubscribed", "publication", "error"];
   return { sub, journal: journalOf(sub, kinds) };
 }

@@ -29,30 +29,26 @@ impl ClientSession {
         if matches!(self.phase, Phase::Refused { .. }) {
             return;
         }
+        let methods = command.methods();
+        if methods > 1 {
+            // Which of them is meant, nobody can tell, and a reply can answer only one.
+            return self.core.close(DisconnectCode::BadRequest);
+        }
         let Command { id, connect, subscribe, unsubscribe, publish, history, refresh, .. } = &command;
         if let Some(request) = connect {
             let sampled = self.core.hub.trace_command(|| "connect");
             return self.on_connect(*id, request, sampled, now);
         }
-        let asks_nothing = subscribe.is_none()
-            && unsubscribe.is_none()
-            && publish.is_none()
-            && history.is_none()
-            && refresh.is_none()
-            && command.presence.is_none()
-            && command.presence_stats.is_none()
-            && command.ping.is_none()
-            && command.rpc.is_none()
-            && command.sub_refresh.is_none();
         if !matches!(self.phase, Phase::Active(_) | Phase::Connecting) {
             return self.core.close(DisconnectCode::BadRequest);
         }
+        if command.send.is_some() {
+            return self.ops.push_back(Op::Send, None);
+        }
         if *id == 0 {
-            return match (asks_nothing, command.send) {
-                (true, None) => self.on_pong(),
-                // Messages to the back end are not supported, and have no reply to say so in.
-                (true, Some(_)) => {}
-                (false, _) => self.core.close(DisconnectCode::BadRequest),
+            return match methods {
+                0 => self.on_pong(),
+                _ => self.core.close(DisconnectCode::BadRequest),
             };
         }
         let sampled = self.core.hub.trace_command(|| name(&command));
@@ -130,10 +126,14 @@ impl ClientSession {
             return Err(ErrorCode::LimitExceeded);
         }
         let none = SubscribeRequest::default();
+        let resumes = request.subs.iter().flat_map(|subs| subs.values().flatten());
+        if let Some(member) = resumes.filter_map(SubscribeRequest::unsupported).next() {
+            return Err(self.unsupported(member));
+        }
         let mut joining = Vec::with_capacity(identity.channels.len());
         for channel in &identity.channels {
             let namespace = self.core.hub.namespaces.of(channel).ok_or(ErrorCode::UnknownChannel)?.clone();
-            let resume = request.subs.as_ref().and_then(|subs| subs.get(channel.as_str())).unwrap_or(&none);
+            let resume = request.subs.as_ref().and_then(|subs| subs.get(channel.as_str())?.as_ref()).unwrap_or(&none);
             let index = joining.len() as u32;
             joining.push(self.join(channel.clone(), &namespace, index, resume, now));
         }
@@ -170,6 +170,9 @@ impl ClientSession {
 
     fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<Op, ErrorCode> {
         let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
+        if let Some(member) = request.unsupported() {
+            return Err(self.unsupported(member));
+        }
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         // A credential that is presented but not supported is refused, never ignored.
         if !request.token.is_empty() || !self.allowed(Right::Subscribe, &channel, &namespace) {
@@ -187,6 +190,9 @@ impl ClientSession {
 
     fn publish(&mut self, id: u32, request: &PublishRequest<'_>, sampled: Option<&Begun>) -> Result<Op, ErrorCode> {
         let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
+        if let Some(member) = request.unsupported() {
+            return Err(self.unsupported(member));
+        }
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         if !self.allowed(Right::Publish, &channel, &namespace) {
             return Err(ErrorCode::PermissionDenied);
@@ -221,6 +227,12 @@ impl ClientSession {
         let limit = usize::try_from(request.limit).map_or(most, |limit| limit.min(most));
         let since = request.since.as_ref().map(position).transpose()?;
         Ok(Op::History { id, channel, query: HistoryQuery { since, limit, reverse: request.reverse }, run: None })
+    }
+
+    /// The error for a member that asks for what Fanway does not have.
+    fn unsupported(&self, member: &'static str) -> ErrorCode {
+        tracing::debug!(client = %self.id, member, "unsupported member");
+        ErrorCode::NotAvailable
     }
 
     pub(super) fn refresh(&mut self, id: u32, token: &str) {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use fanway_broker::trace::Begun;
 use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published};
 use fanway_protocol::reply::{ConnectResult, Empty, HistoryResult, Reply, SubscribeResult, WirePublication};
-use fanway_protocol::{Channel, ErrorCode, Position, Publication, Right};
+use fanway_protocol::{Channel, DisconnectCode, ErrorCode, Position, Publication, Right};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone};
 
@@ -50,6 +50,8 @@ pub(super) enum Op {
     History { id: u32, channel: Channel, query: HistoryQuery, run: Run<History> },
     Refresh { id: u32, token: String },
     Ping { id: u32 },
+    /// A message to the back end, which nothing takes. It has no reply to say so in.
+    Send,
     Error { id: u32, code: ErrorCode },
 }
 
@@ -215,6 +217,7 @@ impl ClientSession {
                 }
             }
             Op::Refresh { id, token } => self.refresh(*id, token),
+            Op::Send => self.core.close(DisconnectCode::NotAvailable),
             Op::Ping { id } => self.reply(&Reply { id: *id, ping: Some(Empty {}), ..Reply::default() }),
             Op::Error { id, code } => {
                 failed(code.message());

@@ -131,11 +131,9 @@ async fn frames_that_are_not_commands() {
         ),
         ("90 unknown method", r#"{"id":9,"teleport":{"channel":"news"}}"#.to_owned(), error(104)),
         ("90 no method", r#"{"id":9}"#.to_owned(), error(104)),
-        (
-            "90 two methods: the first counts",
-            r#"{"id":9,"publish":{},"subscribe":{"channel":"news"}}"#.to_owned(),
-            error(0),
-        ),
+        ("90 two methods", r#"{"id":9,"publish":{},"subscribe":{"channel":"news"}}"#.to_owned(), BAD_FRAME),
+        ("90 two methods, one of which is none", r#"{"id":9,"publish":null,"ping":{}}"#.to_owned(), error(0)),
+        ("90 a message and a method", r#"{"id":9,"send":{"data":1},"ping":{}}"#.to_owned(), BAD_FRAME),
         ("90 no id", r#"{"subscribe":{"channel":"news"}}"#.to_owned(), BAD_FRAME),
         ("90 id 0", r#"{"id":0,"subscribe":{"channel":"news"}}"#.to_owned(), BAD_FRAME),
         ("90 id negative", r#"{"id":-1,"ping":{}}"#.to_owned(), BAD_FRAME),
@@ -145,7 +143,6 @@ async fn frames_that_are_not_commands() {
         ("90 id fraction", r#"{"id":1.5,"ping":{}}"#.to_owned(), BAD_FRAME),
         ("90 channel a number", r#"{"id":9,"subscribe":{"channel":1}}"#.to_owned(), BAD_FRAME),
         ("90 subscribe a text", r#"{"id":9,"subscribe":"news"}"#.to_owned(), BAD_FRAME),
-        ("90 messages have no reply", format!("{}\n{sub}", r#"{"send":{"data":1}}"#), error(0)),
     ];
     let mut rows: Vec<_> =
         rows.into_iter().map(|(name, frame, expected)| (name.to_owned(), vec![frame], expected)).collect();
@@ -153,6 +150,70 @@ async fn frames_that_are_not_commands() {
     let again = format!("{sub}\n{}", r#"{"id":9,"history":{"channel":"a b"}}"#);
     rows.push(("91 the same id twice".to_owned(), vec![again], Replies(vec![0, 107])));
     table(&node, &node.token(&caps()), rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_ask_for_what_there_is_not() {
+    let node = small().start().await;
+    let mut rows = Vec::new();
+    let mut each = |method: &str, members: &str, expected: Expected| {
+        let command = format!(r#"{{"id":9,"{method}":{{"channel":"news","data":1,{members}}}}}"#);
+        rows.push((format!("90 {method} {members}"), vec![command], expected));
+    };
+    for member in [r#""type":1"#, r#""type":4"#, r#""tf":{"key":"a","cmp":"eq","val":"b"}"#, r#""join_leave":true"#] {
+        each("subscribe", member, error(108));
+    }
+    for member in [r#""key":"k""#, r#""removed":true"#, r#""type":1,"key":"k""#] {
+        each("publish", member, error(108));
+    }
+    // What only offers something, a zero value, and what nobody knows.
+    for member in [r#""flag":1"#, r#""delta":"fossil""#, r#""type":0"#, r#""tf":{}"#, r#""tf":null"#, r#""future":[1]"#] {
+        each("subscribe", member, error(0));
+    }
+    for member in [r#""key":"""#, r#""removed":false"#, r#""type":null,"key":null,"removed":null"#] {
+        each("publish", member, error(0));
+    }
+    each("history", r#""limit":null,"since":null,"reverse":null"#, error(0));
+    each("subscribe", r#""recover":null,"epoch":null,"offset":null,"token":null"#, error(0));
+    each("subscribe", r#""type":"map""#, BAD_FRAME);
+    each("rpc", r#""method":"m""#, error(108));
+    let row = |name: &str, frame: &str, expected| (name.to_owned(), vec![frame.to_owned()], expected);
+    rows.push(row("90 message to a back end", r#"{"send":{"data":1}}"#, Closes(3508)));
+    rows.push(row("90 message with an id", r#"{"id":9,"send":{"data":1}}"#, Closes(3508)));
+    table(&node, &node.token(&caps()), rows).await;
+
+    // What came before the message is answered first.
+    let mut raw = session(&node, &token(&node)).await;
+    let publish = r#"{"id":9,"publish":{"channel":"news","data":1}}"#;
+    raw.write_frame(&Frame::text(&format!("{publish}\n{}", r#"{"send":{"data":1}}"#))).await;
+    let Incoming::Frame(reply) = raw.read_frame().await else { panic!("no reply") };
+    assert_eq!(reply.payload, br#"{"id":9,"publish":{}}"#);
+    assert_eq!(ending(&mut raw).await, Ok(3508));
+}
+
+/// What a connect offers is not an error, nor is `null`; what it asks for and does not get is.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_connect() {
+    let node = small().start().await;
+    let token = node.token(&Claims::user("42").channels(&["news"]));
+    let mut table = Table::default();
+    let rows = [
+        (r#""flag":1,"dict":"abc","profile":"p","headers":{"a":"b"},"future":1"#, None),
+        (r#""flag":null,"dict":null,"profile":null,"headers":null,"name":null,"subs":null,"data":null"#, None),
+        (r#""subs":{"news":null}"#, None),
+        (r#""subs":{"news":{"recover":true,"epoch":"abc","offset":1}}"#, None),
+        (r#""subs":{"news":{"tf":{"key":"a"}}}"#, Some(108)),
+    ];
+    for (members, error) in rows {
+        let mut raw = Raw::open(node.websocket_url()).await;
+        raw.write_frame(&Frame::text(&format!(r#"{{"id":1,"connect":{{"token":"{token}",{members}}}}}"#))).await;
+        let Incoming::Frame(reply) = raw.read_frame().await else { panic!("no reply to {members}") };
+        let reply: Value = serde_json::from_slice(&reply.payload).unwrap();
+        let wrong = reply["error"]["code"].as_u64() != error || reply["connect"].is_object() != error.is_none();
+        table.row(members, wrong.then(|| reply.to_string()));
+    }
+    table.check();
+    unharmed(&node, &token).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,7 +389,7 @@ async fn positions() {
         // Either way the stream goes on from where the reply says it stands.
         client.unsubscribe(channel).await.unwrap();
     }
-    for offset in ["-1", "18446744073709551616", "1.5", "\"3\"", "null"] {
+    for offset in ["-1", "18446744073709551616", "1.5", "\"3\""] {
         let mut raw = session(&node, &token).await;
         let subscribe = format!(
             r#"{{"id":9,"subscribe":{{"channel":"news","recover":true,"epoch":"{epoch}","offset":{offset}}}}}"#
