@@ -178,6 +178,18 @@ test("what the SDK asks for and Fanway does not have is refused, what it merely 
   assert.deepEqual(connection.kinds(), ["connecting", "connected"]);
 });
 
+test("a thousand publishes, one after the other, pass with the settings as they come", options, async (t) => {
+  const node = await startNode(t);
+  const { sdk, journal: connection } = await connected(t, node);
+  const began = Date.now();
+  for (let n = 0; n < 1000; n++) await sdk.publish("news", n);
+  // Those above client.command_burst come at client.command_rate.
+  assert.ok(Date.now() - began >= (1000 * (1000 - 200)) / 30 - 1000);
+  const { offset } = await sdk.history("news", { limit: 0 });
+  assert.equal(offset, 1000);
+  assert.deepEqual(connection.kinds(), ["connecting", "connected"]);
+});
+
 test("a message to a back end that is not there ends the connection for good", options, async (t) => {
   const node = await startNode(t);
   const { sdk, journal } = await connected(t, node);

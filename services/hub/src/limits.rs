@@ -31,9 +31,10 @@ pub struct Limits {
     pub message_size: ByteSize,
     /// Bytes of replies that may wait for a slow connection, give or take one reply, before its commands wait too.
     pub reply_buffer: ByteSize,
-    /// Commands per second that a connection may send over time; beyond `command_burst` it is ended (3013).
+    /// Commands per second that a connection may send over time. Beyond `command_burst` it is not read from until it is
+    /// within the rate again.
     pub command_rate: u32,
-    /// Commands that may come at once.
+    /// Commands that may come at once. A connection that is ahead by as many again is ended (3013).
     pub command_burst: u32,
     /// Channels of one connection.
     pub channel_limit: usize,

@@ -37,6 +37,8 @@ fanway_broker::metrics! {
         resume_reads_total: IntCounter,
         /// Slow consumers by what was done: `catch_up` (from the log), `gap` (told of a loss), `closed`.
         slow_consumers_total: IntCounterVec["action"],
+        /// Times that a connection was not read from for a while, because it was ahead of `client.command_rate`.
+        command_rate_waits_total: IntCounter,
         /// Bytes held by rings of recent publications.
         ring_bytes: IntGauge,
         /// Bytes waiting in outboxes of slow connections.

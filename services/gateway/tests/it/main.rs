@@ -4,6 +4,7 @@
 mod accept_rate;
 mod bad_input;
 mod clients;
+mod command_rate;
 mod dev;
 mod drain;
 mod fanout;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::core::{Core, Transport};
 use super::ops::{Op, Queue};
-use super::rate::Bucket;
+use super::rate::{Bucket, Pace, Rate};
 use crate::entry::write_json_frame;
 use crate::handle::Handle;
 use crate::hub::{Hub, unix_now};
@@ -62,8 +62,12 @@ pub struct ClientSession {
     bucket: Bucket,
     /// One interval after the last ping.
     next_ping: Instant,
-    /// A ping is out; without its pong by [`ClientSession::pong_deadline`] the session ends (3012).
-    awaits_pong: bool,
+    /// Pings without their pongs; if there are any by [`ClientSession::pong_deadline`] the session ends (3012).
+    pings_out: u8,
+    /// The client is ahead of its rate of commands, and not read from.
+    throttled: bool,
+    /// It was so after the last ping: the pong may be among what was not read.
+    pong_unread: bool,
 }
 
 impl std::fmt::Debug for ClientSession {
@@ -84,7 +88,9 @@ impl ClientSession {
             ops: Queue::default(),
             bucket: Bucket::new(now),
             next_ping: deadline,
-            awaits_pong: false,
+            pings_out: 0,
+            throttled: false,
+            pong_unread: false,
         }
     }
 
@@ -105,7 +111,7 @@ impl ClientSession {
 
     /// Whether more input can be taken now.
     pub fn wants_input(&self) -> bool {
-        self.core.closing.is_none() && self.ops.len() < WAITING_COMMANDS && self.replies_fit()
+        self.core.closing.is_none() && !self.throttled && self.ops.len() < WAITING_COMMANDS && self.replies_fit()
     }
 
     /// Whether the client has read so much of its replies that more may be made. Until then commands wait for their turn.
@@ -115,10 +121,21 @@ impl ClientSession {
 
     /// Takes a control frame of the transport into account for the rate of commands.
     pub fn on_control(&mut self, now: Instant) {
-        let limits = &self.core.hub.limits;
-        if !self.bucket.take(limits.command_rate, limits.command_burst, now) {
-            self.core.close(DisconnectCode::TooManyRequests);
+        match self.bucket.take(self.rate(), now) {
+            Pace::Within => {}
+            Pace::Over if self.throttled => {}
+            Pace::Over => {
+                self.throttled = true;
+                self.pong_unread = true;
+                self.core.hub.metrics.command_rate_waits_total.inc();
+                self.reschedule();
+            }
+            Pace::Beyond => self.core.close(DisconnectCode::TooManyRequests),
         }
+    }
+
+    fn rate(&self) -> Rate {
+        Rate::new(self.core.hub.limits.command_rate, self.core.hub.limits.command_burst)
     }
 
     /// Takes a frame of commands.
@@ -141,8 +158,9 @@ impl ClientSession {
 
     /// The answer to a ping of ours.
     pub(super) fn on_pong(&mut self) {
-        if !std::mem::take(&mut self.awaits_pong) {
-            self.core.close(DisconnectCode::BadRequest);
+        match self.pings_out.checked_sub(1) {
+            Some(left) => self.pings_out = left,
+            None => self.core.close(DisconnectCode::BadRequest),
         }
         self.reschedule();
     }
@@ -150,6 +168,9 @@ impl ClientSession {
     /// Lets the session work: signals, commands whose turn has come, catching up, deadlines.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.core.handle.register(cx.waker());
+        if self.throttled && now >= self.bucket.ready_at(self.rate()) {
+            self.throttled = false;
+        }
         let taken = self.core.take();
         if let Some(code) = taken.close {
             self.core.close(DisconnectCode::from_signal(code).unwrap_or(DisconnectCode::ForceReconnect));
@@ -194,7 +215,7 @@ impl ClientSession {
             // Commands, and input, go on.
             self.core.handle.tick();
         }
-        if blocked && whole && self.awaits_pong {
+        if blocked && whole && self.pings_out > 0 {
             // Only now has the client had a chance to hear of the ping.
             self.next_ping = now + self.core.hub.limits.ping_interval;
             self.reschedule();
@@ -233,13 +254,14 @@ impl ClientSession {
                 }
                 // A connection that is blocked has a deadline of its own, and a ping would be late.
                 let quiet = !self.core.blocked();
-                if quiet && self.pong_deadline().is_some_and(|deadline| now >= deadline) {
-                    self.core.close(DisconnectCode::NoPong);
-                }
-                if quiet && !self.awaits_pong && now >= self.next_ping {
-                    self.core.outbox.buffer().extend_from_slice(PING);
-                    self.awaits_pong = true;
-                    self.next_ping = now + self.core.hub.limits.ping_interval;
+                match self.pong_deadline() {
+                    _ if !quiet => {}
+                    Some(deadline) if now < deadline => {}
+                    // Its client, too, would take the connection for dead without another ping.
+                    Some(_) if self.pong_unread => self.ping(now),
+                    Some(_) => self.core.close(DisconnectCode::NoPong),
+                    None if now < self.next_ping => {}
+                    None => self.ping(now),
                 }
             }
             _ => {}
@@ -276,10 +298,20 @@ impl ClientSession {
         self.core.remove(index);
     }
 
-    /// When the pong that is awaited must be there: counted from the ping, not kept, for an idle session should be small.
+    fn ping(&mut self, now: Instant) {
+        if let Some(out) = self.pings_out.checked_add(1) {
+            self.core.outbox.buffer().extend_from_slice(PING);
+            self.pings_out = out;
+        }
+        self.pong_unread = self.throttled;
+        self.next_ping = now + self.core.hub.limits.ping_interval;
+    }
+
+    /// When the pongs that are awaited must be there: counted from the last ping, not kept, for an idle session should be
+    /// small.
     fn pong_deadline(&self) -> Option<Instant> {
         let limits = &self.core.hub.limits;
-        self.awaits_pong.then(|| self.next_ping - limits.ping_interval + limits.pong_timeout)
+        (self.pings_out > 0).then(|| self.next_ping - limits.ping_interval + limits.pong_timeout)
     }
 
     /// Enters the nearest deadline into the wheel.
@@ -303,6 +335,9 @@ impl ClientSession {
         };
         if let Some(deadline) = self.core.stall_deadline() {
             at = at.min(deadline);
+        }
+        if self.throttled {
+            at = at.min(self.bucket.ready_at(self.rate()));
         }
         if let Some(end) = self.core.end_of_life() {
             at = at.min(end);

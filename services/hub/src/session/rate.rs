@@ -1,4 +1,9 @@
 //! How fast a client may send commands.
+//!
+//! A command that was read is carried out, also one above the rate. But then the connection is not read from until it is
+//! within the rate again: what the client sends meanwhile waits in the kernel's buffers and at the client, and costs the
+//! node nothing. A client that awaits each reply thus never exceeds its rate by more than one command. What one that does
+//! not await them has sent ahead is bounded: as many commands as the burst, then the connection is closed.
 
 use std::time::{Duration, Instant};
 
@@ -8,21 +13,52 @@ pub(crate) struct Bucket {
     full_at: Instant,
 }
 
+/// Where a client stands after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Another command may come now.
+    Within,
+    /// The next one has to wait.
+    Over,
+    /// It is more than a burst ahead of its rate.
+    Beyond,
+}
+
+/// The settings of all buckets: `rate` tokens come back per second, up to `burst`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    each: Duration,
+    burst: u32,
+}
+
+impl Rate {
+    pub(crate) fn new(rate: u32, burst: u32) -> Self {
+        Self { each: Duration::from_secs(1) / rate.max(1), burst: burst.max(1) }
+    }
+}
+
 impl Bucket {
     /// A full one.
     pub(crate) fn new(now: Instant) -> Self {
         Self { full_at: now }
     }
 
-    /// Takes one token; false if there is none. `rate` tokens come back per second, up to `burst`.
-    pub(crate) fn take(&mut self, rate: u32, burst: u32, now: Instant) -> bool {
-        let each = Duration::from_secs(1) / rate.max(1);
-        let full_at = self.full_at.max(now) + each;
-        if full_at - now > each * burst {
-            return false;
+    /// Takes one token, also one that is not there yet.
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> Pace {
+        self.full_at = self.full_at.max(now) + rate.each;
+        let spent = self.full_at - now;
+        match rate.each * rate.burst {
+            burst if spent + rate.each <= burst => Pace::Within,
+            burst if spent <= burst * 2 => Pace::Over,
+            _ => Pace::Beyond,
         }
-        self.full_at = full_at;
-        true
+    }
+
+    /// When there is a token again.
+    pub(crate) fn ready_at(&self, rate: Rate) -> Instant {
+        let spare = rate.each * (rate.burst - 1);
+        // Earlier than the clock began: there are tokens.
+        self.full_at.checked_sub(spare).unwrap_or_else(Instant::now)
     }
 }
 
@@ -32,10 +68,32 @@ mod tests {
 
     #[test]
     fn allows_the_burst_then_the_rate() {
-        let start = Instant::now();
+        let (start, rate) = (Instant::now(), Rate::new(2, 3));
         let mut bucket = Bucket::new(start);
-        assert_eq!((0..5).filter(|_| bucket.take(2, 3, start)).count(), 3);
-        let later = start + Duration::from_millis(1001);
-        assert_eq!((0..5).filter(|_| bucket.take(2, 3, later)).count(), 2);
+        let paces = [(); 3].map(|()| bucket.take(rate, start));
+        assert_eq!(paces, [Pace::Within, Pace::Within, Pace::Over]);
+        assert_eq!(bucket.ready_at(rate), start + Duration::from_millis(500));
+        // From then on one command each half a second.
+        for n in 1..=100 {
+            let then = start + Duration::from_millis(500) * n;
+            assert_eq!(bucket.ready_at(rate), then);
+            assert_eq!(bucket.take(rate, then), Pace::Over);
+        }
+    }
+
+    #[test]
+    fn a_second_burst_is_the_most_that_can_be_ahead() {
+        let (start, rate) = (Instant::now(), Rate::new(2, 3));
+        let mut bucket = Bucket::new(start);
+        let ahead = (0..).take_while(|_| bucket.take(rate, start) != Pace::Beyond).count();
+        assert_eq!(ahead, 6);
+    }
+
+    #[test]
+    fn one_command_at_a_time_is_a_burst() {
+        let (start, rate) = (Instant::now(), Rate::new(10, 1));
+        let mut bucket = Bucket::new(start);
+        assert_eq!(bucket.take(rate, start), Pace::Over);
+        assert_eq!(bucket.ready_at(rate), start + Duration::from_millis(100));
     }
 }

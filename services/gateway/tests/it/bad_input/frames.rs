@@ -78,7 +78,8 @@ fn rows() -> Vec<Row> {
         row("74 5 bytes in the 2-byte form", &[text("hello").declaring(5, 2)], PROTOCOL),
         row("74 200 bytes in the 8-byte form", &[text("x".repeat(200)).declaring(200, 8)], PROTOCOL),
         row("77 100 pings at once", &vec![Frame::new(Frame::PING, "a"); 100], Lives),
-        row("77 300 pings at once", &vec![Frame::new(Frame::PING, "a"); 300], Closes(&[3013])),
+        // More than may come at once: the next command waits until there is a token for it.
+        row("77 300 pings at once", &vec![Frame::new(Frame::PING, "a"); 300], Lives),
         row("78 unsolicited pongs", &vec![Frame::new(Frame::PONG, "a"); 20], Lives),
         row("80 binary", &[Frame::new(Frame::BINARY, ping)], Closes(&[1003])),
         row("80 binary in fragments", &[Frame::new(Frame::BINARY, "{").unfinished()], Closes(&[1003])),
