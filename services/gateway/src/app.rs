@@ -106,6 +106,11 @@ impl Node {
         let Telemetry { node, registry, traces } = telemetry;
         let Validated { authenticator, origins, credentials, api_keys, namespaces } =
             settings.validate().map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        if authenticator.accepts_endless_tokens() && mode == Mode::Serve {
+            tracing::warn!(
+                "tokens without exp are accepted and never expire; set auth.max_token_lifetime to refuse them"
+            );
+        }
         let (clients, operations) = (Ending::default(), Ending::default());
         let (background, stop_background) = (TaskTracker::new(), CancellationToken::new());
         let stage = watch::Sender::new(Stage::Serving);

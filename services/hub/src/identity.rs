@@ -6,7 +6,7 @@ use fanway_protocol::{Channel, Grants};
 /// The verified content of a connection credential, or of nobody's for an anonymous client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The token's `sub`; empty for an anonymous client.
+    /// The token's `sub`; empty for an anonymous client, with or without a token.
     pub user: Box<str>,
     /// The token's `info`: one JSON value on one line, shown to others.
     pub info: Option<Bytes>,
@@ -26,7 +26,16 @@ impl Identity {
         Self::default()
     }
 
-    /// Whether nothing was presented.
+    /// Seconds from `now` (since 1970) after which the client has to refresh its credential; `None` if it never expires.
+    ///
+    /// Timers of browsers overflow beyond 2^31 ms and fire at once: clients of credentials that live longer refresh them
+    /// early, and the true time is enforced by the session.
+    pub(crate) fn ttl(&self, now: u64) -> Option<u32> {
+        const MOST: u64 = 2_147_483;
+        Some(self.expires_at?.saturating_sub(now).clamp(1, MOST) as u32)
+    }
+
+    /// Whether the credential, if there is one, names nobody.
     pub fn is_anonymous(&self) -> bool {
         self.user.is_empty()
     }
@@ -41,18 +50,46 @@ pub enum AuthFailure {
     /// The token's time is over.
     #[error("the token has expired")]
     Expired,
-    /// Anything else; the word says what, for logs and metrics.
-    #[error("the token is invalid: {0}")]
-    Invalid(&'static str),
+    /// Anything else.
+    #[error("the token is invalid: {part}: {reason}")]
+    Invalid {
+        /// The claim, or the other part of the credential, that is at fault; a metric label.
+        part: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
 }
 
 impl AuthFailure {
+    /// A credential with a fault in one of its parts.
+    pub const fn invalid(part: &'static str, reason: &'static str) -> Self {
+        Self::Invalid { part, reason }
+    }
+
     /// Bounded label for metrics.
     pub fn metric_label(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Expired => "expired",
-            Self::Invalid(reason) => reason,
+            Self::Invalid { part, .. } => part,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ttl_fits_the_timers_of_clients() {
+        const NOW: u64 = 1_900_000_000;
+        let ttl = |expires_at| Identity { expires_at, ..Identity::default() }.ttl(NOW);
+        assert_eq!(ttl(None), None);
+        assert_eq!(ttl(Some(NOW + 60)), Some(60));
+        assert_eq!(ttl(Some(NOW)), Some(1), "0 would mean that it never expires");
+        assert_eq!(ttl(Some(NOW - 5)), Some(1), "within the leeway");
+        for far in [NOW + 2_147_483, NOW + 2_147_484, NOW + (1 << 32), 253_402_300_799, u64::MAX] {
+            assert_eq!(ttl(Some(far)), Some(2_147_483), "{far}");
         }
     }
 }

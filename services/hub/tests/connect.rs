@@ -67,7 +67,7 @@ async fn what_was_sent_along_with_a_refused_connect_is_ignored() {
     assert_eq!((told.as_str(), closed), (r#"{"id":1,"error":{"code":109,"message":"token expired"}}"#, None));
     let (told, closed) = answer(&expired, &format!("{}{along}", r#"{"id":1,"connect":{}}"#)).await;
     assert_eq!((told.as_str(), closed), (r#"{"id":1,"error":{"code":101,"message":"unauthorized"}}"#, None));
-    let invalid = hub(AuthFailure::Invalid("signature"));
+    let invalid = hub(AuthFailure::invalid("signature", "wrong"));
     let (told, closed) = answer(&invalid, &format!("{}{along}", r#"{"id":1,"connect":{"token":"t"}}"#)).await;
     assert_eq!((told.as_str(), closed), ("", Some(3500)));
     // Before any connect nothing else is understood.

@@ -19,7 +19,7 @@ fn hub() -> Arc<Hub> {
     let inbox = Inbox::new();
     let verify = |token: &str, _| {
         let rules = token.split(',').map(|channel| Rule::exact(channel, &[Right::Subscribe])).collect::<Result<_, _>>();
-        let grants = Grants::new(rules.map_err(|_| AuthFailure::Invalid("caps"))?);
+        let grants = Grants::new(rules.map_err(|_| AuthFailure::invalid("caps", "not channels"))?);
         Ok(Identity { user: "u".into(), grants, ..Identity::default() })
     };
     let parts = Parts {

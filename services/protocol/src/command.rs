@@ -12,8 +12,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserializer, Error, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
 /// One command. `{}` (no id, no request) is the answer to a ping.
@@ -302,8 +302,19 @@ mod tests {
             (
                 "subscribe",
                 &[
-                    "channel", "token", "recover", "epoch", "offset", "positioned", "recoverable", "join_leave", "tf",
-                    "type", "flag", "delta", "data",
+                    "channel",
+                    "token",
+                    "recover",
+                    "epoch",
+                    "offset",
+                    "positioned",
+                    "recoverable",
+                    "join_leave",
+                    "tf",
+                    "type",
+                    "flag",
+                    "delta",
+                    "data",
                 ],
             ),
             ("unsubscribe", &["channel"]),

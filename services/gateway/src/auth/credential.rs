@@ -61,7 +61,7 @@ impl Credentials {
         caller: &Caller,
     ) -> Result<Option<Cow<'r, str>>, AuthFailure> {
         match (bearer(headers)?, self.query(uri)?) {
-            (Some(_), Some(_)) => Err(AuthFailure::Invalid("two_credentials")),
+            (Some(_), Some(_)) => Err(AuthFailure::invalid("two_credentials", "one in a header and one in the query")),
             (Some(token), None) => Ok(Some(Cow::Borrowed(token))),
             (None, Some(token)) => Ok(Some(token)),
             (None, None) => Ok(self.cookie(headers, caller)?.map(Cow::Borrowed)),
@@ -73,11 +73,11 @@ impl Credentials {
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
             if self.parameter.as_deref() == Some(&*name) {
                 if value.is_empty() || found.is_some() {
-                    return Err(AuthFailure::Invalid("query"));
+                    return Err(AuthFailure::invalid("query", "empty, or given twice"));
                 }
                 found = Some(value);
             } else if USUAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) {
-                return Err(AuthFailure::Invalid("query_disabled"));
+                return Err(AuthFailure::invalid("query_disabled", "not the parameter of auth.query_parameter"));
             }
         }
         Ok(found)
@@ -87,7 +87,7 @@ impl Credentials {
         let Some(wanted) = self.cookie.as_deref() else { return Ok(None) };
         let mut found = None;
         for line in headers.get_all(header::COOKIE) {
-            let line = line.to_str().map_err(|_| AuthFailure::Invalid("cookie"))?;
+            let line = line.to_str().map_err(|_| AuthFailure::invalid("cookie", "not ASCII"))?;
             for pair in line.split(';') {
                 let Some((name, value)) = pair.split_once('=') else { continue };
                 if name.trim() != wanted {
@@ -97,13 +97,16 @@ impl Credentials {
                 let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
                 // Two cookies of one name: one of them was planted by a neighbouring host, and nobody can tell which.
                 if value.is_empty() || found.is_some() {
-                    return Err(AuthFailure::Invalid("cookie"));
+                    return Err(AuthFailure::invalid("cookie", "empty, or given twice"));
                 }
                 found = Some(value);
             }
         }
         if found.is_some() && !may_use_cookies(headers, caller) {
-            return Err(AuthFailure::Invalid("cookie_origin"));
+            return Err(AuthFailure::invalid(
+                "cookie_origin",
+                "not from a page of auth.allowed_origins or of this host",
+            ));
         }
         Ok(found)
     }
@@ -120,7 +123,7 @@ fn may_use_cookies(headers: &HeaderMap, caller: &Caller) -> bool {
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, AuthFailure> {
-    const MALFORMED: AuthFailure = AuthFailure::Invalid("authorization");
+    const MALFORMED: AuthFailure = AuthFailure::invalid("authorization", "not one `Bearer <token>`");
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
         (None, _) => return Ok(None),

@@ -20,6 +20,8 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// The largest sensible difference between clocks, in seconds.
 const MAX_LEEWAY: u64 = 60;
 
+const UNKNOWN_ALGORITHM: AuthFailure = AuthFailure::invalid("algorithm", "no key of auth.keys is for it");
+
 /// Turns tokens into identities. Immutable; share it.
 pub struct Authenticator {
     keys: Vec<Key>,
@@ -27,6 +29,7 @@ pub struct Authenticator {
     audience: Option<String>,
     leeway: u64,
     max_lifetime: Option<u64>,
+    anonymous_tokens: bool,
 }
 
 impl Authenticator {
@@ -66,19 +69,25 @@ impl Authenticator {
             audience: settings.audience.clone(),
             leeway: settings.leeway.as_secs(),
             max_lifetime: settings.max_token_lifetime.map(|lifetime| lifetime.as_secs()),
+            anonymous_tokens: settings.anonymous_tokens,
         })
+    }
+
+    /// Whether a token without `exp` is accepted, which then never expires.
+    pub fn accepts_endless_tokens(&self) -> bool {
+        !self.keys.is_empty() && self.max_lifetime.is_none()
     }
 
     /// Verifies a token. `now` is in seconds since 1970.
     pub fn verify(&self, token: &str, now: u64) -> Result<Identity, AuthFailure> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(AuthFailure::Invalid("size"));
+            return Err(AuthFailure::invalid("size", "longer than 8 KiB"));
         }
         let mut segments = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (segments.next(), segments.next(), segments.next(), segments.next())
         else {
-            return Err(AuthFailure::Invalid("format"));
+            return Err(AuthFailure::invalid("format", "not three parts separated by dots"));
         };
         let signed = &token[..header.len() + 1 + payload.len()];
         let key = self.signer_of(&decode(header)?, signed, signature)?;
@@ -89,51 +98,58 @@ impl Authenticator {
     /// The configured key that made the signature.
     fn signer_of(&self, header: &[u8], signed: &str, signature: &str) -> Result<&Key, AuthFailure> {
         let header = Header::parse(header)?;
-        let algorithm: Algorithm = header.alg.parse().map_err(|_| AuthFailure::Invalid("algorithm"))?;
+        let algorithm: Algorithm = header.alg.parse().map_err(|_| UNKNOWN_ALGORITHM)?;
         let named = |key: &&Key| header.kid.is_none() || header.kid.as_deref() == key.kid.as_deref();
         if !self.keys.iter().any(|key| named(&key)) {
-            return Err(AuthFailure::Invalid("kid"));
+            return Err(AuthFailure::invalid("kid", "no key of this name in auth.keys"));
         }
         let mut candidates = self.keys.iter().filter(named).filter(|key| key.algorithm == algorithm).peekable();
         if candidates.peek().is_none() {
-            return Err(AuthFailure::Invalid("algorithm"));
+            return Err(UNKNOWN_ALGORITHM);
         }
-        candidates.find(|key| key.signed(signed, signature)).ok_or(AuthFailure::Invalid("signature"))
+        candidates
+            .find(|key| key.signed(signed, signature))
+            .ok_or(AuthFailure::invalid("signature", "not made with a key of auth.keys"))
     }
 
     fn weigh(&self, claims: Claims, key: &Key, now: u64) -> Result<Identity, AuthFailure> {
-        let refuse = |word| Err(AuthFailure::Invalid(word));
+        let refuse = |claim, reason| Err(AuthFailure::invalid(claim, reason));
         let issuer_fits = match (&key.issuer, &claims.iss) {
             (Some(bound), issuer) => issuer.as_ref() == Some(bound),
             (None, _) if self.issuers.is_empty() => true,
             (None, issuer) => issuer.as_ref().is_some_and(|issuer| self.issuers.contains(issuer)),
         };
         if !issuer_fits {
-            return refuse("iss");
+            return refuse("iss", "not an issuer of auth.issuer, or not that of the key");
         }
         if self.audience.as_ref().is_some_and(|audience| !claims.aud.contains(audience)) {
-            return refuse("aud");
+            return refuse("aud", "does not contain auth.audience");
         }
         if claims.nbf.is_some_and(|nbf| nbf > now + self.leeway) {
-            return refuse("nbf");
+            return refuse("nbf", "in the future by more than auth.leeway");
         }
         // A token from the future would outlive the revocation of everything issued before now.
         if claims.iat.is_some_and(|iat| iat > now + self.leeway) {
-            return refuse("iat");
+            return refuse("iat", "in the future by more than auth.leeway");
         }
-        let lifetime = claims.exp.saturating_sub(claims.iat.unwrap_or(now));
-        if self.max_lifetime.is_some_and(|max| lifetime > max) {
-            return refuse("lifetime");
+        if let Some(max) = self.max_lifetime {
+            let Some(exp) = claims.exp else { return refuse("exp", "missing while auth.max_token_lifetime is set") };
+            if exp.saturating_sub(claims.iat.unwrap_or(now)) > max {
+                return refuse("lifetime", "longer than auth.max_token_lifetime");
+            }
         }
-        if now > claims.exp + self.leeway {
+        if claims.exp.is_some_and(|exp| now > exp + self.leeway) {
             return Err(AuthFailure::Expired);
+        }
+        if claims.sub.is_empty() && !self.anonymous_tokens {
+            return refuse("sub", "missing or empty while auth.anonymous_tokens is false");
         }
         Ok(Identity {
             user: claims.sub.into(),
             info: claims.info,
             channels: claims.channels.into(),
             grants: claims.grants,
-            expires_at: Some(claims.exp),
+            expires_at: claims.exp,
             token_id: claims.jti.map(Into::into),
         })
     }
@@ -145,5 +161,5 @@ pub fn unix_now() -> u64 {
 }
 
 fn decode(segment: &str) -> Result<Vec<u8>, AuthFailure> {
-    URL_SAFE_NO_PAD.decode(segment).map_err(|_| AuthFailure::Invalid("format"))
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| AuthFailure::invalid("format", "not base64url without padding"))
 }

@@ -21,7 +21,8 @@ pub struct Settings {
     /// How far clocks of issuer and node may differ, for `exp`, `nbf` and `iat`; at most a minute.
     #[serde(with = "humantime_serde")]
     pub leeway: Duration,
-    /// Tokens valid for longer are refused; unset accepts any. A leaked token is worth its remaining life.
+    /// Tokens valid for longer, or without `exp`, are refused; unset accepts any. A leaked token is worth its remaining
+    /// life.
     #[serde(with = "humantime_serde")]
     pub max_token_lifetime: Option<Duration>,
     /// Name of a cookie that may carry the token; unset reads no cookie. Needs `allowed_origins` or pages of this host.
@@ -30,6 +31,9 @@ pub struct Settings {
     pub query_parameter: Option<String>,
     /// Whether clients may connect that present nothing at all. What they may do is up to the namespaces.
     pub allow_anonymous: bool,
+    /// Whether a valid token without a `sub`, or with an empty one, makes an anonymous client with the rights that the
+    /// token grants. Otherwise it is refused: an issuer that forgets the user must not make anonymous clients of all.
+    pub anonymous_tokens: bool,
     /// Origins (`https://app.example.com`) of pages that may use this node, besides pages of its own host. `*` allows
     /// all and cannot be combined with `cookie`.
     pub allowed_origins: Vec<String>,
@@ -46,6 +50,7 @@ impl Default for Settings {
             cookie: None,
             query_parameter: None,
             allow_anonymous: false,
+            anonymous_tokens: false,
             allowed_origins: Vec::new(),
         }
     }

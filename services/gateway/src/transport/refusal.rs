@@ -60,7 +60,7 @@ impl Refusal {
             Self::Credential(AuthFailure::Expired) => {
                 (StatusCode::UNAUTHORIZED, ErrorCode::TokenExpired, "token_expired")
             }
-            Self::Credential(AuthFailure::Invalid(_)) => {
+            Self::Credential(AuthFailure::Invalid { .. }) => {
                 (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "invalid_token")
             }
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest, "bad_request"),

@@ -110,7 +110,7 @@ impl ClientSession {
             // The client may come back with a new token, so it is told and not cut off.
             Err(AuthFailure::Expired) => self.connect_failed(id, ErrorCode::TokenExpired, now),
             Err(AuthFailure::Missing) => self.connect_failed(id, ErrorCode::Unauthorized, now),
-            Err(AuthFailure::Invalid(_)) => self.core.close(DisconnectCode::InvalidToken),
+            Err(AuthFailure::Invalid { .. }) => self.core.close(DisconnectCode::InvalidToken),
         }
     }
 
@@ -246,12 +246,11 @@ impl ClientSession {
         if current.user != identity.user {
             return self.core.close(DisconnectCode::InvalidToken);
         }
+        let ttl = identity.ttl(unix_now());
         **current = identity;
-        let expires_at = current.expires_at;
         self.drop_disallowed();
         self.reschedule();
         let client = self.id.to_string();
-        let ttl = expires_at.map(|at| at.saturating_sub(unix_now()).max(1) as u32);
         let result = RefreshResult {
             client: &client,
             version: self.core.hub.version,

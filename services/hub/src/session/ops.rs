@@ -50,7 +50,6 @@ pub(super) enum Op {
     History { id: u32, channel: Channel, query: HistoryQuery, run: Run<History> },
     Refresh { id: u32, token: String },
     Ping { id: u32 },
-    /// A message to the back end, which nothing takes. It has no reply to say so in.
     Send,
     Error { id: u32, code: ErrorCode },
 }
@@ -217,6 +216,7 @@ impl ClientSession {
                 }
             }
             Op::Refresh { id, token } => self.refresh(*id, token),
+            // Nothing takes messages to the back end, and they have no reply to say so in.
             Op::Send => self.core.close(DisconnectCode::NotAvailable),
             Op::Ping { id } => self.reply(&Reply { id: *id, ping: Some(Empty {}), ..Reply::default() }),
             Op::Error { id, code } => {
@@ -244,7 +244,7 @@ impl ClientSession {
         }
         let client = self.id.to_string();
         let ping = self.core.hub.limits.ping_interval.as_secs().max(1) as u32;
-        let ttl = identity.expires_at.map(|at| at.saturating_sub(unix_now()).max(1) as u32);
+        let ttl = identity.ttl(unix_now());
         let result = ConnectResult {
             client: &client,
             version: self.core.hub.version,

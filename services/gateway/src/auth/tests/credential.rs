@@ -1,6 +1,7 @@
-use fanway_hub::AuthFailure;
-
 use super::*;
+
+/// The token that a request presents, or the part of the request that is at fault.
+type Presented = Result<Option<String>, &'static str>;
 
 fn credentials(cookie: Option<&str>, parameter: Option<&str>) -> Credentials {
     let settings =
@@ -8,22 +9,18 @@ fn credentials(cookie: Option<&str>, parameter: Option<&str>) -> Credentials {
     Credentials::new(&settings).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-fn present(
-    credentials: &Credentials,
-    uri: &str,
-    headers: &[(&str, &str)],
-    caller: &Caller,
-) -> Result<Option<String>, AuthFailure> {
+fn present(credentials: &Credentials, uri: &str, headers: &[(&str, &str)], caller: &Caller) -> Presented {
     let (headers, uri) = request(uri, headers);
-    credentials.presented(&headers, &uri, caller).map(|token| token.map(|token| token.into_owned()))
+    let presented = credentials.presented(&headers, &uri, caller);
+    presented.map(|token| token.map(|token| token.into_owned())).map_err(|failure| failure.metric_label())
 }
 
-fn token(text: &str) -> Result<Option<String>, AuthFailure> {
+fn token(text: &str) -> Presented {
     Ok(Some(text.to_owned()))
 }
 
-fn refused(word: &'static str) -> Result<Option<String>, AuthFailure> {
-    Err(AuthFailure::Invalid(word))
+fn refused(part: &'static str) -> Presented {
+    Err(part)
 }
 
 #[test]

@@ -167,7 +167,8 @@ async fn members_that_ask_for_what_there_is_not() {
         each("publish", member, error(108));
     }
     // What only offers something, a zero value, and what nobody knows.
-    for member in [r#""flag":1"#, r#""delta":"fossil""#, r#""type":0"#, r#""tf":{}"#, r#""tf":null"#, r#""future":[1]"#] {
+    for member in [r#""flag":1"#, r#""delta":"fossil""#, r#""type":0"#, r#""tf":{}"#, r#""tf":null"#, r#""future":[1]"#]
+    {
         each("subscribe", member, error(0));
     }
     for member in [r#""key":"""#, r#""removed":false"#, r#""type":null,"key":null,"removed":null"#] {
