@@ -1,9 +1,13 @@
-//! What each command of the client protocol asks, checked before it waits for its turn.
+//! Commands of the client protocol, read and put into the queue.
+//!
+//! What a command says by itself is checked here: names, members, forms. What the client may do is decided in the command's
+//! turn (see [`super::ops`]), because commands before it may change that.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fanway_broker::HistoryQuery;
 use fanway_broker::trace::Begun;
 use fanway_protocol::command::{
@@ -12,17 +16,15 @@ use fanway_protocol::command::{
 use fanway_protocol::publication::{json_line, nests_too_deep};
 use fanway_protocol::reply::{RefreshResult, Reply};
 use fanway_protocol::{
-    Channel, ClientInfo, DisconnectCode, Epoch, ErrorCode, GapReason, Position, Publication, Right, UnsubscribeCode,
+    Channel, ClientInfo, DisconnectCode, Epoch, ErrorCode, Position, Publication, Right, UnsubscribeCode,
 };
 use futures_util::FutureExt;
 use futures_util::future::{MaybeDone, maybe_done};
 
 use super::client::{ClientSession, Phase};
-use super::ops::{Asked, Joining, Op};
-use crate::attach::From;
+use super::ops::{Joining, Op, Requested, Subscribing};
 use crate::hub::unix_now;
 use crate::identity::{AuthFailure, Identity};
-use crate::namespace::Namespace;
 
 impl ClientSession {
     pub(super) fn on_command(&mut self, command: Command<'_>, now: Instant) {
@@ -53,11 +55,11 @@ impl ClientSession {
         }
         let sampled = self.core.hub.trace_command(|| name(&command));
         let op = if let Some(request) = subscribe {
-            self.subscribe(*id, request)
+            self.subscribe(*id, request, now)
         } else if let Some(request) = unsubscribe {
             Ok(Op::Unsubscribe { id: *id, channel: request.channel.clone().into_owned() })
         } else if let Some(request) = publish {
-            self.publish(*id, request, sampled.as_ref())
+            self.publish(*id, request)
         } else if command.presence.is_some() || command.presence_stats.is_some() {
             Err(ErrorCode::NotAvailable)
         } else if let Some(request) = history {
@@ -134,28 +136,16 @@ impl ClientSession {
         for channel in &identity.channels {
             let namespace = self.core.hub.namespaces.of(channel).ok_or(ErrorCode::UnknownChannel)?.clone();
             let resume = request.subs.as_ref().and_then(|subs| subs.get(channel.as_str())?.as_ref()).unwrap_or(&none);
-            let index = joining.len() as u32;
-            joining.push(self.join(channel.clone(), &namespace, index, resume, now));
+            let requested = Requested::new(channel.clone(), namespace, resume);
+            joining.push(self.join(&requested, joining.len() as u32, now));
         }
         Ok(joining)
     }
 
-    fn join(
-        &self,
-        channel: Channel,
-        namespace: &Namespace,
-        index: u32,
-        request: &SubscribeRequest<'_>,
-        now: Instant,
-    ) -> Joining {
-        let recover = request.recover && namespace.recovery;
-        let from = match (recover, Epoch::parse(&request.epoch)) {
-            (false, _) => From::Head,
-            (true, Some(epoch)) => From::Position(Position { epoch, offset: request.offset }),
-            (true, None) => From::Nonsense(GapReason::BadPosition),
-        };
-        let asked =
-            Asked { recover, offset: request.offset, error_if_unrecovered: request.flag & 2 != 0 && request.recover };
+    /// Begins to join a channel.
+    pub(super) fn join(&self, requested: &Requested, index: u32, now: Instant) -> Joining {
+        let Requested { channel, from, asked, .. } = requested;
+        let (channel, from, asked) = (channel.clone(), *from, *asked);
         let attaching = match self.core.hub.attach_now(&channel, from, &self.core.handle, index) {
             Some(attached) => MaybeDone::Done(Ok(attached)),
             None => {
@@ -168,65 +158,69 @@ impl ClientSession {
         Joining { channel, index, asked, attaching }
     }
 
-    fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<Op, ErrorCode> {
+    fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>, now: Instant) -> Result<Op, ErrorCode> {
         let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
         if let Some(member) = request.unsupported() {
             return Err(self.unsupported(member));
         }
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
-        // A credential that is presented but not supported is refused, never ignored.
-        if !request.token.is_empty() || !self.allowed(Right::Subscribe, &channel, &namespace) {
+        if !request.token.is_empty() {
+            // A credential that is presented but not supported is refused, never ignored.
             return Err(ErrorCode::PermissionDenied);
         }
-        if self.will_be_subscribed(channel.as_str()) {
-            return Err(ErrorCode::AlreadySubscribed);
-        }
-        if self.is_full() {
-            return Err(ErrorCode::LimitExceeded);
-        }
-        let index = self.free_index();
-        Ok(Op::Subscribe { id, joining: self.join(channel, &namespace, index, request, Instant::now()) })
+        let requested = Requested::new(channel, namespace, request);
+        let subscribing = match self.will_be_granted(&requested) {
+            true => Subscribing::Joining(self.join(&requested, self.free_index(), now)),
+            false => Subscribing::Requested(requested),
+        };
+        Ok(Op::Subscribe { id, subscribing })
     }
 
-    fn publish(&mut self, id: u32, request: &PublishRequest<'_>, sampled: Option<&Begun>) -> Result<Op, ErrorCode> {
+    /// Whether nothing that waits can change that a subscribe will be granted, so that it may begin at once.
+    fn will_be_granted(&self, requested: &Requested) -> bool {
+        let Requested { channel, namespace, .. } = requested;
+        let identity = || self.waiting_identity();
+        !self.ops.iter().any(|op| matches!(op, Op::Refresh { .. }))
+            && identity().is_some_and(|identity| namespace.allows(Right::Subscribe, channel, identity, false))
+            && !self.will_be_subscribed(channel.as_str())
+            && !self.is_full()
+    }
+
+    fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<Op, ErrorCode> {
         let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
         if let Some(member) = request.unsupported() {
             return Err(self.unsupported(member));
         }
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
-        if !self.allowed(Right::Publish, &channel, &namespace) {
-            return Err(ErrorCode::PermissionDenied);
-        }
         let data = request.data.filter(|data| !nests_too_deep(data.get())).ok_or(ErrorCode::BadRequest)?;
-        let identity = self.waiting_identity();
+        Ok(Op::Publish { id, channel, namespace, data: json_line(data.get()), run: None })
+    }
+
+    /// What a publish of this client carries.
+    pub(super) fn publication(&self, data: Bytes, sampled: Option<&Begun>) -> Arc<Publication> {
+        let identity = self.identity();
         let info = ClientInfo {
             user: identity.map_or(String::new(), |identity| identity.user.as_ref().to_owned()),
             client: self.id.to_string(),
             conn_info: identity.and_then(|identity| identity.info.clone()),
         };
-        let publication = Publication {
-            data: json_line(data.get()),
+        Arc::new(Publication {
+            data,
             info: Some(Arc::new(info)),
             time: unix_millis(),
             trace: sampled.map(|sampled| sampled.context.clone()),
             ..Publication::default()
-        };
-        Ok(Op::Publish { id, channel, namespace, publication: Arc::new(publication), run: None })
+        })
     }
 
     fn history_query(&mut self, id: u32, request: &HistoryRequest<'_>) -> Result<Op, ErrorCode> {
         let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
-        if !self.allowed(Right::History, &channel, &namespace) {
-            return Err(ErrorCode::PermissionDenied);
-        }
-        if !namespace.retention().keeps_log() {
-            return Err(ErrorCode::NotAvailable);
-        }
         let most = self.core.hub.limits.history_limit;
         let limit = usize::try_from(request.limit).map_or(most, |limit| limit.min(most));
-        let since = request.since.as_ref().map(position).transpose()?;
-        Ok(Op::History { id, channel, query: HistoryQuery { since, limit, reverse: request.reverse }, run: None })
+        let since = request.since.as_ref().map(position).transpose();
+        let query = since.map(|since| HistoryQuery { since, limit, reverse: request.reverse });
+        Ok(Op::History { id, channel, namespace, query, run: None })
     }
 
     /// The error for a member that asks for what Fanway does not have.
@@ -276,7 +270,7 @@ impl ClientSession {
         }
     }
 
-    /// The identity by which a command is judged: the connected one, or the one whose connect is still waiting.
+    /// The identity that the client has or is about to have: the connected one, or the one whose connect is still waiting.
     fn waiting_identity(&self) -> Option<&Identity> {
         self.identity().or_else(|| {
             self.ops.iter().find_map(|op| match op {
@@ -286,17 +280,12 @@ impl ClientSession {
         })
     }
 
-    fn allowed(&self, right: Right, channel: &Channel, namespace: &Namespace) -> bool {
-        let subscribed = self.will_be_subscribed(channel.as_str());
-        self.waiting_identity().is_some_and(|identity| namespace.allows(right, channel, identity, subscribed))
-    }
-
     /// Whether there is room for no further channel once every waiting command has had its turn.
     fn is_full(&self) -> bool {
         let limit = self.core.hub.limits.channel_limit;
         let subscribed = self.core.subs.iter().flatten().map(|sub| sub.channel().as_str());
         let joining = self.ops.iter().filter_map(|op| match op {
-            Op::Subscribe { joining, .. } => Some(joining.channel.as_str()),
+            Op::Subscribe { subscribing, .. } => Some(subscribing.channel().as_str()),
             _ => None,
         });
         let channels = subscribed.chain(joining);

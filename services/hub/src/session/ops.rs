@@ -1,4 +1,7 @@
 //! Commands waiting for their turn, and what they do when it comes.
+//!
+//! Whether a client may do what it asks for is decided in the command's turn ([`ClientSession::refusal`]), by the
+//! credential and the subscriptions that it has then.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -6,16 +9,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytes::Bytes;
 use fanway_broker::trace::Begun;
 use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published};
+use fanway_protocol::command::SubscribeRequest;
 use fanway_protocol::reply::{ConnectResult, Empty, HistoryResult, Reply, SubscribeResult, WirePublication};
-use fanway_protocol::{Channel, DisconnectCode, ErrorCode, Position, Publication, Right};
+use fanway_protocol::{Channel, DisconnectCode, Epoch, ErrorCode, GapReason, Position, Publication, Right};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone};
 
 use super::client::{ClientSession, Phase};
 use super::subscription::Subscription;
-use crate::attach::{AttachError, Attached, Joined};
+use crate::attach::{AttachError, Attached, From, Joined};
 use crate::hub::{Hub, unix_now};
 use crate::identity::Identity;
 use crate::namespace::Namespace;
@@ -41,13 +46,52 @@ pub(super) struct Joining {
     pub(super) attaching: Attaching,
 }
 
+/// A subscribe that has not begun.
+pub(super) struct Requested {
+    pub(super) channel: Channel,
+    pub(super) namespace: Arc<Namespace>,
+    pub(super) from: From,
+    pub(super) asked: Asked,
+}
+
+impl Requested {
+    pub(super) fn new(channel: Channel, namespace: Arc<Namespace>, request: &SubscribeRequest<'_>) -> Self {
+        let recover = request.recover && namespace.recovery;
+        let from = match (recover, Epoch::parse(&request.epoch)) {
+            (false, _) => From::Head,
+            (true, Some(epoch)) => From::Position(Position { epoch, offset: request.offset }),
+            (true, None) => From::Nonsense(GapReason::BadPosition),
+        };
+        let asked =
+            Asked { recover, offset: request.offset, error_if_unrecovered: request.flag & 2 != 0 && request.recover };
+        Self { channel, namespace, from, asked }
+    }
+}
+
+/// How far a subscribe is.
+pub(super) enum Subscribing {
+    /// It begins in its turn: what waits before it decides whether it may.
+    Requested(Requested),
+    /// It has begun.
+    Joining(Joining),
+}
+
+impl Subscribing {
+    pub(super) fn channel(&self) -> &Channel {
+        match self {
+            Self::Requested(requested) => &requested.channel,
+            Self::Joining(joining) => &joining.channel,
+        }
+    }
+}
+
 /// A waiting command.
 pub(super) enum Op {
     Connect { id: u32, identity: Option<Identity>, joining: Vec<Joining> },
-    Subscribe { id: u32, joining: Joining },
+    Subscribe { id: u32, subscribing: Subscribing },
     Unsubscribe { id: u32, channel: String },
-    Publish { id: u32, channel: Channel, namespace: Arc<Namespace>, publication: Arc<Publication>, run: Run<Published> },
-    History { id: u32, channel: Channel, query: HistoryQuery, run: Run<History> },
+    Publish { id: u32, channel: Channel, namespace: Arc<Namespace>, data: Bytes, run: Run<Published> },
+    History { id: u32, channel: Channel, namespace: Arc<Namespace>, query: Query, run: Run<History> },
     Refresh { id: u32, token: String },
     Ping { id: u32 },
     Send,
@@ -96,6 +140,9 @@ impl Queue {
     }
 }
 
+/// A read of history, or what is wrong with its position.
+pub(super) type Query = Result<HistoryQuery, ErrorCode>;
+
 /// A broker call that begins when its turn comes.
 pub(super) type Run<T> = Option<BoxFuture<'static, Result<T, BrokerError>>>;
 
@@ -110,7 +157,7 @@ impl Op {
     pub(super) fn reserved(&self) -> Option<Vec<u32>> {
         match self {
             Self::Connect { joining, .. } => Some(joining.iter().map(|joining| joining.index).collect()),
-            Self::Subscribe { joining, .. } => Some(vec![joining.index]),
+            Self::Subscribe { subscribing: Subscribing::Joining(joining), .. } => Some(vec![joining.index]),
             _ => None,
         }
     }
@@ -118,7 +165,7 @@ impl Op {
     /// Whether the channel will be subscribed once this command has had its turn; `None` if it does not touch it.
     pub(super) fn will_subscribe(&self, channel: &str) -> Option<bool> {
         match self {
-            Self::Subscribe { joining, .. } if joining.channel.as_str() == channel => Some(true),
+            Self::Subscribe { subscribing, .. } if subscribing.channel().as_str() == channel => Some(true),
             Self::Unsubscribe { channel: left, .. } if left == channel => Some(false),
             Self::Connect { joining, .. } => {
                 joining.iter().any(|joining| joining.channel.as_str() == channel).then_some(true)
@@ -136,7 +183,7 @@ impl Op {
                 let waiting = joining.iter_mut().filter_map(|one| (!ready(one, cx)).then_some(())).count();
                 waiting == 0
             }
-            Self::Subscribe { joining, .. } => ready(joining, cx),
+            Self::Subscribe { subscribing: Subscribing::Joining(joining), .. } => ready(joining, cx),
             _ => true,
         }
     }
@@ -162,10 +209,54 @@ impl ClientSession {
         self.ops.clear();
     }
 
+    /// Why a command must not be carried out, as things are in its turn; asked until it has begun. Whatever depends on the
+    /// client's rights or subscriptions is decided here, because the commands before it may have changed them.
+    fn refusal(&self, op: &Op) -> Option<(u32, ErrorCode)> {
+        let (id, refusal) = match op {
+            Op::Subscribe { id, subscribing: Subscribing::Requested(requested) } => {
+                (id, self.subscribe_refusal(requested))
+            }
+            Op::Subscribe { id, subscribing: Subscribing::Joining(Joining { channel, .. }) } => {
+                (id, self.right_refusal(Right::Subscribe, channel, self.core.hub.namespaces.of(channel)?))
+            }
+            Op::Publish { id, channel, namespace, run: None, .. } => {
+                (id, self.right_refusal(Right::Publish, channel, namespace))
+            }
+            Op::History { id, channel, namespace, query, run: None } => {
+                let unkept = || (!namespace.retention().keeps_log()).then_some(ErrorCode::NotAvailable);
+                let denied = self.right_refusal(Right::History, channel, namespace);
+                (id, denied.or_else(unkept).or_else(|| query.err()))
+            }
+            _ => return None,
+        };
+        Some((*id, refusal?))
+    }
+
+    fn subscribe_refusal(&self, requested: &Requested) -> Option<ErrorCode> {
+        let Requested { channel, namespace, .. } = requested;
+        let subscribed = || self.core.sub(channel.as_str()).map(|_| ErrorCode::AlreadySubscribed);
+        let full = || {
+            let count = self.core.subs.iter().flatten().count();
+            (count >= self.core.hub.limits.channel_limit).then_some(ErrorCode::LimitExceeded)
+        };
+        self.right_refusal(Right::Subscribe, channel, namespace).or_else(subscribed).or_else(full)
+    }
+
+    fn right_refusal(&self, right: Right, channel: &Channel, namespace: &Namespace) -> Option<ErrorCode> {
+        let subscribed = self.core.sub(channel.as_str()).is_some();
+        let allowed = self.identity().is_some_and(|identity| namespace.allows(right, channel, identity, subscribed));
+        (!allowed).then_some(ErrorCode::PermissionDenied)
+    }
+
     /// A command's turn. False if it has to wait.
     fn run(&mut self, waiting: &mut Waiting, cx: &mut Context<'_>, now: Instant) -> bool {
         let Waiting { op, sampled } = waiting;
         let failed = |reason: &'static str| sampled.iter().for_each(|sampled| sampled.failed(reason));
+        if let Some((id, code)) = self.refusal(op) {
+            failed(code.message());
+            self.error(id, code);
+            return true;
+        }
         match op {
             Op::Connect { id, identity, joining } => {
                 if let Err(code) = self.connected(*id, identity.take(), std::mem::take(joining), now) {
@@ -173,22 +264,32 @@ impl ClientSession {
                     self.connect_failed(*id, code, now);
                 }
             }
-            Op::Subscribe { id, joining } => match self.subscribed(joining) {
-                Ok(result) => self.reply(&Reply { id: *id, subscribe: Some(result), ..Reply::default() }),
-                Err(code) => {
-                    failed(code.message());
-                    self.error(*id, code);
+            Op::Subscribe { id, subscribing } => {
+                if let Subscribing::Requested(requested) = subscribing {
+                    *subscribing = Subscribing::Joining(self.join(requested, self.free_index(), now));
                 }
-            },
+                let Subscribing::Joining(joining) = subscribing else { return true };
+                if joining.attaching.poll_unpin(cx).is_pending() {
+                    return false;
+                }
+                match self.joined(joining, false) {
+                    Ok(result) => self.reply(&Reply { id: *id, subscribe: Some(result), ..Reply::default() }),
+                    Err(code) => {
+                        failed(code.message());
+                        self.error(*id, code);
+                    }
+                }
+            }
             Op::Unsubscribe { id, channel } => {
                 if let Some(index) = self.core.sub(channel) {
                     self.core.remove(index);
                 }
                 self.reply(&Reply { id: *id, unsubscribe: Some(Empty {}), ..Reply::default() });
             }
-            Op::Publish { id, channel, namespace, publication, run } => {
+            Op::Publish { id, channel, namespace, data, run } => {
                 let call = run.get_or_insert_with(|| {
-                    publish(self.core.hub.clone(), channel.clone(), namespace.clone(), publication.clone()).boxed()
+                    let publication = self.publication(data.clone(), sampled.as_ref());
+                    publish(self.core.hub.clone(), channel.clone(), namespace.clone(), publication).boxed()
                 });
                 let Poll::Ready(published) = call.poll_unpin(cx) else { return false };
                 match published {
@@ -199,8 +300,9 @@ impl ClientSession {
                     }
                 }
             }
-            Op::History { id, channel, query, run } => {
-                let (hub, channel, query) = (self.core.hub.clone(), channel.clone(), *query);
+            Op::History { id, channel, query, run, .. } => {
+                let Ok(query) = *query else { return true };
+                let (hub, channel) = (self.core.hub.clone(), channel.clone());
                 let call = run.get_or_insert_with(|| async move { hub.broker.history(&channel, query).await }.boxed());
                 let Poll::Ready(history) = call.poll_unpin(cx) else { return false };
                 match history {
@@ -269,15 +371,6 @@ impl ClientSession {
         }
         self.phase = Phase::Refused { deadline: now + self.core.hub.limits.connect_timeout };
         self.reschedule();
-    }
-
-    fn subscribed(&mut self, joining: &mut Joining) -> Result<SubscribeResult, ErrorCode> {
-        // A refresh since it was asked may have narrowed what the client may do.
-        let namespace = self.core.hub.namespaces.of(&joining.channel);
-        let allowed = namespace
-            .zip(self.identity())
-            .is_some_and(|(namespace, identity)| namespace.allows(Right::Subscribe, &joining.channel, identity, false));
-        if allowed { self.joined(joining, false) } else { Err(ErrorCode::PermissionDenied) }
     }
 
     /// Puts a joined subscription in its place and says what to tell the client.
