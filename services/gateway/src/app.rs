@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Router;
-use fanway_broker::{AnyBroker, BrokerMetrics, MemoryBroker, RedisBroker};
+use fanway_broker::{AnyBroker, BrokerMetrics, MemoryBroker, RedisBroker, log_limited};
 use fanway_hub::{Hub, HubMetrics, Inbox, Parts};
 use prometheus::Registry;
 use tokio::runtime::Handle;
@@ -310,7 +310,10 @@ fn authorize(keys: ApiKeys) -> api::Authorize {
     Arc::new(move |parts, scope| match keys.verify(&parts.headers, &parts.uri, std::time::SystemTime::now) {
         Ok(key) if key.allows(scope) => Ok(()),
         Ok(_) => Err(ApiAuthError::Forbidden),
-        Err(_) => Err(ApiAuthError::Unauthorized),
+        Err(failure) => {
+            log_limited!(DEBUG, reason = %failure, "API key refused");
+            Err(ApiAuthError::Unauthorized)
+        }
     })
 }
 

@@ -203,10 +203,13 @@ impl Hub {
     /// Verifies a connection token now.
     pub fn verify(&self, token: &str) -> Result<Identity, AuthFailure> {
         let verified = (self.verify)(token, unix_now());
-        if let Err(failure) = &verified {
-            self.metrics.auth_failures_total.with_label_values(&[failure.metric_label()]).inc();
-        }
-        verified
+        verified.inspect_err(|failure| self.credential_refused(failure))
+    }
+
+    /// Takes note of a credential that is refused.
+    pub fn credential_refused(&self, failure: &AuthFailure) {
+        self.metrics.auth_failures_total.with_label_values(&[failure.metric_label()]).inc();
+        failure.log();
     }
 
     /// Whether a client may connect without any credential.

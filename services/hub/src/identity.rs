@@ -1,7 +1,9 @@
 //! Who a client is and what it may do, as a verified credential says.
 
 use bytes::Bytes;
-use fanway_protocol::{Channel, Grants};
+use fanway_broker::log_limited;
+use fanway_protocol::grants::PatternError;
+use fanway_protocol::{Channel, ChannelError, Grants};
 
 /// The verified content of a connection credential, or of nobody's for an anonymous client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,14 +58,42 @@ pub enum AuthFailure {
         /// The claim, or the other part of the credential, that is at fault; a metric label.
         part: &'static str,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: Reason,
     },
+}
+
+/// What is wrong with a part of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// In words.
+    #[error("{0}")]
+    Words(&'static str),
+    /// It names a channel that cannot be.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// It has a pattern that cannot match.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
 }
 
 impl AuthFailure {
     /// A credential with a fault in one of its parts.
     pub const fn invalid(part: &'static str, reason: &'static str) -> Self {
-        Self::Invalid { part, reason }
+        Self::Invalid { part, reason: Reason::Words(reason) }
+    }
+
+    /// A credential in one of whose parts something else is wrong.
+    pub fn because(part: &'static str, reason: impl Into<Reason>) -> Self {
+        Self::Invalid { part, reason: reason.into() }
+    }
+
+    /// Writes why a credential was refused, and nothing of the credential.
+    pub fn log(&self) {
+        let claim = self.metric_label();
+        match self {
+            Self::Invalid { reason, .. } => log_limited!(DEBUG, claim, %reason, "credential refused"),
+            other => log_limited!(DEBUG, claim, reason = %other, "credential refused"),
+        }
     }
 
     /// Bounded label for metrics.

@@ -25,8 +25,8 @@ impl Channel {
         if name.len() > MAX_CHANNEL_BYTES {
             return Err(ChannelError::TooLong);
         }
-        if !name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'{' | b'}' | b'*')) {
-            return Err(ChannelError::IllegalByte);
+        if !name.bytes().all(is_legal) {
+            return Err(illegal_character(name));
         }
         Ok(Self(Arc::from(name)))
     }
@@ -40,6 +40,17 @@ impl Channel {
     pub fn namespace(&self) -> Option<&str> {
         self.0.split_once(':').map(|(namespace, _)| namespace)
     }
+}
+
+fn is_legal(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}' | b'*')
+}
+
+/// The first character that no name may have. There is one.
+fn illegal_character(name: &str) -> ChannelError {
+    let found = (1..).zip(name.chars()).find(|(_, character)| !u8::try_from(*character).is_ok_and(is_legal));
+    let (position, character) = found.unwrap_or((1, char::REPLACEMENT_CHARACTER));
+    ChannelError::IllegalCharacter { position, character }
 }
 
 impl fmt::Display for Channel {
@@ -66,7 +77,8 @@ impl serde::Serialize for Channel {
     }
 }
 
-/// Why a text is not a channel name.
+/// Why a text is not a channel name. Every way into the gateway refuses it in these words, which contain nothing of the
+/// text but one escaped character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
     /// Zero bytes.
@@ -75,9 +87,29 @@ pub enum ChannelError {
     /// More than [`MAX_CHANNEL_BYTES`].
     #[error("the channel name is longer than 255 bytes")]
     TooLong,
-    /// A byte that no name may have.
-    #[error("a channel name is printable ASCII without space, '{{', '}}' and '*'")]
-    IllegalByte,
+    /// A character that no name may have.
+    #[error(
+        "character {position} of the channel name is '{}': a channel name is printable ASCII without space, '{{', '}}' and '*'",
+        .character.escape_default()
+    )]
+    IllegalCharacter {
+        /// Which of the name's characters it is, counted from 1.
+        position: usize,
+        /// The character.
+        character: char,
+    },
+}
+
+impl ChannelError {
+    /// The error of a name that this text is a part of, with so many characters before it.
+    pub(crate) fn after(self, characters: usize) -> Self {
+        match self {
+            Self::IllegalCharacter { position, character } => {
+                Self::IllegalCharacter { position: position + characters, character }
+            }
+            other => other,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +131,29 @@ mod tests {
         assert_eq!(Channel::new(""), Err(ChannelError::Empty));
         assert_eq!(Channel::new(&"n".repeat(256)), Err(ChannelError::TooLong));
         for name in ["a b", "a\0", "a\n", "\u{202e}", "🦀", "a{b", "a}b", "news:*", "\t", "é", "\x7f"] {
-            assert_eq!(Channel::new(name), Err(ChannelError::IllegalByte), "{name:?}");
+            assert!(matches!(Channel::new(name), Err(ChannelError::IllegalCharacter { .. })), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_the_character_without_repeating_it() {
+        let rule = "a channel name is printable ASCII without space, '{', '}' and '*'";
+        let names = [
+            ("a b", 2, " "),
+            ("news:*", 6, "*"),
+            ("{x}", 1, "{"),
+            ("a\0", 2, "\\u{0}"),
+            ("line\n", 5, "\\n"),
+            ("\x1b[31mred", 1, "\\u{1b}"),
+            ("ab\u{202e}", 3, "\\u{202e}"),
+            ("café", 4, "\\u{e9}"),
+            ("🦀🦀", 1, "\\u{1f980}"),
+            ("\x7f", 1, "\\u{7f}"),
+        ];
+        for (name, position, escaped) in names {
+            let message = Channel::new(name).unwrap_err().to_string();
+            assert_eq!(message, format!("character {position} of the channel name is '{escaped}': {rule}"));
+            assert!(message.bytes().all(|b| b.is_ascii_graphic() || b == b' '), "{message:?}");
         }
     }
 }

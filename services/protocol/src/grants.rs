@@ -1,6 +1,6 @@
 //! What a credential allows: channel patterns with separate rights.
 
-use crate::channel::{Channel, MAX_CHANNEL_BYTES};
+use crate::channel::{Channel, ChannelError, MAX_CHANNEL_BYTES};
 
 /// The most patterns of one credential.
 pub const MAX_PATTERNS: usize = 64;
@@ -46,9 +46,7 @@ pub struct Rule {
 impl Rule {
     /// A rule for exactly one channel name.
     pub fn exact(channel: &str, rights: &[Right]) -> Result<Self, PatternError> {
-        if Channel::new(channel).is_err() {
-            return Err(PatternError::NotAChannel);
-        }
+        Channel::new(channel)?;
         Ok(Self { pattern: channel.into(), wildcard: false, rights: bits(rights) })
     }
 
@@ -57,19 +55,22 @@ impl Rule {
     /// `*` stands for one whole segment; as the last segment it stands for the rest, one or more. `*` inside a segment is
     /// refused, so that nobody reads `user*` as they would a shell's.
     pub fn wildcard(pattern: &str, rights: &[Right]) -> Result<Self, PatternError> {
-        if pattern.is_empty() || pattern.len() > MAX_CHANNEL_BYTES {
-            return Err(PatternError::NotAChannel);
+        if pattern.is_empty() {
+            return Err(ChannelError::Empty.into());
         }
+        if pattern.len() > MAX_CHANNEL_BYTES {
+            return Err(ChannelError::TooLong.into());
+        }
+        let mut before = 0;
         for segment in pattern.split(':') {
-            if segment == "*" || segment.is_empty() {
-                continue;
-            }
-            if segment.contains('*') {
+            if segment != "*" && segment.contains('*') {
                 return Err(PatternError::PartialWildcard);
             }
-            if Channel::new(segment).is_err() {
-                return Err(PatternError::NotAChannel);
+            if segment != "*" && !segment.is_empty() {
+                Channel::new(segment).map_err(|error| error.after(before))?;
             }
+            // What was passed is ASCII, a byte for each character.
+            before += segment.len() + 1;
         }
         Ok(Self { pattern: pattern.into(), wildcard: true, rights: bits(rights) })
     }
@@ -95,8 +96,8 @@ impl Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// It could never match a legal channel name.
-    #[error("not a channel name or pattern")]
-    NotAChannel,
+    #[error(transparent)]
+    NotAChannel(#[from] ChannelError),
     /// A `*` that is not a whole segment.
     #[error("'*' stands for whole segments between ':' only")]
     PartialWildcard,
@@ -147,8 +148,10 @@ mod tests {
         assert!(!matches("user:4", "user:42"));
         assert!(matches("*", "anything:at:all"));
         assert_eq!(Rule::wildcard("user*", &[]), Err(PatternError::PartialWildcard));
-        assert_eq!(Rule::wildcard("", &[]), Err(PatternError::NotAChannel));
-        assert_eq!(Rule::exact("news:*", &[]), Err(PatternError::NotAChannel));
+        assert_eq!(Rule::wildcard("", &[]), Err(ChannelError::Empty.into()));
+        let illegal = |position, character| ChannelError::IllegalCharacter { position, character }.into();
+        assert_eq!(Rule::exact("news:*", &[]), Err(illegal(6, '*')));
+        assert_eq!(Rule::wildcard("news:*:a b", &[]), Err(illegal(9, ' ')));
     }
 
     #[test]

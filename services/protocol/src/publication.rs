@@ -13,7 +13,7 @@ pub type Tags = Arc<BTreeMap<String, String>>;
 /// One publication, without its place in the log (see [`crate::Position`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Publication {
-    /// One JSON value as its publisher wrote it, free of CR and LF (see [`json_line`]).
+    /// One JSON value as its publisher wrote it, free of CR, LF and lone surrogates (see [`json_line`]).
     pub data: Bytes,
     /// Tags, if the publisher gave any.
     pub tags: Option<Tags>,
@@ -45,16 +45,54 @@ pub fn raw_json<S: Serializer>(text: &Option<Bytes>, serializer: S) -> Result<S:
     raw.serialize(serializer)
 }
 
-/// Makes one line of a JSON value's text: line breaks between tokens become spaces.
+/// Takes a JSON value's text as it is kept and passed on: on one line, and readable by strict readers.
 ///
-/// Inside a JSON string a raw line break is illegal, so the value stays the same. Frames of the client protocol and SSE
-/// are parted by line breaks, which is why no stored publication has any.
-pub fn json_line(text: &str) -> Bytes {
-    if breaks_lines(text.as_bytes()) {
-        Bytes::from(text.replace(['\n', '\r'], " "))
-    } else {
-        Bytes::copy_from_slice(text.as_bytes())
+/// Line breaks between tokens become spaces. Inside a JSON string a raw line break is illegal, so the value stays the same.
+/// Frames of the client protocol and SSE are separated by line breaks, which is why no stored publication has any.
+///
+/// Every text from outside that is passed on as JSON comes through here. Takes its validity for granted.
+pub fn json_line(text: &str) -> Result<Bytes, LoneSurrogate> {
+    let bytes = text.as_bytes();
+    if escapes_units(bytes) && has_lone_surrogate(bytes) {
+        return Err(LoneSurrogate);
     }
+    Ok(match breaks_lines(bytes) {
+        true => Bytes::from(text.replace(['\n', '\r'], " ")),
+        false => Bytes::copy_from_slice(bytes),
+    })
+}
+
+/// A JSON text with half of a surrogate pair, such as `"\ud83d"`: legal by the grammar (RFC 8259, section 8.2), but no
+/// character, so that strict readers refuse the whole text, and a log that has it at every resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a text has an escaped surrogate without its other half, such as \\ud83d, which is no character")]
+pub struct LoneSurrogate;
+
+/// Whether a text may have an escape such as `\u00e9`. All of it is looked at, without a way out, many bytes at a time:
+/// most texts have none, and are not looked at any closer.
+fn escapes_units(text: &[u8]) -> bool {
+    let pairs = text.iter().zip(text.get(1..).unwrap_or_default());
+    pairs.fold(0, |found, (first, second)| found | u8::from(*first == b'\\') & u8::from(*second == b'u')) != 0
+}
+
+fn has_lone_surrogate(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        rest = match (escaped_unit(&rest[at..]), rest[at..].get(6..).and_then(escaped_unit)) {
+            // An escape of one character, which may be a backslash.
+            (None, _) => rest.get(at + 2..).unwrap_or_default(),
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => &rest[at + 12..],
+            (Some(0xD800..=0xDFFF), _) => return true,
+            (Some(_), _) => &rest[at + 6..],
+        };
+    }
+    false
+}
+
+/// The UTF-16 unit that a text begins with in the form `\uXXXX`.
+fn escaped_unit(text: &[u8]) -> Option<u16> {
+    let digits = std::str::from_utf8(text.strip_prefix(b"\\u")?.get(..4)?).ok()?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 /// Whether a text has a line break. All of it is looked at, without a way out: that goes many bytes at a time.
@@ -108,7 +146,45 @@ mod tests {
 
     #[test]
     fn a_value_becomes_one_line() {
-        assert_eq!(&json_line("{\n  \"a\": 1\r\n}")[..], b"{   \"a\": 1  }");
-        assert_eq!(&json_line(r#""a\nb""#)[..], br#""a\nb""#);
+        assert_eq!(json_line("{\n  \"a\": 1\r\n}").as_deref(), Ok(&b"{   \"a\": 1  }"[..]));
+        assert_eq!(json_line(r#""a\nb""#).as_deref(), Ok(&br#""a\nb""#[..]));
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_refused() {
+        let lone = [
+            r#""\ud83d""#,
+            r#""\uDE00""#,
+            r#"{"a":["\ud83d"]}"#,
+            r#"{"\ud83d":1}"#,
+            r#""\ude00\ud83d""#,
+            r#""\ud83d\ud83d\ude00""#,
+            r#""\ud83d\ude00\ud83d""#,
+            r#""\ud83d \ude00""#,
+            r#""\ud83d\n""#,
+            r#""\\\ud83d""#,
+            r#""\"\ud83d\\ude00""#,
+        ];
+        for text in lone {
+            assert!(serde_json::from_str::<&RawValue>(text).is_ok(), "{text}");
+            assert_eq!(json_line(text), Err(LoneSurrogate), "{text}");
+            // Strict readers agree.
+            assert!(serde_json::from_str::<serde_json::Value>(text).is_err(), "{text}");
+        }
+        let whole = [
+            r#""\ud83d\ude00""#,
+            r#""\uD83D\uDE00\uD83D\uDE00""#,
+            r#""\u00e9\u0000\ud7ff\ue000\uffff""#,
+            r#""\\ud83d""#,
+            r#""\\\\ud83d\\""#,
+            r#"{"\u0061":"\\u"}"#,
+            r#""\\""#,
+            "\"🦀\"",
+            "1",
+            "",
+        ];
+        for text in whole {
+            assert_eq!(json_line(text).as_deref(), Ok(text.as_bytes()), "{text}");
+        }
     }
 }

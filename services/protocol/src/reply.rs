@@ -2,6 +2,7 @@
 //!
 //! Members that hold their zero value are left out, as the SDKs expect, but for the few that the protocol always writes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -47,14 +48,15 @@ pub struct Empty {}
 #[allow(missing_docs, reason = "members are the protocol's own words")]
 pub struct ErrorBody {
     pub code: u32,
-    pub message: &'static str,
+    /// The protocol's text for the code, or one that says more.
+    pub message: Cow<'static, str>,
     #[serde(skip_serializing_if = "is_zero")]
     pub temporary: bool,
 }
 
 impl From<ErrorCode> for ErrorBody {
     fn from(code: ErrorCode) -> Self {
-        Self { code: code.code(), message: code.message(), temporary: code.temporary() }
+        Self { code: code.code(), message: code.message().into(), temporary: code.temporary() }
     }
 }
 

@@ -60,6 +60,7 @@ impl Content {
             return Err(ApiError::NotAvailable("publications with a version are not supported"));
         }
         let data = json_line(&data(parts.data, parts.b64data)?);
+        let data = data.map_err(|error| ApiError::BadJson(format!("data: {error}")))?;
         let tags = tags(parts.tags)?;
         let fingerprint = with_key.then(|| idempotency::fingerprint(&data, tags.as_ref()));
         let publication = Publication { data, tags, info: None, time: now(), trace };

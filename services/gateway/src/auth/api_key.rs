@@ -97,9 +97,12 @@ pub enum ApiKeyFailure {
     /// Nothing was presented.
     #[error("no API key; send it in X-API-Key, or in Authorization with the scheme apikey")]
     Missing,
-    /// No such key, or not in force.
-    #[error("the API key is not valid")]
+    /// No such key.
+    #[error("not a key of api.keys")]
     Invalid,
+    /// A key whose time is over.
+    #[error("the API key has expired")]
+    Expired,
     /// It stood in the URL.
     #[error("an API key must not be part of the URL; send it in X-API-Key")]
     InUrl,
@@ -111,6 +114,7 @@ impl ApiKeyFailure {
         match self {
             Self::Missing => "missing",
             Self::Invalid => "invalid",
+            Self::Expired => "expired",
             Self::InUrl => "in_url",
         }
     }
@@ -158,7 +162,7 @@ impl ApiKeys {
         let presented = presented(headers)?;
         let key = self.find(presented).ok_or(ApiKeyFailure::Invalid)?;
         match key.expires {
-            Some(expires) if expires <= now() => Err(ApiKeyFailure::Invalid),
+            Some(expires) if expires <= now() => Err(ApiKeyFailure::Expired),
             _ => Ok(key),
         }
     }

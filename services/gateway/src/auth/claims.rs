@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use fanway_hub::AuthFailure;
 use fanway_protocol::grants::MAX_PATTERNS;
-use fanway_protocol::publication::json_line;
+use fanway_protocol::publication::{LoneSurrogate, json_line};
 use fanway_protocol::{Channel, Grants, Right, Rule};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
@@ -186,7 +186,10 @@ fn info(raw: Option<&RawValue>) -> Result<Option<Bytes>, AuthFailure> {
     match raw.map(RawValue::get) {
         None => Ok(None),
         Some(info) if info.len() > MAX_INFO_BYTES => Err(AuthFailure::invalid("info", "longer than 4 KiB")),
-        Some(info) => Ok(Some(json_line(info))),
+        Some(info) => match json_line(info) {
+            Ok(info) => Ok(Some(info)),
+            Err(LoneSurrogate) => Err(AuthFailure::invalid("info", "has an escaped surrogate without its other half")),
+        },
     }
 }
 
@@ -197,7 +200,7 @@ fn channels(raw: Option<&RawValue>) -> Result<Vec<Channel>, AuthFailure> {
     }
     let mut channels = Vec::with_capacity(names.len());
     for Text(name) in names {
-        let channel = Channel::new(&name).map_err(|_| AuthFailure::invalid("channels", "not a channel name"))?;
+        let channel = Channel::new(&name).map_err(|error| AuthFailure::because("channels", error))?;
         if !channels.contains(&channel) {
             channels.push(channel);
         }
@@ -245,7 +248,7 @@ fn grants(raw: Option<&RawValue>) -> Result<Grants, AuthFailure> {
                 Matching::Exact => Rule::exact(pattern, &rights),
                 Matching::Wildcard => Rule::wildcard(pattern, &rights),
             };
-            rules.push(rule.map_err(|_| refuse("not a channel name or pattern"))?);
+            rules.push(rule.map_err(|error| AuthFailure::because("caps", error))?);
         }
     }
     Ok(Grants::new(rules))

@@ -30,7 +30,8 @@ impl Admission {
 
     /// Who the request's credential says the client is; `None` if it presents none.
     pub fn presented(&self, hub: &Hub, parts: &Parts, caller: &Caller) -> Result<Option<Identity>, Refusal> {
-        let token = self.credentials.presented(&parts.headers, &parts.uri, caller).map_err(Refusal::Credential)?;
+        let token = self.credentials.presented(&parts.headers, &parts.uri, caller);
+        let token = token.inspect_err(|failure| hub.credential_refused(failure)).map_err(Refusal::Credential)?;
         token.map(|token| hub.verify(&token)).transpose().map_err(Refusal::Credential)
     }
 
@@ -64,9 +65,7 @@ impl Wanted {
                     if wanted.channels.len() == MAX_CURSOR_ITEMS {
                         return Err(Refusal::TooManyChannels);
                     }
-                    let channel =
-                        Channel::new(&value).map_err(|_| Refusal::BadRequest("channel: not a channel name"))?;
-                    wanted.channels.push(channel);
+                    wanted.channels.push(Channel::new(&value).map_err(Refusal::InvalidChannel)?);
                 }
                 "cursor" => set(&mut wanted.cursor, value, "cursor: given twice")?,
                 "timeout" => set(&mut wanted.timeout, value, "timeout: given twice")?,

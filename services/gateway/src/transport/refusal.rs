@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use fanway_hub::AuthFailure;
-use fanway_protocol::ErrorCode;
+use fanway_protocol::{ChannelError, ErrorCode};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
@@ -21,6 +21,9 @@ pub enum Refusal {
     /// A parameter is wrong; the text says which and how.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// A text is not a channel name.
+    #[error(transparent)]
+    InvalidChannel(ChannelError),
     /// The channel's namespace does not exist.
     #[error("unknown channel")]
     UnknownChannel,
@@ -64,6 +67,7 @@ impl Refusal {
                 (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "invalid_token")
             }
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest, "bad_request"),
+            Self::InvalidChannel(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest, "invalid_channel"),
             Self::UnknownChannel => (StatusCode::NOT_FOUND, ErrorCode::UnknownChannel, "unknown_channel"),
             Self::Forbidden => (StatusCode::FORBIDDEN, ErrorCode::PermissionDenied, "permission_denied"),
             Self::TooManyChannels => (StatusCode::BAD_REQUEST, ErrorCode::LimitExceeded, "too_many_channels"),
@@ -78,7 +82,9 @@ impl Refusal {
             Self::Origin => "origin",
             Self::Credential(_) => "auth",
             Self::Forbidden | Self::UnknownChannel => "permission",
-            Self::BadRequest(_) | Self::TooManyChannels | Self::NotAcceptable => "bad_request",
+            Self::BadRequest(_) | Self::InvalidChannel(_) | Self::TooManyChannels | Self::NotAcceptable => {
+                "bad_request"
+            }
             Self::Unavailable => "broker",
         }
     }

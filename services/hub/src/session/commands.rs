@@ -13,10 +13,10 @@ use fanway_broker::trace::Begun;
 use fanway_protocol::command::{
     Command, ConnectRequest, HistoryRequest, PublishRequest, StreamPosition, SubscribeRequest,
 };
-use fanway_protocol::publication::{json_line, nests_too_deep};
-use fanway_protocol::reply::{RefreshResult, Reply};
+use fanway_protocol::publication::{LoneSurrogate, json_line, nests_too_deep};
+use fanway_protocol::reply::{ErrorBody, RefreshResult, Reply};
 use fanway_protocol::{
-    Channel, ClientInfo, DisconnectCode, Epoch, ErrorCode, Position, Publication, Right, UnsubscribeCode,
+    Channel, ChannelError, ClientInfo, DisconnectCode, Epoch, ErrorCode, Position, Publication, Right, UnsubscribeCode,
 };
 use futures_util::FutureExt;
 use futures_util::future::{MaybeDone, maybe_done};
@@ -61,21 +61,21 @@ impl ClientSession {
         } else if let Some(request) = publish {
             self.publish(*id, request)
         } else if command.presence.is_some() || command.presence_stats.is_some() {
-            Err(ErrorCode::NotAvailable)
+            Err(ErrorCode::NotAvailable.into())
         } else if let Some(request) = history {
             self.history_query(*id, request)
         } else if command.ping.is_some() {
             Ok(Op::Ping { id: *id })
         } else if command.rpc.is_some() {
-            Err(ErrorCode::NotAvailable)
+            Err(ErrorCode::NotAvailable.into())
         } else if let Some(request) = refresh {
             Ok(Op::Refresh { id: *id, token: request.token.clone().into_owned() })
         } else if command.sub_refresh.is_some() {
-            Err(ErrorCode::NotAvailable)
+            Err(ErrorCode::NotAvailable.into())
         } else {
-            Err(ErrorCode::MethodNotFound)
+            Err(ErrorCode::MethodNotFound.into())
         };
-        self.ops.push_back(op.unwrap_or_else(|code| Op::Error { id: *id, code }), sampled);
+        self.ops.push_back(op.unwrap_or_else(|error| Op::Error { id: *id, error }), sampled);
     }
 
     fn on_connect(&mut self, id: u32, request: &ConnectRequest<'_>, sampled: Option<Begun>, now: Instant) {
@@ -130,7 +130,7 @@ impl ClientSession {
         let none = SubscribeRequest::default();
         let resumes = request.subs.iter().flat_map(|subs| subs.values().flatten());
         if let Some(member) = resumes.filter_map(SubscribeRequest::unsupported).next() {
-            return Err(self.unsupported(member));
+            return Err(CommandError::unsupported(member).code);
         }
         let mut joining = Vec::with_capacity(identity.channels.len());
         for channel in &identity.channels {
@@ -158,15 +158,15 @@ impl ClientSession {
         Joining { channel, index, asked, attaching }
     }
 
-    fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>, now: Instant) -> Result<Op, ErrorCode> {
-        let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
+    fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>, now: Instant) -> Result<Op, CommandError> {
+        let channel = Channel::new(&request.channel)?;
         if let Some(member) = request.unsupported() {
-            return Err(self.unsupported(member));
+            return Err(CommandError::unsupported(member));
         }
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         if !request.token.is_empty() {
             // A credential that is presented but not supported is refused, never ignored.
-            return Err(ErrorCode::PermissionDenied);
+            return Err(ErrorCode::PermissionDenied.into());
         }
         let requested = Requested::new(channel, namespace, request);
         let subscribing = match self.will_be_granted(&requested) {
@@ -186,14 +186,14 @@ impl ClientSession {
             && !self.is_full()
     }
 
-    fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<Op, ErrorCode> {
-        let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
+    fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<Op, CommandError> {
+        let channel = Channel::new(&request.channel)?;
         if let Some(member) = request.unsupported() {
-            return Err(self.unsupported(member));
+            return Err(CommandError::unsupported(member));
         }
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         let data = request.data.filter(|data| !nests_too_deep(data.get())).ok_or(ErrorCode::BadRequest)?;
-        Ok(Op::Publish { id, channel, namespace, data: json_line(data.get()), run: None })
+        Ok(Op::Publish { id, channel, namespace, data: json_line(data.get())?, run: None })
     }
 
     /// What a publish of this client carries.
@@ -213,20 +213,14 @@ impl ClientSession {
         })
     }
 
-    fn history_query(&mut self, id: u32, request: &HistoryRequest<'_>) -> Result<Op, ErrorCode> {
-        let channel = Channel::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
+    fn history_query(&mut self, id: u32, request: &HistoryRequest<'_>) -> Result<Op, CommandError> {
+        let channel = Channel::new(&request.channel)?;
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         let most = self.core.hub.limits.history_limit;
         let limit = usize::try_from(request.limit).map_or(most, |limit| limit.min(most));
         let since = request.since.as_ref().map(position).transpose();
         let query = since.map(|since| HistoryQuery { since, limit, reverse: request.reverse });
         Ok(Op::History { id, channel, namespace, query, run: None })
-    }
-
-    /// The error for a member that asks for what Fanway does not have.
-    fn unsupported(&self, member: &'static str) -> ErrorCode {
-        tracing::debug!(client = %self.id, member, "unsupported member");
-        ErrorCode::NotAvailable
     }
 
     pub(super) fn refresh(&mut self, id: u32, token: &str) {
@@ -238,6 +232,7 @@ impl ClientSession {
         };
         let Phase::Active(current) = &mut self.phase else { return self.core.close(DisconnectCode::BadRequest) };
         if current.user != identity.user {
+            self.core.hub.credential_refused(&AuthFailure::invalid("sub", "not the user of the connection"));
             return self.core.close(DisconnectCode::InvalidToken);
         }
         let ttl = identity.ttl(unix_now());
@@ -298,6 +293,47 @@ impl ClientSession {
     fn will_be_subscribed(&self, channel: &str) -> bool {
         let waiting = self.ops.iter().rev().find_map(|op| op.will_subscribe(channel));
         waiting.unwrap_or_else(|| self.core.sub(channel).is_some())
+    }
+}
+
+/// An error reply: the code, and a text that says more than the code's own where there is one.
+#[derive(Debug)]
+pub(super) struct CommandError {
+    pub(super) code: ErrorCode,
+    text: Option<String>,
+}
+
+impl CommandError {
+    /// A member asks for what Fanway does not have.
+    fn unsupported(member: &'static str) -> Self {
+        let text = format!("{}: `{member}` is not supported", ErrorCode::NotAvailable.message());
+        Self { code: ErrorCode::NotAvailable, text: Some(text) }
+    }
+
+    pub(super) fn body(&mut self) -> ErrorBody {
+        let body = ErrorBody::from(self.code);
+        match self.text.take() {
+            Some(text) => ErrorBody { message: text.into(), ..body },
+            None => body,
+        }
+    }
+}
+
+impl From<ErrorCode> for CommandError {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, text: None }
+    }
+}
+
+impl From<ChannelError> for CommandError {
+    fn from(error: ChannelError) -> Self {
+        Self { code: ErrorCode::BadRequest, text: Some(error.to_string()) }
+    }
+}
+
+impl From<LoneSurrogate> for CommandError {
+    fn from(error: LoneSurrogate) -> Self {
+        Self { code: ErrorCode::BadRequest, text: Some(format!("data: {error}")) }
     }
 }
 

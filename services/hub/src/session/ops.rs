@@ -19,6 +19,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone};
 
 use super::client::{ClientSession, Phase};
+use super::commands::CommandError;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
 use crate::hub::{Hub, unix_now};
@@ -95,7 +96,7 @@ pub(super) enum Op {
     Refresh { id: u32, token: String },
     Ping { id: u32 },
     Send,
-    Error { id: u32, code: ErrorCode },
+    Error { id: u32, error: CommandError },
 }
 
 /// Waiting commands, in order. Nearly always there are none, and then it holds no memory.
@@ -321,9 +322,9 @@ impl ClientSession {
             // Nothing takes messages to the back end, and they have no reply to say so in.
             Op::Send => self.core.close(DisconnectCode::NotAvailable),
             Op::Ping { id } => self.reply(&Reply { id: *id, ping: Some(Empty {}), ..Reply::default() }),
-            Op::Error { id, code } => {
-                failed(code.message());
-                self.error(*id, *code);
+            Op::Error { id, error } => {
+                failed(error.code.message());
+                self.reply(&Reply { id: *id, error: Some(error.body()), ..Reply::default() });
             }
         }
         true

@@ -86,6 +86,8 @@ async fn what_is_not_json_of_the_right_types() {
         ("tags list", publish(r#"{"channel":"a","data":1,"tags":["x"]}"#), 400, "bad_json"),
         ("tag number", publish(r#"{"channel":"a","data":1,"tags":{"x":1}}"#), 400, "bad_json"),
         ("lone surrogate", publish(r#"{"channel":"\ud800","data":1}"#), 400, "bad_json"),
+        ("lone surrogate in data", publish(r#"{"channel":"a","data":"\ud83d"}"#), 400, "bad_json"),
+        ("lone surrogate in a tag", publish(r#"{"channel":"a","data":1,"tags":{"x":"\ud83d"}}"#), 400, "bad_json"),
         ("long complaint", publish(&long), 400, "bad_json"),
         ("long complaint in wide letters", publish(&wide), 400, "bad_json"),
         ("limit text", request("/api/history", r#"{"channel":"a","limit":"5"}"#), 400, "bad_json"),

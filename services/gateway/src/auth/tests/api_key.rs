@@ -57,7 +57,7 @@ fn nothing_else_is() {
     ] {
         assert_eq!(verify("/", &[("x-api-key", bad)]), Err(ApiKeyFailure::Invalid), "{bad:.40}");
     }
-    assert_eq!(verify("/", &[("x-api-key", "fw_expired_0123456789")]), Err(ApiKeyFailure::Invalid));
+    assert_eq!(verify("/", &[("x-api-key", "fw_expired_0123456789")]), Err(ApiKeyFailure::Expired));
     assert_eq!(verify("/", &[]), Err(ApiKeyFailure::Missing));
     assert_eq!(verify("/", &[("authorization", &format!("Bearer {OLD}"))]), Err(ApiKeyFailure::Invalid));
     assert_eq!(verify("/", &[("authorization", OLD)]), Err(ApiKeyFailure::Invalid));

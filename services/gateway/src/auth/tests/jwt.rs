@@ -18,7 +18,7 @@ impl Judge {
     fn verify(&self, token: &str, now: u64) -> Verdict {
         self.0.verify(token, now).map_err(|failure| {
             if let AuthFailure::Invalid { part, reason } = failure {
-                assert!(!reason.is_empty(), "{part}");
+                assert!(!reason.to_string().is_empty(), "{part}");
             }
             failure.metric_label()
         })

@@ -2,6 +2,7 @@
 //!
 //! After each table the node still serves, nothing in it panicked, and no row holds a connection open.
 
+mod alike;
 mod commands;
 mod deadlines;
 mod frames;

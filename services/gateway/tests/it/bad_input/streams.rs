@@ -21,8 +21,8 @@ async fn requests() {
     let mut rows = vec![
         ("no channel".to_owned(), String::new(), 400, "bad_request"),
         ("65 channels".to_owned(), many, 400, "too_many_channels"),
-        ("92 empty".to_owned(), "&channel=".to_owned(), 400, "bad_request"),
-        ("92 one bad of two".to_owned(), "&channel=news&channel=a%20b".to_owned(), 400, "bad_request"),
+        ("92 empty".to_owned(), "&channel=".to_owned(), 400, "invalid_channel"),
+        ("92 one bad of two".to_owned(), "&channel=news&channel=a%20b".to_owned(), 400, "invalid_channel"),
         ("92 unknown namespace".to_owned(), "&channel=nope:x".to_owned(), 404, "unknown_channel"),
         ("92 leading colon".to_owned(), "&channel=:x".to_owned(), 404, "unknown_channel"),
         ("94 of another user".to_owned(), "&channel=user:43".to_owned(), 403, "permission_denied"),
@@ -33,7 +33,7 @@ async fn requests() {
     ];
     for channel in [&long, "a b", "a\0", "a\nb", "\u{202e}", "🦀", "a{b", "a}b", "*", "%"] {
         if channel != "%" {
-            rows.push((format!("92 {channel:.20?}"), format!("&channel={}", escape(channel)), 400, "bad_request"));
+            rows.push((format!("92 {channel:.20?}"), format!("&channel={}", escape(channel)), 400, "invalid_channel"));
         }
     }
     let mut table = Table::default();
