@@ -57,10 +57,13 @@ export const delivery = {
     }),
     lines({
       title: "Slow clients",
-      description: "Clients per second that fell behind, by what was done: caught up from the log, told of a gap, or closed.",
+      description: "Clients per second that fell behind, by what was done: caught up from the log, told of a gap, or closed. `waits`: clients that sent commands faster than `client.command_rate` and had to wait.",
       unit: "cps",
       stack: true,
-      queries: [query(`sum by (action) (${rate("fanway_slow_consumers_total")})`, { legend: "{{action}}" })],
+      queries: [
+        query(`sum by (action) (${rate("fanway_slow_consumers_total")})`, { legend: "{{action}}" }),
+        query(`sum(${rate("fanway_command_rate_waits_total")})`, { legend: "waits" }),
+      ],
       alerts: ["FanwaySlowConsumers"],
     }),
     lines({
