@@ -72,10 +72,10 @@ pub async fn run(mut settings: Settings, mode: Mode, feed: Handle, telemetry: Te
     Ok(())
 }
 
-/// Beginnings of the paths that are not for clients, by what is served on their listener: the server API, health, metrics.
-/// Metrics are never there without health.
+/// Paths that, with all below them, are not for clients, by what is served on their listener: the server API, health,
+/// metrics. Metrics are never there without health.
 fn others(api: bool, health: bool, metrics: bool) -> &'static [&'static str] {
-    const ALL: [&str; 3] = ["/api/", "/health/", "/metrics"];
+    const ALL: [&str; 3] = ["/api", "/health", "/metrics"];
     let from = usize::from(!api);
     let to = 1 + usize::from(health) + usize::from(metrics);
     &ALL[from..to]
@@ -396,10 +396,10 @@ mod tests {
 
     #[test]
     fn only_what_is_served_is_not_for_clients() {
-        assert_eq!(others(true, true, true), ["/api/", "/health/", "/metrics"]);
-        assert_eq!(others(true, true, false), ["/api/", "/health/"]);
-        assert_eq!(others(false, true, true), ["/health/", "/metrics"]);
-        assert_eq!(others(false, true, false), ["/health/"]);
+        assert_eq!(others(true, true, true), ["/api", "/health", "/metrics"]);
+        assert_eq!(others(true, true, false), ["/api", "/health"]);
+        assert_eq!(others(false, true, true), ["/health", "/metrics"]);
+        assert_eq!(others(false, true, false), ["/health"]);
         assert!(others(false, false, false).is_empty());
     }
 }

@@ -12,12 +12,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::error::{ApiError, json, json_text};
+use super::method::ApiMethod;
 use super::metrics::{Meter, OK, Observed};
 use super::settings::ErrorMode;
-use crate::auth::Scope;
 
 /// Longest text of a parser's complaint that is given back; it may quote the body.
 const MAX_COMPLAINT: usize = 200;
@@ -47,6 +48,23 @@ impl Manner {
             http1: version < Version::HTTP_2,
         }
     }
+
+    /// The response to a request that was counted.
+    pub(super) fn respond(self, answer: Result<Vec<u8>, ApiError>) -> Response {
+        match answer {
+            Ok(answer) => json_text(StatusCode::OK, answer),
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    fn refuse(self, error: ApiError) -> Response {
+        let unread = matches!(error, ApiError::TooLarge { .. } | ApiError::BodyTimeout | ApiError::BodyBroken);
+        let mut response = error.into_response(self.mode);
+        if unread && self.http1 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
 }
 
 impl<'a> Call<'a> {
@@ -66,6 +84,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Ends what another meter counts: a request that is let in, but consists of calls of their own.
+    pub(super) fn hand_over(self) {
+        self.observed.forget();
+    }
+
     /// As [`Call::end`], for an answer that is written already.
     pub(super) fn end_written(self, answer: Result<Vec<u8>, ApiError>) -> Response {
         match answer {
@@ -81,19 +104,14 @@ impl<'a> Call<'a> {
 
     fn fail(self, error: ApiError) -> Response {
         self.observed.end(error.reason());
-        let unread = matches!(error, ApiError::TooLarge { .. } | ApiError::BodyTimeout | ApiError::BodyBroken);
-        let mut response = error.into_response(self.manner.mode);
-        if unread && self.manner.http1 {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        self.manner.refuse(error)
     }
 }
 
 /// The body of every success.
 #[derive(Serialize)]
-struct Answer<T> {
-    result: T,
+pub(super) struct Answer<T> {
+    pub(super) result: T,
 }
 
 /// Lets an authorised JSON request in and reads its body. Nothing of the body is read when it will not be used.
@@ -103,25 +121,30 @@ pub(super) fn read(
     state: &ApiState,
     head: &Parts,
     body: Body,
-    limit: u64,
-    scope: Scope,
+    method: ApiMethod,
 ) -> Result<impl Future<Output = Result<Bytes, ApiError>> + Send + use<>, ApiError> {
-    (state.authorize)(head, scope)?;
+    (state.authorize)(head, method.scope())?;
+    read_authorised(state, head, body, method.limit(&state.settings))
+}
+
+/// As [`read`], after the API key was checked.
+pub(super) fn read_authorised(
+    state: &ApiState,
+    head: &Parts,
+    body: Body,
+    limit: u64,
+) -> Result<impl Future<Output = Result<Bytes, ApiError>> + Send + use<>, ApiError> {
     check_encoding(&head.headers)?;
     check_type(&head.headers)?;
     check_length(&head.headers, limit)?;
     Ok(collect(state, body, limit))
 }
 
-/// As [`read`], for a request that needs no body: an empty one needs no content type.
-pub(super) async fn read_optional(
-    state: &ApiState,
-    request: Request,
-    limit: u64,
-    scope: Scope,
-) -> Result<Bytes, ApiError> {
+/// As [`read`], for a request that needs no body: of an empty one the content type does not matter.
+pub(super) async fn read_optional(state: &ApiState, request: Request, method: ApiMethod) -> Result<Bytes, ApiError> {
     let (head, body) = request.into_parts();
-    (state.authorize)(&head, scope)?;
+    let limit = method.limit(&state.settings);
+    (state.authorize)(&head, method.scope())?;
     check_encoding(&head.headers)?;
     check_length(&head.headers, limit)?;
     let body = collect(state, body, limit).await?;
@@ -165,11 +188,16 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     if plain { Ok(()) } else { Err(ApiError::UnsupportedEncoding) }
 }
 
-/// `application/json`, alone or with the only charset JSON has.
+/// `application/json`, alone or with the only charset JSON has. A request that does not name its type means JSON: many
+/// libraries send none, and a body that is something else is refused by the parser.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return Err(ApiError::UnsupportedType) };
-    if value == "application/json" {
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(()),
+        (Some(value), None) => value,
+        (Some(_), Some(_)) => return Err(ApiError::UnsupportedType),
+    };
+    if value == "application/json" || value.is_empty() {
         return Ok(());
     }
     let mut parts = value.to_str().map_err(|_| ApiError::UnsupportedType)?.split(';').map(str::trim);
@@ -188,17 +216,31 @@ fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), ApiError> {
 
 /// Takes a body as one JSON object, borrowing from it.
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    let text = simdutf8::basic::from_utf8(body).map_err(|_| ApiError::BadJson("the body is not UTF-8".to_owned()))?;
+    let text = utf8(body)?;
     // Without this check an array would do as well: its items would be taken as the members in their order.
     if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         return Err(ApiError::BadJson("the body must be a JSON object".to_owned()));
     }
     check_depth(text)?;
-    serde_json::from_str(text).map_err(|error| {
-        let mut complaint = error.to_string();
-        complaint.truncate(complaint.floor_char_boundary(MAX_COMPLAINT));
-        ApiError::BadJson(complaint)
-    })
+    serde_json::from_str(text).map_err(|error| complaint(&error))
+}
+
+/// Takes a body as JSON values, one after the other; of more than `most` the rest is not looked at.
+pub(super) fn values(body: &[u8], most: usize) -> Result<Vec<&str>, ApiError> {
+    let text = utf8(body)?;
+    check_depth(text)?;
+    let values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().take(most);
+    values.map(|value| value.map(RawValue::get).map_err(|error| complaint(&error))).collect()
+}
+
+fn utf8(body: &[u8]) -> Result<&str, ApiError> {
+    simdutf8::basic::from_utf8(body).map_err(|_| ApiError::BadJson("the body is not UTF-8".to_owned()))
+}
+
+fn complaint(error: &serde_json::Error) -> ApiError {
+    let mut complaint = error.to_string();
+    complaint.truncate(complaint.floor_char_boundary(MAX_COMPLAINT));
+    ApiError::BadJson(complaint)
 }
 
 /// Refuses texts that nest deeper than anybody's parser should have to follow.

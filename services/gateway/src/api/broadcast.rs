@@ -19,10 +19,10 @@ use super::body::{Call, parse, read};
 use super::content::{Content, Marks, Parts, TagMap};
 use super::error::{ApiError, BrokerFailure, ErrorBody};
 use super::idempotency;
+use super::method::{ApiMethod, Context};
 use super::openapi::Failures;
 use super::publish::{PublishResult, publish_one};
 use super::{Api, ApiState};
-use crate::auth::Scope;
 use crate::telemetry::Traces;
 use crate::telemetry::traces::ended;
 
@@ -34,7 +34,7 @@ const CONCURRENCY: usize = 32;
 
 /// After so long no further publish of a broadcast is begun, so that a slow broker cannot hold a request for minutes.
 /// Those under way have the broker's own deadlines.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// One publication for many channels.
 #[derive(Deserialize, ToSchema)]
@@ -47,7 +47,7 @@ pub(super) struct BroadcastRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = serde_json::Value, required = false)]
     data: Option<&'a RawValue>,
-    /// Instead of `data`: a JSON value's text in standard base64. Content that is not JSON is refused.
+    /// Instead of `data`, as in publish.
     b64data: Option<Cow<'a, str>>,
     /// At most 32 labels: names of 1 to 64 bytes, values of at most 256.
     #[schema(value_type = Option<std::collections::BTreeMap<String, String>>, nullable)]
@@ -113,12 +113,25 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
 
 async fn answer(state: &ApiState, request: Request, sampled: &mut Option<Begun>) -> Result<BroadcastResult, ApiError> {
     let (head, body) = request.into_parts();
-    let body = read(state, &head, body, state.settings.broadcast_body_limit.as_u64(), Scope::Publish)?;
-    let Marks { key: header_key, trace: incoming } = Marks::of(&head.headers);
+    let body = read(state, &head, body, ApiMethod::Broadcast)?;
+    let Marks { key, trace: incoming } = Marks::of(&head.headers);
     let trace;
     (trace, *sampled) = Traces::request(state.traces.as_ref(), "POST /api/broadcast", incoming);
-    let body = body.await?;
-    let request: BroadcastRequest<'_> = parse(&body)?;
+    broadcast(state, &body.await?, key, trace).await
+}
+
+/// Publishes what the parameters say.
+pub(super) async fn call(state: &ApiState, params: &[u8], context: Context) -> Result<BroadcastResult, ApiError> {
+    broadcast(state, params, Ok(context.key), context.trace).await
+}
+
+async fn broadcast(
+    state: &ApiState,
+    params: &[u8],
+    header_key: Result<Option<String>, ApiError>,
+    trace: Option<Arc<str>>,
+) -> Result<BroadcastResult, ApiError> {
+    let request: BroadcastRequest<'_> = parse(params)?;
     let channels = request.channels.unwrap_or_default();
     if channels.len() > MAX_CHANNELS {
         return Err(ApiError::BatchTooLarge { limit: MAX_CHANNELS });
@@ -178,8 +191,8 @@ async fn publish_all(
     channels.iter().filter_map(|channel| done.get_mut(channel.as_ref())?.next()).collect()
 }
 
-/// What to say of the whole when the broker failed every single channel.
-fn common_failure(results: &[Result<PublishResult, ApiError>]) -> Option<BrokerFailure> {
+/// What to say of the whole when the broker failed every single part of it.
+pub(super) fn common_failure<T>(results: &[Result<T, ApiError>]) -> Option<BrokerFailure> {
     let mut common = None;
     for result in results {
         match result {

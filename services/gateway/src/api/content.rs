@@ -70,12 +70,22 @@ impl Content {
 
 fn data<'a>(data: Option<&'a RawValue>, b64data: Option<&str>) -> Result<Cow<'a, str>, ApiError> {
     let b64data = b64data.filter(|text| !text.is_empty());
+    // `cent` demands a value for `data` beside `b64data` too, so its users give an empty one.
+    let data = data.filter(|data| b64data.is_none() || !is_empty(data.get()));
     match (data, b64data) {
         (Some(data), None) => Ok(Cow::Borrowed(data.get())),
         (None, Some(text)) => decode(text).map(Cow::Owned),
-        (Some(_), Some(_)) => Err(ApiError::bad_request("bad_data", "give either data or b64data, not both")),
+        (Some(_), Some(_)) => {
+            Err(ApiError::bad_request("bad_data", "data and b64data are both given; leave one of them out or empty"))
+        }
         (None, None) => Err(ApiError::bad_request("bad_data", "data is missing or null")),
     }
+}
+
+/// `""`, `{}` or `[]`, whatever the space between the brackets.
+fn is_empty(json: &str) -> bool {
+    let inner = |open, close| json.strip_prefix(open)?.strip_suffix(close);
+    json == r#""""# || inner('{', '}').or_else(|| inner('[', ']')).is_some_and(|inner| inner.trim_ascii().is_empty())
 }
 
 fn decode(text: &str) -> Result<String, ApiError> {

@@ -35,6 +35,9 @@ pub enum ApiError {
     /// No such path.
     #[error("there is nothing at this path")]
     UnknownEndpoint,
+    /// A command names no method that there is.
+    #[error("unknown method; there are {}", super::method::NAMES)]
+    UnknownMethod,
     /// The path has other methods.
     #[error("this path does not answer this method; see Allow")]
     MethodNotAllowed,
@@ -62,6 +65,18 @@ pub enum ApiError {
     /// More channels than a broadcast may have.
     #[error("a broadcast has at most {limit} channels")]
     BatchTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// More commands than a request may have.
+    #[error("a request has at most {limit} commands; send the others in a request of their own")]
+    TooManyCommands {
+        /// The limit.
+        limit: usize,
+    },
+    /// The replies to the commands before this one leave no room for another.
+    #[error("not done: the replies of this request are larger than {limit} bytes; send the command in another request")]
+    RepliesTooLarge {
         /// The limit.
         limit: usize,
     },
@@ -161,8 +176,11 @@ impl ApiError {
         match self {
             Self::Auth(ApiAuthError::Unauthorized) => ErrorCode::Unauthorized,
             Self::Auth(ApiAuthError::Forbidden) => ErrorCode::PermissionDenied,
-            Self::UnknownEndpoint | Self::MethodNotAllowed => ErrorCode::MethodNotFound,
-            Self::TooLarge { .. } | Self::BatchTooLarge { .. } => ErrorCode::LimitExceeded,
+            Self::UnknownEndpoint | Self::UnknownMethod | Self::MethodNotAllowed => ErrorCode::MethodNotFound,
+            Self::TooLarge { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::TooManyCommands { .. }
+            | Self::RepliesTooLarge { .. } => ErrorCode::LimitExceeded,
             Self::UnsupportedType
             | Self::UnsupportedEncoding
             | Self::BodyTimeout
@@ -185,6 +203,7 @@ impl ApiError {
             Self::Auth(ApiAuthError::Unauthorized) => "unauthorized",
             Self::Auth(ApiAuthError::Forbidden) => "forbidden",
             Self::UnknownEndpoint => "not_found",
+            Self::UnknownMethod => "unknown_method",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedType => "unsupported_type",
             Self::UnsupportedEncoding => "unsupported_encoding",
@@ -192,7 +211,8 @@ impl ApiError {
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
             Self::BadJson(_) => "bad_json",
-            Self::BatchTooLarge { .. } => "batch_too_large",
+            Self::BatchTooLarge { .. } | Self::TooManyCommands { .. } => "batch_too_large",
+            Self::RepliesTooLarge { .. } => "replies_too_large",
             Self::InvalidIdempotencyKey(_) => "invalid_idempotency_key",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::Broker(failure) => failure.reason(),
@@ -213,13 +233,15 @@ impl ApiError {
             Self::UnsupportedType | Self::UnsupportedEncoding => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => return StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => return StatusCode::REQUEST_TIMEOUT,
-            Self::BodyBroken | Self::BadJson(_) | Self::BatchTooLarge { .. } | Self::InvalidIdempotencyKey(_) => {
-                return StatusCode::BAD_REQUEST;
-            }
+            Self::BodyBroken
+            | Self::BadJson(_)
+            | Self::BatchTooLarge { .. }
+            | Self::TooManyCommands { .. }
+            | Self::InvalidIdempotencyKey(_) => return StatusCode::BAD_REQUEST,
             Self::IdempotencyConflict => return StatusCode::CONFLICT,
             Self::Broker(_) => return StatusCode::SERVICE_UNAVAILABLE,
-            Self::InvalidChannel(_) | Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
-            Self::UnknownChannel | Self::NotAvailable(_) => StatusCode::NOT_FOUND,
+            Self::InvalidChannel(_) | Self::BadRequest { .. } | Self::RepliesTooLarge { .. } => StatusCode::BAD_REQUEST,
+            Self::UnknownMethod | Self::UnknownChannel | Self::NotAvailable(_) => StatusCode::NOT_FOUND,
             Self::UnrecoverablePosition => StatusCode::RANGE_NOT_SATISFIABLE,
         };
         match mode {
@@ -294,16 +316,19 @@ pub(super) enum Outcome {
 
 /// A JSON answer that nobody may store.
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let (status, text) = match serde_json::to_vec(body) {
-        Ok(text) => (status, text),
-        // Bodies are made of strings, numbers and checked JSON, so this is not reached; were it, the client gets JSON.
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON");
-            let text = r#"{"error":{"code":100,"message":"internal server error","reason":"internal"}}"#;
-            (StatusCode::INTERNAL_SERVER_ERROR, text.into())
-        }
-    };
-    json_text(status, text)
+    match text(body) {
+        Ok(text) => json_text(status, text),
+        Err(text) => json_text(StatusCode::INTERNAL_SERVER_ERROR, text),
+    }
+}
+
+/// The JSON text of a body. `Err` is the text that replaces one that cannot be written; bodies are made of strings,
+/// numbers and checked JSON, so it is not reached.
+pub(super) fn text(body: &impl Serialize) -> Result<Vec<u8>, Vec<u8>> {
+    serde_json::to_vec(body).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written as JSON");
+        br#"{"error":{"code":100,"message":"internal server error","reason":"internal"}}"#.to_vec()
+    })
 }
 
 /// As [`json`], with the text at hand.

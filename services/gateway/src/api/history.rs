@@ -14,9 +14,9 @@ use utoipa::ToSchema;
 
 use super::body::{Call, parse, read};
 use super::error::ApiError;
+use super::method::ApiMethod;
 use super::openapi::Failures;
 use super::{Api, ApiState};
-use crate::auth::Scope;
 
 /// Which part of which channel's history.
 #[derive(Deserialize, ToSchema)]
@@ -123,8 +123,13 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
 
 async fn answer(state: &ApiState, request: Request) -> Result<HistoryResult, ApiError> {
     let (head, body) = request.into_parts();
-    let body = read(state, &head, body, state.settings.publish_body_limit.as_u64(), Scope::Read)?.await?;
-    let request: HistoryRequest<'_> = parse(&body)?;
+    let body = read(state, &head, body, ApiMethod::History)?.await?;
+    call(state, &body).await
+}
+
+/// Reads the page that the parameters ask for.
+pub(super) async fn call(state: &ApiState, params: &[u8]) -> Result<HistoryResult, ApiError> {
+    let request: HistoryRequest<'_> = parse(params)?;
     let channel = Channel::new(&request.channel.unwrap_or_default())?;
     let retention = state.namespaces.of(&channel).ok_or(ApiError::UnknownChannel)?.retention();
     if !retention.keeps_log() {

@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 
 use super::body::{Call, parse, read_optional};
 use super::error::ApiError;
+use super::method::ApiMethod;
 use super::openapi::Failures;
 use super::{Api, ApiState};
-use crate::auth::Scope;
 
 /// No members.
 #[derive(Deserialize, ToSchema)]
@@ -68,9 +68,14 @@ pub(super) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
 }
 
 async fn answer(state: &ApiState, request: Request) -> Result<InfoResult, ApiError> {
-    let body = read_optional(state, request, state.settings.publish_body_limit.as_u64(), Scope::Read).await?;
-    if !body.is_empty() {
-        let InfoRequest {} = parse(&body)?;
+    let body = read_optional(state, request, ApiMethod::Info).await?;
+    call(state, &body)
+}
+
+/// The figures; the parameters are an object or nothing.
+pub(super) fn call(state: &ApiState, params: &[u8]) -> Result<InfoResult, ApiError> {
+    if !params.is_empty() {
+        let InfoRequest {} = parse(params)?;
     }
     Ok(InfoResult { nodes: vec![(state.info)()] })
 }

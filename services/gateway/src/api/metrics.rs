@@ -12,7 +12,7 @@ const SECONDS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 fanway_broker::metrics! {
     /// What the server API counts.
     pub struct ApiMetrics {
-        /// Requests to the server API, by endpoint and outcome: `ok`, the reason of the error, or `abandoned` when the client went away.
+        /// Requests to the server API, by endpoint and outcome: `ok`, the reason of the error, or `abandoned` when the client went away. Each command of a request to `/api` counts for the endpoint of its method; `api` counts what is refused of such requests before that.
         api_requests_total: IntCounterVec["endpoint", "outcome"],
         /// Seconds from a request's head to its answer, by endpoint.
         api_request_seconds: HistogramVec["endpoint"] = SECONDS,
@@ -54,6 +54,11 @@ impl<'a> Observed<'a> {
 
     pub(super) fn end(mut self, outcome: &'static str) {
         self.outcome = outcome;
+    }
+
+    /// Counts nothing.
+    pub(super) fn forget(self) {
+        std::mem::forget(self);
     }
 }
 

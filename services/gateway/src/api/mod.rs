@@ -1,8 +1,9 @@
 //! The server API: what back ends say to the gateway over HTTP.
 //!
-//! One file per endpoint, each a `handle` (what axum calls) around an `answer` (what it does). A request goes through
-//! the same gates everywhere, cheapest first: method and path, API key, content type and coding, declared length, body,
-//! JSON. The shape is the one existing server libraries speak: `POST`, a JSON object in, `{"result":..}` or
+//! One file per method: `call` is the method (the text of its parameters in, its result out), `handle` is its endpoint
+//! over HTTP. [`method`] lists the methods, [`command`] calls them by name for requests to the bare `/api`. A request goes
+//! through the same checks everywhere, cheapest first: method and path, API key, content type and coding, declared length,
+//! body, JSON. The shape is the one existing server libraries speak: `POST`, a JSON object in, `{"result":..}` or
 //! `{"error":..}` out; [`error`] says which failures are HTTP statuses and which are not.
 //!
 //! A request's future may be dropped at any await when its client goes away. Nothing is spawned and nothing is held over
@@ -11,11 +12,13 @@
 
 mod body;
 mod broadcast;
+mod command;
 mod content;
 pub mod error;
 mod history;
 mod idempotency;
 mod info;
+mod method;
 mod metrics;
 mod openapi;
 mod publish;
@@ -72,6 +75,8 @@ struct Api {
     broadcast: Meter,
     history: Meter,
     info: Meter,
+    /// Of requests to the bare `/api`, as far as they are no calls of a method.
+    command: Meter,
 }
 
 impl Api {
@@ -82,6 +87,7 @@ impl Api {
             broadcast: meter("broadcast"),
             history: meter("history"),
             info: meter("info"),
+            command: meter("api"),
             state,
         }
     }
@@ -106,7 +112,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/history", post(history::handle))
         .route("/api/info", post(info::handle))
         .route("/api/openapi.json", get(openapi::handle))
-        .route("/api", any(not_found))
+        .route("/api", post(command::handle))
         .route("/api/", any(not_found))
         .route("/api/{*method}", any(not_found))
         .method_not_allowed_fallback(method_not_allowed)

@@ -11,7 +11,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 use super::error::ErrorBody;
-use super::{broadcast, history, info, publish};
+use super::{broadcast, command, history, info, publish};
 
 /// An answer with status 200: done, or an application error.
 #[derive(Serialize, ToSchema)]
@@ -73,11 +73,11 @@ pub(super) enum Failures {
     info(
         title = "Fanway server API",
         description = "How back ends publish and look around. Every error has the body of `ErrorBody`. Application errors \
-                       (102, 107, 108, 112) come with status 200, as existing server libraries expect, or with the \
+                       (102, 104, 107, 108, 112) come with status 200, as existing server libraries expect, or with the \
                        matching status when the setting `api.error_mode` is `transport` or the request has the header \
                        `X-Centrifugo-Error-Mode: transport`.",
     ),
-    paths(publish::handle, broadcast::handle, history::handle, info::handle),
+    paths(command::handle, publish::handle, broadcast::handle, history::handle, info::handle),
     tags((name = "server", description = "For back ends, with an API key.")),
     modifiers(&Keys),
 )]
@@ -90,7 +90,9 @@ impl Modify for Keys {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
         let header = |name, text| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(name, text)));
-        components.add_security_scheme("api_key", header("X-API-Key", "The API key."));
+        let text =
+            "The API key. With the setting `api.allow_key_in_query` the query may carry it instead, as `api_key`.";
+        components.add_security_scheme("api_key", header("X-API-Key", text));
         components.add_security_scheme("authorization", header("Authorization", "`apikey` and the API key."));
     }
 }

@@ -16,9 +16,9 @@ use super::body::{Call, Manner, parse, read};
 use super::content::{Content, Marks, Parts, TagMap};
 use super::error::ApiError;
 use super::idempotency;
+use super::method::{ApiMethod, Context};
 use super::openapi::Failures;
 use super::{Api, ApiState};
-use crate::auth::Scope;
 use crate::telemetry::Traces;
 use crate::telemetry::traces::answered;
 
@@ -34,7 +34,8 @@ pub(super) struct PublishRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = serde_json::Value, required = false)]
     data: Option<&'a RawValue>,
-    /// Instead of `data`: a JSON value's text in standard base64. Content that is not JSON is refused.
+    /// Instead of `data`: a JSON value's text in standard base64. Content that is not JSON is refused. An empty text counts
+    /// as absent; beside any other, so does a `data` of `""`, `{}` or `[]`.
     b64data: Option<Cow<'a, str>>,
     /// At most 32 labels: names of 1 to 64 bytes, values of at most 256.
     #[schema(value_type = Option<std::collections::BTreeMap<String, String>>, nullable)]
@@ -113,7 +114,7 @@ pub(super) fn handle(State(api): State<Arc<Api>>, request: Request) -> impl Futu
     let (head, body) = request.into_parts();
     let manner = Manner::of(&api.state, &head.headers, head.version);
     let Marks { key, trace } = Marks::of(&head.headers);
-    let body = read(&api.state, &head, body, api.state.settings.publish_body_limit.as_u64(), Scope::Publish);
+    let body = read(&api.state, &head, body, ApiMethod::Publish);
     // Whoever may not publish has no traces made either.
     let traces = api.state.traces.as_ref().filter(|_| body.is_ok());
     let (trace, sampled) = Traces::request(traces, "POST /api/publish", trace);
@@ -135,6 +136,13 @@ pub(super) fn handle(State(api): State<Arc<Api>>, request: Request) -> impl Futu
         None => Either::Left(answer),
         Some(sampled) => Either::Right(Box::pin(answered(sampled, answer))),
     }
+}
+
+/// Publishes what the parameters say. The answer as JSON.
+pub(super) async fn call(state: &ApiState, params: &[u8], context: Context) -> Result<Vec<u8>, ApiError> {
+    let Checked { channel, content, key, skip_history } = check(Ok(context.key), context.trace, params)?;
+    let published = publish_one(state, &channel, &content, key.as_deref(), skip_history).await;
+    published.map(|result| result.answer())
 }
 
 /// A request that may be done.

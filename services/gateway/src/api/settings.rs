@@ -25,6 +25,9 @@ pub enum ErrorMode {
 pub struct ApiSettings {
     /// Keys of back ends; without any, nobody can use the API.
     pub keys: Vec<ApiKeySettings>,
+    /// Whether a key may stand in the query (`?api_key=`), for libraries that can do no better. Off, because URLs end up in
+    /// the logs of proxies; this node writes them nowhere.
+    pub allow_key_in_query: bool,
     /// How application errors are answered: `body` or `transport`.
     #[serde(deserialize_with = "crate::config::word")]
     pub error_mode: ErrorMode,
@@ -46,6 +49,7 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             keys: Vec::new(),
+            allow_key_in_query: false,
             error_mode: ErrorMode::Body,
             publish_body_limit: ByteSize::kib(256),
             broadcast_body_limit: ByteSize::mib(1),

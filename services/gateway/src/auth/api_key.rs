@@ -7,6 +7,7 @@
 //! The recommended form is `fw_<id>_<secret>`: leak scanners can find it and people can tell keys apart. Any other text
 //! whose SHA-256 is configured works as well.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use http::Uri;
@@ -22,8 +23,10 @@ use crate::config::Problems;
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
 /// Shorter keys can be guessed; also what a plain `key` of the settings must have.
 const MIN_KEY_BYTES: usize = 16;
-/// Query parameters that people put keys in; refused, because URLs end up in logs.
-const USUAL_PARAMETERS: [&str; 3] = ["api_key", "apikey", "key"];
+/// The query parameter that may carry it where the settings allow that.
+const PARAMETER: &str = "api_key";
+/// Query parameters that people put keys in; refused otherwise, because URLs end up in logs.
+const USUAL_PARAMETERS: [&str; 3] = [PARAMETER, "apikey", "key"];
 
 /// One key of the settings: `hash`, or `key` where plain text is good enough (development).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -104,7 +107,7 @@ pub enum ApiKeyFailure {
     #[error("the API key has expired")]
     Expired,
     /// It stood in the URL.
-    #[error("an API key must not be part of the URL; send it in X-API-Key")]
+    #[error("an API key must not be part of the URL unless api.allow_key_in_query is set; send it in X-API-Key")]
     InUrl,
 }
 
@@ -122,11 +125,15 @@ impl ApiKeyFailure {
 
 /// All keys. Immutable; share it.
 #[derive(Clone, Debug)]
-pub struct ApiKeys(Vec<ApiKey>);
+pub struct ApiKeys {
+    keys: Vec<ApiKey>,
+    /// Whether [`PARAMETER`] may carry one.
+    in_query: bool,
+}
 
 impl ApiKeys {
-    /// Checks the settings.
-    pub fn new(settings: &[ApiKeySettings]) -> Result<Self, Problems> {
+    /// Checks the settings. `in_query` allows a key in the query.
+    pub fn new(settings: &[ApiKeySettings], in_query: bool) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let mut keys: Vec<ApiKey> = Vec::with_capacity(settings.len());
         for (index, key) in settings.iter().enumerate() {
@@ -137,12 +144,12 @@ impl ApiKeys {
                 keys.push(ApiKey { id: key.id.clone(), hash, scopes: key.scopes.clone(), expires: key.expires });
             }
         }
-        problems.into_result(Self(keys))
+        problems.into_result(Self { keys, in_query })
     }
 
     /// Whether no key is configured, so that nobody can use the API.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.keys.is_empty()
     }
 
     /// Finds the key that a request presents.
@@ -152,29 +159,45 @@ impl ApiKeys {
         uri: &Uri,
         now: impl FnOnce() -> SystemTime,
     ) -> Result<&ApiKey, ApiKeyFailure> {
-        let in_url = uri.query().is_some_and(|query| {
-            form_urlencoded::parse(query.as_bytes())
-                .any(|(name, _)| USUAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()))
-        });
-        if in_url {
-            return Err(ApiKeyFailure::InUrl);
-        }
-        let presented = presented(headers)?;
-        let key = self.find(presented).ok_or(ApiKeyFailure::Invalid)?;
+        let presented = match self.in_query(uri)? {
+            None => Cow::Borrowed(presented(headers)?),
+            // A key in a header as well leaves open which one is meant.
+            Some(_) if !matches!(presented(headers), Err(ApiKeyFailure::Missing)) => {
+                return Err(ApiKeyFailure::Invalid);
+            }
+            Some(key) => Cow::Owned(key),
+        };
+        let key = self.find(&presented).ok_or(ApiKeyFailure::Invalid)?;
         match key.expires {
             Some(expires) if expires <= now() => Err(ApiKeyFailure::Expired),
             _ => Ok(key),
         }
     }
 
+    /// The key in the query, if there is one and it may be there.
+    fn in_query(&self, uri: &Uri) -> Result<Option<Vec<u8>>, ApiKeyFailure> {
+        let Some(query) = uri.query() else { return Ok(None) };
+        let mut found = None;
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if self.in_query && name == PARAMETER {
+                if value.is_empty() || found.replace(value.into_owned().into_bytes()).is_some() {
+                    return Err(ApiKeyFailure::Invalid);
+                }
+            } else if USUAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) {
+                return Err(ApiKeyFailure::InUrl);
+            }
+        }
+        Ok(found)
+    }
+
     fn find(&self, presented: &[u8]) -> Option<&ApiKey> {
         let hash: [u8; 32] = Sha256::digest(presented).into();
         let mut found = u32::MAX;
-        for (index, key) in (0u32..).zip(&self.0) {
+        for (index, key) in (0u32..).zip(&self.keys) {
             let equal: Choice = key.hash.ct_eq(&hash);
             found.conditional_assign(&index, equal);
         }
-        self.0.get(usize::try_from(found).ok()?)
+        self.keys.get(usize::try_from(found).ok()?)
     }
 }
 

@@ -92,7 +92,7 @@ impl Settings {
         let authenticator = problems.absorb(Authenticator::new(&self.auth));
         let origins = problems.absorb(Origins::new(&self.auth));
         let credentials = problems.absorb(Credentials::new(&self.auth));
-        let api_keys = problems.absorb(ApiKeys::new(&self.api.keys));
+        let api_keys = problems.absorb(ApiKeys::new(&self.api.keys, self.api.allow_key_in_query));
         let namespaces = problems.absorb(namespaces::build(&self.default_namespace, &self.namespaces));
         for (setting, text) in self.redis_secrets() {
             if let Some(fault) = unseen(text) {

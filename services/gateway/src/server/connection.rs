@@ -60,9 +60,10 @@ impl Shared {
 
     /// Whether a request for this path is a client's.
     pub(super) fn is_of_client(&self, path: &[u8]) -> bool {
-        let is_of_client =
-            |(clients, _): &(Clients, _)| !clients.others.iter().any(|other| path.starts_with(other.as_bytes()));
-        self.clients.as_ref().is_some_and(is_of_client)
+        let is_below = |other: &&str| {
+            path.strip_prefix(other.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        self.clients.as_ref().is_some_and(|(clients, _)| !clients.others.iter().any(is_below))
     }
 }
 

@@ -68,7 +68,7 @@ pub use takeover::{Taken, Takeover};
 /// What is special about a listener that clients connect to.
 #[derive(Clone, Copy, Debug)]
 pub struct Clients {
-    /// Beginnings of paths that are served here too, but not to clients. A connection whose first request (over HTTP/1) is
+    /// Paths that, with all below them, are served here too, but not to clients. A connection whose first request (over HTTP/1) is
     /// for one of them takes no part of the accept rate; one that speaks HTTP/2 counts as a client's.
     pub others: &'static [&'static str],
 }

@@ -16,6 +16,7 @@ mod order;
 mod public_metrics;
 mod rebalance;
 mod resume;
+mod server_api;
 mod traces;
 
 use std::time::Duration;

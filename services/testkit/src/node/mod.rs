@@ -91,7 +91,7 @@ impl Node {
     }
 
     fn target(&self, scheme: &str, path: &str) -> Target {
-        let internal = ["/api/", "/health/", "/metrics"].iter().any(|beginning| path.starts_with(beginning));
+        let internal = ["/api", "/health/", "/metrics"].iter().any(|beginning| path.starts_with(beginning));
         if let Some(port) = self.internal_port.filter(|_| internal) {
             return Target::from(format!("{scheme}://127.0.0.1:{port}{path}"));
         }

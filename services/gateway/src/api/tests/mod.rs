@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod broadcast;
+mod command;
 mod history;
 mod publish;
 mod surface;
@@ -75,10 +76,15 @@ impl App {
         let (router, _) = routes(ApiState {
             broker: broker.clone(),
             namespaces: Arc::new(Namespaces::new(namespace("default", 10), [namespace("plain", 0)])),
-            authorize: Arc::new(|parts, _| match parts.headers.get("x-api-key").map(|key| key.as_bytes()) {
-                Some(b"key") => Ok(()),
-                Some(b"weak") => Err(ApiAuthError::Forbidden),
-                _ => Err(ApiAuthError::Unauthorized),
+            authorize: Arc::new(|parts, scope| {
+                let authorization = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
+                let own = parts.headers.get("x-api-key").and_then(|value| value.to_str().ok());
+                match own.or(authorization.and_then(|value| value.strip_prefix("apikey "))) {
+                    Some("key") => Ok(()),
+                    Some("reader") if scope == Scope::Read => Ok(()),
+                    Some("reader" | "weak") => Err(ApiAuthError::Forbidden),
+                    _ => Err(ApiAuthError::Unauthorized),
+                }
             }),
             info: Arc::new(|| NodeInfo {
                 uid: "u".to_owned(),
@@ -110,6 +116,13 @@ impl App {
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}"));
         assert_eq!(head.headers["content-type"], "application/json");
         Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    /// The status and the text of an answer.
+    async fn send_text(&self, ask: Ask) -> (u16, String) {
+        let (head, body) = self.router.clone().oneshot(ask.0).await.unwrap().into_parts();
+        assert_eq!(head.headers["content-type"], "application/json");
+        (head.status.as_u16(), String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap())
     }
 
     /// A good request with this body.

@@ -62,6 +62,17 @@ async fn takes_what_else_libraries_send() {
     assert_eq!(app.post("/api/publish", encoded).await.body["result"]["offset"], 3);
     assert_eq!(take().publication.data, br#"{"x":"base64"}"#.as_slice());
 
+    // As `cent` sends them: `data` is mandatory there.
+    for empty in [r#""""#, "{}", "{ }", "[]", "null"] {
+        let both = format!(r#"{{"channel": "news", "data": {empty}, "b64data": "eyJ4IjoiYmFzZTY0In0="}}"#);
+        assert_eq!(app.post("/api/publish", both).await.body["error"], Value::Null, "{empty}");
+        assert_eq!(take().publication.data, br#"{"x":"base64"}"#.as_slice(), "{empty}");
+        let alone = format!(r#"{{"channel": "news", "data": {empty}, "b64data": ""}}"#);
+        let answer = app.post("/api/publish", alone).await;
+        assert_eq!(answer.reason(), if empty == "null" { "bad_data" } else { "" }, "{empty}");
+    }
+    app.heard.0.lock().unwrap().clear();
+
     let fleeting = r#"{"channel":"news","data":1,"skip_history":true}"#;
     assert_eq!(app.post("/api/publish", fleeting).await.body, serde_json::json!({"result": {}}));
     assert!(take().place.is_none());
@@ -69,6 +80,11 @@ async fn takes_what_else_libraries_send() {
     let plain = app.post("/api/publish", r#"{"channel":"plain:1","data":1}"#).await;
     assert_eq!(plain.body, serde_json::json!({"result": {}}));
 
+    for unnamed in [None, Some("")] {
+        let ask = request("/api/publish", r#"{"channel":"news","data":1}"#).without("content-type");
+        let ask = unnamed.into_iter().fold(ask, |ask, empty| ask.header("content-type", empty));
+        assert_eq!(app.send(ask.body_done()).await.body["result"]["offset"].as_u64().map(|_| ()), Some(()));
+    }
     for content_type in ["application/json; charset=utf-8", "Application/JSON", "application/json;charset=\"UTF-8\""] {
         let ask = request("/api/publish", r#"{"channel":"news","data":1}"#).header("content-type", content_type);
         assert_eq!(app.send(ask.body_done()).await.body["error"], Value::Null, "{content_type}");

@@ -22,10 +22,14 @@ fn now() -> SystemTime {
 }
 
 fn keys() -> ApiKeys {
+    keys_with(false)
+}
+
+fn keys_with(in_query: bool) -> ApiKeys {
     let expired = ApiKeySettings { expires: Some(now()), ..hashed("expired", "fw_expired_0123456789") };
     let limited = ApiKeySettings { scopes: vec![Scope::Publish], ..hashed("limited", BARE) };
     let plain = ApiKeySettings { hash: None, key: Some(Secret::new("fw_plain_0123456789")), ..hashed("plain", "") };
-    ApiKeys::new(&[hashed("old", OLD), hashed("new", NEW), expired, limited, plain]).unwrap()
+    ApiKeys::new(&[hashed("old", OLD), hashed("new", NEW), expired, limited, plain], in_query).unwrap()
 }
 
 fn verify(uri: &str, headers: &[(&str, &str)]) -> Result<String, ApiKeyFailure> {
@@ -67,7 +71,28 @@ fn nothing_else_is() {
     assert_eq!(verify(&format!("/api/publish?api_key={OLD}"), &[]), Err(ApiKeyFailure::InUrl));
     assert_eq!(verify(&format!("/api/publish?Key={OLD}"), &[("x-api-key", OLD)]), Err(ApiKeyFailure::InUrl));
     let (headers, uri) = request("/", &[("x-api-key", OLD)]);
-    assert!(ApiKeys::new(&[]).unwrap().verify(&headers, &uri, now).is_err());
+    assert!(ApiKeys::new(&[], true).unwrap().verify(&headers, &uri, now).is_err());
+}
+
+#[test]
+fn the_query_may_carry_a_key_where_that_is_allowed() {
+    let verify = |query: &str, headers: &[(&str, &str)]| {
+        let (headers, uri) = request(&format!("/api/publish?{query}"), headers);
+        keys_with(true).verify(&headers, &uri, now).map(|key| key.id().to_owned())
+    };
+    assert_eq!(verify(&format!("api_key={OLD}"), &[]).as_deref(), Ok("old"));
+    assert_eq!(verify(&format!("x=1&api_key={}", BARE.replace(' ', "%20")), &[]).as_deref(), Ok("limited"));
+    assert_eq!(verify("x=1", &[("x-api-key", OLD)]).as_deref(), Ok("old"), "headers stay");
+    assert_eq!(verify("x=1", &[]), Err(ApiKeyFailure::Missing));
+    for bad in ["api_key=", "api_key", "api_key=nope", "api_key=fw_expired_0123456789"] {
+        assert_eq!(verify(bad, &[]), Err(ApiKeyFailure::Invalid), "{bad}");
+    }
+    assert_eq!(verify(&format!("api_key={OLD}&api_key={OLD}"), &[]), Err(ApiKeyFailure::Invalid), "twice");
+    assert_eq!(verify(&format!("api_key={OLD}"), &[("x-api-key", OLD)]), Err(ApiKeyFailure::Invalid), "which?");
+    assert_eq!(verify(&format!("api_key={OLD}"), &[("authorization", "Bearer x")]), Err(ApiKeyFailure::Invalid));
+    for other in ["API_KEY", "apikey", "key"] {
+        assert_eq!(verify(&format!("{other}={OLD}"), &[]), Err(ApiKeyFailure::InUrl), "{other}");
+    }
 }
 
 #[test]
@@ -83,7 +108,7 @@ fn scopes_limit_a_key() {
 
 #[test]
 fn unusable_settings_are_refused() {
-    let problem = |key: ApiKeySettings| ApiKeys::new(&[key]).err().unwrap().to_string();
+    let problem = |key: ApiKeySettings| ApiKeys::new(&[key], false).err().unwrap().to_string();
     let base = hashed("a", OLD);
     for bad in ["", "xyz", &hex(OLD)[1..], &format!("{}0", hex(OLD)), &"g".repeat(64), &"é".repeat(32)] {
         let text = problem(ApiKeySettings { hash: Some(bad.to_owned()), ..base.clone() });
@@ -97,7 +122,10 @@ fn unusable_settings_are_refused() {
     assert!(problem(hash(format!("{} ", hex(OLD)))).starts_with("api.keys[0].hash: not a SHA-256"));
     for key in [plain(&format!("{OLD}\n")), plain(&format!("{OLD}\r\n")), hash(format!("{}\n", hex(OLD)))] {
         let (headers, uri) = request("/", &[("x-api-key", OLD)]);
-        assert!(ApiKeys::new(&[key]).unwrap().verify(&headers, &uri, now).is_ok(), "one line break does not count");
+        assert!(
+            ApiKeys::new(&[key], false).unwrap().verify(&headers, &uri, now).is_ok(),
+            "one line break does not count"
+        );
     }
     assert!(
         problem(ApiKeySettings { key: Some(Secret::new(OLD)), ..base.clone() })
@@ -105,5 +133,7 @@ fn unusable_settings_are_refused() {
     );
     assert!(problem(ApiKeySettings { hash: None, ..base.clone() }).starts_with("api.keys[0].hash: missing"));
     assert!(problem(ApiKeySettings { id: String::new(), ..base.clone() }).starts_with("api.keys[0].id: empty"));
-    assert!(ApiKeys::new(&[base.clone(), base]).err().unwrap().to_string().starts_with("api.keys[1].id: used twice"));
+    assert!(
+        ApiKeys::new(&[base.clone(), base], false).err().unwrap().to_string().starts_with("api.keys[1].id: used twice")
+    );
 }

@@ -317,10 +317,11 @@ async fn requests() {
     for path in ["/../", "/%zz", "/%00", "/%c0%af", "/connection%2fwebsocket", "/%2e%2e/metrics", "/health/live%00"] {
         rows.push(("27 odd path", get(path).bytes(), NOWHERE));
     }
-    for path in ["/", "/nowhere", "/api", "/api/", "/api/nothing", "/connection", "/sse/", "//sse"] {
+    for path in ["/", "/nowhere", "/api/", "/api/nothing", "/connection", "/sse/", "//sse"] {
         rows.push(("118 unknown path", get(path).bytes(), status(&[404]).reason("not_found")));
     }
     for (line, allow) in [
+        ("GET /api HTTP/1.1", &[("allow", Some("POST"))]),
         ("GET /api/publish HTTP/1.1", &[("allow", Some("POST"))]),
         ("POST /sse?channel=a HTTP/1.1", &[("allow", Some("GET"))]),
         ("DELETE /poll?channel=a HTTP/1.1", &[("allow", Some("GET"))]),

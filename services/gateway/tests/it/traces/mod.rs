@@ -182,3 +182,44 @@ async fn a_collector_that_is_away_costs_counted_spans_and_nothing_else() {
         assert!(log.contains("stopped"), "{log}");
     }
 }
+
+/// A key in the URL is refused unless a setting allows it, and is written nowhere either way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_the_query_works_by_a_setting_and_leaves_no_trace() {
+    const WRONG: &str = "fw_wrong_0123456789abcdef";
+    let collector = Collector::start().await;
+    let mut seen = String::new();
+    for (allowed, status) in [(false, 401), (true, 200)] {
+        let builder = traced(node(), &collector.url, "1.0").set("telemetry.log_level", "trace");
+        let mut node = builder.set("api.allow_key_in_query", allowed).start().await;
+        let good = format!("api_key={API_KEY}");
+        let wrong = format!("api_key={WRONG}");
+        let twice = format!("{good}&{good}");
+        let calls = [
+            ("/api/publish", &good, r#"{"channel":"news","data":1}"#, status),
+            ("/api", &good, r#"{"method":"info"}"#, status),
+            ("/api/history", &good, r#"{"channel":"news"}"#, status),
+            ("/api/publish", &good, "{", if allowed { 400 } else { 401 }),
+            ("/api/nothing", &good, "{}", 404),
+            ("/poll", &good, "{}", 405),
+            ("/api/publish", &wrong, "{}", 401),
+            ("/api/publish", &twice, "{}", 401),
+        ];
+        for (path, query, body, status) in calls {
+            let target = node.url(path).with_query(query);
+            let answer = http::request(::http::Method::POST, &target, &[], body.into(), PATIENCE).await.unwrap();
+            assert_eq!(answer.status, status, "{path} {body}: {}", answer.text());
+            seen.push_str(&answer.text());
+        }
+        let metrics = http::get(node.url("/metrics"), &[]).await.text();
+        seen.push_str(&metrics);
+        node.term();
+        node.exited(PATIENCE).await;
+        seen.push_str(&node.log());
+    }
+    seen.push_str(&format!("{:?}", collector.seen()));
+    assert!(seen.contains("POST /api"), "traces were kept");
+    for secret in [API_KEY, WRONG] {
+        assert!(!seen.contains(secret), "a key was written down");
+    }
+}
