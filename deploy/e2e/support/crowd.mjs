@@ -216,31 +216,34 @@ class ByEventStream extends ByRequests {
 
   async #read(answer) {
     let rest = "";
+    let fields = {};
     try {
       for await (const piece of answer.setEncoding("utf8")) {
-        const events = (rest + piece).split("\n\n");
-        rest = events.pop();
-        events.forEach((event) => this.#event(event));
+        const lines = (rest + piece).split("\n");
+        rest = lines.pop();
+        for (const line of lines) {
+          if (line === "") {
+            this.#event(fields);
+            fields = {};
+            continue;
+          }
+          const [, field, value] = /^([^:]*): ?(.*)$/.exec(line) ?? [];
+          // The one field that does not wait for the end of its event.
+          if (field === "retry") this.#retry = Number(value);
+          else fields[field] = value;
+        }
       }
     } catch {
       // Cut off: like an end.
     }
   }
 
-  #event(text) {
-    let name = "message";
-    let data = "";
-    for (const line of text.split("\n")) {
-      const [, field, value] = /^([^:]*): ?(.*)$/.exec(line) ?? [];
-      if (field === "event") name = value;
-      if (field === "data") data += value;
-      if (field === "id") this.#cursor = value;
-      if (field === "retry") this.#retry = Number(value);
-    }
-    if (name === "gap") this.place.fault(`gap ${data}`);
-    if (name === "open" && this.place.offset === undefined) this.place.start(offsetOf(this.#cursor));
-    if (name === "open") this.ready();
-    if (name === "message" && data) this.place.take(JSON.parse(data).offset);
+  #event({ event = "message", data, id }) {
+    if (id !== undefined) this.#cursor = id;
+    if (event === "gap") this.place.fault(`gap ${data}`);
+    if (event === "ready" && this.place.offset === undefined) this.place.start(offsetOf(this.#cursor));
+    if (event === "ready") this.ready();
+    if (event === "message" && data) this.place.take(JSON.parse(data).offset);
   }
 }
 

@@ -53,7 +53,7 @@ pub(super) fn upgrade(key: &str) -> Vec<u8> {
 pub(super) fn stream_open() -> Vec<u8> {
     format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache, no-transform\r\n\
-         x-accel-buffering: no\r\nvary: origin\r\n{DATE}connection: close\r\n\r\n: fanway\nretry: 1928\n\nevent: open\n\
+         x-accel-buffering: no\r\nvary: origin\r\n{DATE}connection: close\r\n\r\n: fanway\nretry: 1928\nevent: ready\n\
          data: {{\"cursor\":\"1~{EPOCH}.0\"}}\nid: 1~{EPOCH}.0\n\n"
     )
     .into_bytes()

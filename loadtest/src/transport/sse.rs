@@ -123,9 +123,9 @@ mod tests {
     use super::*;
     use crate::target::Target;
 
-    const BODY: &str = "retry: 1000\n: hello\n\nevent: open\ndata: {\"cursor\":\"1~e.0\"}\nid: 1~e.0\n\n\
+    const BODY: &str = ": hello\nretry: 1000\nevent: ready\ndata: {\"cursor\":\"1~e.0\"}\nid: 1~e.0\n\n\
                         data: {\"channel\":\"a-3\",\"offset\":1,\"epoch\":\"e\",\"data\":{\"run\":5,\"n\":0,\"at\":9},\"time\":1}\r\nid: 1~e.1\r\n\r\n\
-                        : beat\n\nevent: gap\ndata: {\"channel\":\"a\",\"reason\":\"x\"}\nid: 1~f.0\n\n";
+                        :\n:\nevent: gap\ndata: {\"channel\":\"a\",\"reason\":\"x\"}\nid: 1~f.0\n\n";
 
     /// Receives in two parts, cut everywhere.
     fn receive(stream: &[u8]) -> Vec<(Vec<Signal>, Option<Fault>)> {

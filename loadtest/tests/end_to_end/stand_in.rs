@@ -118,7 +118,7 @@ async fn plain(stream: TcpStream, state: &State) {
 
 async fn sse(mut stream: TcpStream, state: &State) {
     let mut publications = subscribe(state);
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: open\ndata: {\"cursor\":\"1~e.0\"}\nid: 1~e.0\n\n";
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: ready\ndata: {\"cursor\":\"1~e.0\"}\nid: 1~e.0\n\n";
     let _ = stream.write_all(head.as_bytes()).await;
     while let Some(Some((offset, data))) = publications.recv().await {
         let event = json!({"channel": "c", "offset": offset, "epoch": "e", "data": data, "time": 1});

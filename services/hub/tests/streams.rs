@@ -59,9 +59,9 @@ impl Stream {
 async fn a_silent_stream_has_a_heartbeat() {
     let (hub, _broker) = hub(10, Limits { ping_interval: Duration::from_millis(200), ..fast() });
     let mut stream = Stream::new(&hub, "a");
-    stream.until("event: open").await;
+    stream.until("event: ready").await;
     assert!(!String::from_utf8_lossy(&stream.taken).contains("\n:\n"), "not before the stream was silent");
-    stream.until("\n:\n\n:\n\n").await;
+    stream.until("\n\n:\n:\n").await;
 }
 
 /// A poll that comes while the node drains is answered at once, and told to take its time: else it would come again at

@@ -103,7 +103,7 @@ impl Refusal {
             }
             Self::FullEventStream { retry, origin } => {
                 content_type = HeaderValue::from_static("text/event-stream");
-                body = format!("retry: {}\n\n", retry.as_millis());
+                body = format!("retry: {}\n", retry.as_millis());
                 if let Some(origin) = origin {
                     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
                     headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));

@@ -86,9 +86,9 @@ impl Client {
                     request = request.last_event_id(&stand.cursor());
                 }
                 let mut stream = request.send().await.expect("the stream opens");
-                let opened = stream.next_event().await;
-                assert_eq!(opened.event, "open");
-                client.stand = Stand::of_cursor(opened.json::<Value>()["cursor"].as_str().unwrap());
+                let ready = stream.next_event().await;
+                assert_eq!(ready.event, "ready");
+                client.stand = Stand::of_cursor(ready.json::<Value>()["cursor"].as_str().unwrap());
                 client.inner = Inner::Sse(Box::new(stream));
             }
             Transport::Poll => {

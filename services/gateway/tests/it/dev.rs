@@ -63,7 +63,7 @@ fn until_printed(line: &str, text: &str, meanwhile: impl FnOnce()) {
     let mut child = Command::new("sh").args(["-c", &format!("exec {line}")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let deadline = Instant::now() + PATIENCE;
-    let mut before = lines.by_ref().take_while(|line| !line.starts_with("event: open"));
+    let mut before = lines.by_ref().take_while(|line| !line.starts_with("event: ready"));
     while before.next().is_some() {
         assert!(Instant::now() < deadline);
     }

@@ -234,10 +234,10 @@ impl Follower {
         let mut arrived = Some(arrived);
         while !self.done() {
             match stream.next_event_within(Duration::from_millis(200)).await {
-                Ok(event) if event.event == "open" => {
+                Ok(event) if event.event == "ready" => {
                     if self.stand.is_none() {
-                        let opened: Value = event.json();
-                        self.stand = Some(Stand::of_cursor(opened["cursor"].as_str().unwrap()));
+                        let ready: Value = event.json();
+                        self.stand = Some(Stand::of_cursor(ready["cursor"].as_str().unwrap()));
                     }
                     arrived.take().unwrap()();
                 }

@@ -7,6 +7,7 @@ mod clients;
 mod command_rate;
 mod dev;
 mod drain;
+mod event_streams;
 mod fanout;
 mod faults;
 mod follow;

@@ -208,7 +208,7 @@ impl Client {
             let mut permit = Some(permit);
             let end = loop {
                 match stream.next_event_within(QUIET).await {
-                    Ok(event) if event.event == "open" => {
+                    Ok(event) if event.event == "ready" => {
                         let opened: Value = event.json();
                         self.stands_at(opened["cursor"].as_str().unwrap());
                         self.connected();

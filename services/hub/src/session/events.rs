@@ -2,7 +2,11 @@
 //! `id:` is the cursor.
 //!
 //! The head of the response goes out before the channels are joined, so that `onopen` fires at once; a broker that is
-//! away delays the `open` event, it does not fail the stream (an `EventSource` would stop for good).
+//! away delays the event `ready`, it does not fail the stream (an `EventSource` would stop for good).
+//!
+//! A blank line follows an event and nothing else: several clients deliver an empty message for every blank line. So the
+//! first lines (a comment and `retry:`) belong to the block that `ready` closes, a ping is a comment line, and the last
+//! line is a `retry:` line, which every client reads when the line ends.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -50,7 +54,7 @@ impl std::fmt::Debug for EventSession {
 }
 
 #[derive(Serialize)]
-struct Opened<'a> {
+struct Ready<'a> {
     cursor: &'a str,
 }
 
@@ -81,7 +85,7 @@ impl EventSession {
             .collect();
         let retry = jittered(RETRY).as_millis();
         *core.outbox.buffer() = head;
-        core.outbox.buffer().extend_from_slice(format!(": fanway\nretry: {retry}\n\n").as_bytes());
+        core.outbox.buffer().extend_from_slice(format!(": fanway\nretry: {retry}\n").as_bytes());
         let mut session = Self {
             core,
             identity,
@@ -152,7 +156,7 @@ impl EventSession {
         let order: Box<[u32]> = (0..points.len() as u32).collect();
         let cursor = self.core.cursor(&order);
         let out = &mut Vec::new();
-        out.extend_from_slice(&sse_event(Some("open"), &Opened { cursor: &cursor }));
+        out.extend_from_slice(&sse_event(Some("ready"), &Ready { cursor: &cursor }));
         // Until the last gap is told, a client that leaves must come back with its old cursor and be told again.
         if gaps.is_empty() {
             out.extend_from_slice(format!("id: {cursor}\n").as_bytes());
@@ -180,7 +184,7 @@ impl EventSession {
         if now >= self.next_heartbeat {
             // What waits already will break the silence.
             if self.core.outbox.is_empty() {
-                self.core.outbox.buffer().extend_from_slice(b":\n\n");
+                self.core.outbox.buffer().extend_from_slice(b":\n");
             }
             self.next_heartbeat = now + heartbeat_after(&self.core.hub);
         }
@@ -211,7 +215,7 @@ impl EventSession {
     fn end(&mut self) {
         self.ended = true;
         let retry = jittered(RETRY).as_millis();
-        self.core.outbox.buffer().extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
+        self.core.outbox.buffer().extend_from_slice(format!("retry: {retry}\n").as_bytes());
     }
 
     /// Whether there is something to gather.

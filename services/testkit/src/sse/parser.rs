@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_id_without_data_counts_and_is_no_event() {
-        let (events, parser) = parse(b"id: 7\nevent: open\n\n");
+        let (events, parser) = parse(b"id: 7\nevent: ready\n\n");
         assert_eq!(events, []);
         assert_eq!(parser.last_event_id(), "7");
     }

@@ -24,8 +24,8 @@ async fn a_stream_over_http_1_1() {
         assert!(head.starts_with("get /sse?channel=a http/1.1\r\n") && head.contains("last-event-id: 1~e.4\r\n"), "{head}");
         // As after a takeover: no chunks, the end of the connection is the end of the stream. The cuts are anywhere.
         for piece in [
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-accel-buffering: no\r\n\r\nretry: 900\n: ok\n\nevent: op",
-            "en\ndata: {\"cursor\":\"1~e.4\"}\nid: 1~e.4\n\ndata: {\"channel\":\"a\",\"offset\":5,\"epoch\":\"e\",\"data\":[1],\"time\":1}\nid: 1~e.5\n",
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-accel-buffering: no\r\n\r\nretry: 900\n: ok\n\nevent: re",
+            "ady\ndata: {\"cursor\":\"1~e.4\"}\nid: 1~e.4\n\ndata: {\"channel\":\"a\",\"offset\":5,\"epoch\":\"e\",\"data\":[1],\"time\":1}\nid: 1~e.5\n",
             "\nevent: gap\nid: 1~f.0\ndata: {\"channel\":\"a\",\"reason\":\"epoch\",\"offset\":0,\"epoch\":\"f\"}\n\n: beat\n\n",
         ] {
             stream.write_all(piece.as_bytes()).await.unwrap();
@@ -33,8 +33,8 @@ async fn a_stream_over_http_1_1() {
     });
     let mut client = Request::to(url).last_event_id("1~e.4").send().await.unwrap_or_else(|_| panic!("refused"));
     assert_eq!(client.headers()["x-accel-buffering"], "no");
-    let open = client.next_event().await;
-    assert_eq!((open.event.as_str(), open.id.as_str()), ("open", "1~e.4"));
+    let ready = client.next_event().await;
+    assert_eq!((ready.event.as_str(), ready.id.as_str()), ("ready", "1~e.4"));
     let publication = client.next_publication().await;
     assert_eq!((publication.offset, publication.data), (Some(5), serde_json::json!([1])));
     assert_eq!(client.next_gap().await.reason, "epoch");

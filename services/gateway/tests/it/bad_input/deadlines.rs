@@ -102,7 +102,7 @@ async fn expired_while_connected() {
     refreshed.refresh(&long).await.unwrap();
     let told = loop {
         let event = stream.next_event().await;
-        if event.event != "open" {
+        if event.event != "ready" {
             break event;
         }
     };

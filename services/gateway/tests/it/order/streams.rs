@@ -24,12 +24,12 @@ impl Stream {
 
     /// Takes the stream's first event.
     async fn opened(mut client: sse::Client, channels: Vec<usize>, from: Option<&str>) -> Self {
-        let open = client.next_event().await;
-        assert_eq!(open.event, "open");
+        let ready = client.next_event().await;
+        assert_eq!(ready.event, "ready");
         if let Some(from) = from {
-            assert_eq!(open.id, from, "it goes on where it was left");
+            assert_eq!(ready.id, from, "it goes on where it was left");
         }
-        let at = cursor(&open.id);
+        let at = cursor(&ready.id);
         assert_eq!(at.len(), channels.len());
         Self { client, channels, at, events: 0 }
     }

@@ -1,0 +1,110 @@
+//! Event streams as bytes: what a client that reads less leniently than a browser sees.
+
+use fanway_testkit::chaos::{ChaosProxy, Direction, Which};
+use fanway_testkit::node::Node;
+use fanway_testkit::redis::RedisServer;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{PATIENCE, node, token};
+
+/// A connection on which a stream was requested, and all bytes of it.
+pub(super) struct Raw {
+    socket: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Raw {
+    /// Requests a stream of the channels in `query`, in this version of HTTP.
+    pub(super) async fn request(node: &Node, query: &str, version: &str, headers: &str) -> Self {
+        let mut socket = TcpStream::connect(("127.0.0.1", node.port())).await.unwrap();
+        let token = token(node);
+        let head = format!("GET /sse?{query} {version}\r\nHost: a\r\nAuthorization: Bearer {token}\r\n{headers}\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        Self { socket, received: Vec::new() }
+    }
+
+    /// Reads until a text has come, and returns everything so far.
+    pub(super) async fn until(&mut self, text: &str) -> String {
+        let reading = async {
+            while !self.text().contains(text) {
+                assert!(self.socket.read_buf(&mut self.received).await.unwrap() > 0, "the stream ended");
+            }
+        };
+        let read = tokio::time::timeout(PATIENCE, reading).await;
+        assert!(read.is_ok(), "no {text:?} in {:?}", self.text());
+        self.text()
+    }
+
+    /// Reads until the connection ends, and returns everything.
+    pub(super) async fn until_end(&mut self) -> String {
+        let read = tokio::time::timeout(PATIENCE, self.socket.read_to_end(&mut self.received)).await;
+        read.expect("the connection ends").unwrap();
+        self.text()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.received).into_owned()
+    }
+}
+
+/// The body of a response, with the chunks joined.
+fn body(response: &str) -> String {
+    response.split_once("\r\n\r\n").expect("a whole head").1.to_owned()
+}
+
+/// The blocks of a body that a blank line ends, and what follows the last one.
+fn blocks(body: &str) -> (Vec<&str>, &str) {
+    let (blocks, rest) = body.rsplit_once("\n\n").expect("at least one block");
+    (blocks.split("\n\n").collect(), rest)
+}
+
+/// Several clients (httpx-sse, fetch-event-source) deliver a message for every blank line, and applications parse it as
+/// JSON: so each blank line ends an event that has data.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_blank_line_ends_an_event_with_data() {
+    let mut node = node().set("client.ping_interval", "1s").set("client.pong_timeout", "500ms").start().await;
+    let mut raw = Raw::request(&node, "channel=news", "HTTP/1.1", "").await;
+    raw.until("\nevent: ready\n").await;
+    raw.until(":\n").await;
+    node.publish("news", json!("a")).await;
+    raw.until("\"a\"").await;
+    node.term();
+    let all = body(&raw.until_end().await);
+    let (events, rest) = blocks(&all);
+    let first: Vec<&str> = events[0].lines().collect();
+    assert_eq!((first[0], first[2]), (": fanway", "event: ready"), "{all:?}");
+    assert!(first[1].strip_prefix("retry: ").is_some_and(|retry| retry.parse::<u64>().is_ok()), "{all:?}");
+    assert!(first[3].starts_with("data: {\"cursor\":\"") && first[4].starts_with("id: "), "{all:?}");
+    assert_eq!(first.len(), 5, "{all:?}");
+    for event in &events {
+        assert!(event.lines().any(|line| line.starts_with("data: {")), "{event:?} of {all:?}");
+    }
+    assert!(events[1].starts_with(":\n") || rest.starts_with(":\n"), "a ping is a line: {all:?}");
+    let last = rest.lines().last().unwrap();
+    assert!(last.strip_prefix("retry: ").is_some_and(|retry| retry.parse::<u64>().is_ok()), "{all:?}");
+    node.exited(PATIENCE).await;
+}
+
+/// The first bytes do not wait for Redis: a client, or a proxy before the node, would take silence for a dead node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_outage_does_not_delay_the_first_bytes() {
+    let redis = RedisServer::start().await;
+    let proxy = ChaosProxy::start(redis.address()).await;
+    let url = format!("redis://{}", proxy.address());
+    let node =
+        node().redis(&url, "test").set("client.ping_interval", "1s").set("client.pong_timeout", "500ms").start().await;
+    proxy.stall(Direction::ToServer, Which::All);
+    let mut raw = Raw::request(&node, "channel=news", "HTTP/1.1", "").await;
+    let begin = raw.until("retry: ").await;
+    assert!(begin.starts_with("HTTP/1.1 200 "), "{begin}");
+    // It is kept alive meanwhile.
+    raw.until("\n:\n").await;
+    assert!(!raw.text().contains("event: "), "{}", raw.text());
+    proxy.heal();
+    let whole = raw.until("\nid: ").await;
+    assert!(whole.contains("\nevent: ready\n"), "{whole}");
+    let body = body(&whole);
+    assert!(!body.split("event: ready").next().unwrap().contains("\n\n"), "one block: {body:?}");
+}
