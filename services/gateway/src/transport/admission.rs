@@ -49,16 +49,20 @@ impl Admission {
 #[derive(Debug, Default)]
 pub struct Wanted {
     channels: Vec<Channel>,
-    /// The cursor as sent, if one was.
+    /// The cursor as sent, if one was: of the header `Last-Event-ID`, else of the query's `lastEventId`, else of its
+    /// `cursor`. An empty one is none.
     pub cursor: Option<String>,
     /// The value of `timeout`, if given.
     pub timeout: Option<String>,
 }
 
 impl Wanted {
-    /// Reads `channel`, `cursor` and `timeout` of the query. Other parameters are left alone.
+    /// Reads the channels, the cursor and `timeout`. Other parameters are left alone: polyfills add some.
+    ///
+    /// No cursor is refused, whatever it looks like: it comes from a client that reconnects, often by itself and for ever.
     pub fn parse(parts: &Parts) -> Result<Self, Refusal> {
         let mut wanted = Self::default();
+        let (mut event_id, mut cursor) = (None, None);
         for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
             match &*name {
                 "channel" => {
@@ -67,15 +71,18 @@ impl Wanted {
                     }
                     wanted.channels.push(Channel::new(&value).map_err(Refusal::InvalidChannel)?);
                 }
-                "cursor" => set(&mut wanted.cursor, value, "cursor: given twice")?,
                 "timeout" => set(&mut wanted.timeout, value, "timeout: given twice")?,
+                _ if value.is_empty() => {}
+                // The last of a kind: a polyfill appends its own to the URL that it was given.
+                "cursor" => cursor = Some(value.into_owned()),
+                name if is_event_id(name) => event_id = Some(value.into_owned()),
                 _ => {}
             }
         }
-        // An EventSource reconnects to the URL it began with, and tells in a header where it has got to.
-        if let Some(id) = parts.headers.get("last-event-id").filter(|id| !id.is_empty()) {
-            wanted.cursor = Some(id.to_str().unwrap_or("not a cursor").to_owned());
-        }
+        // An EventSource reconnects to the URL it began with: what it sends besides is newer than a `cursor` in the URL.
+        let header = parts.headers.get_all("last-event-id").iter().rfind(|id| !id.is_empty());
+        let header = header.map(|id| id.to_str().unwrap_or("not a cursor").to_owned());
+        wanted.cursor = header.or(event_id).or(cursor);
         if wanted.channels.is_empty() {
             return Err(Refusal::BadRequest("channel: at least one is needed"));
         }
@@ -95,9 +102,80 @@ impl Wanted {
     }
 }
 
+/// Whether a query parameter is the last event id of an `EventSource` that cannot send headers, in any usual spelling:
+/// `lastEventId` (event-source-polyfill), `lastEventID` and `Last-Event-ID` (Mercure), `last_event_id` (nchan),
+/// `evs_last_event_id` (amvtek's polyfill).
+fn is_event_id(name: &str) -> bool {
+    let letters = name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
+    let letters: Vec<u8> = letters.take(16).collect();
+    matches!(&letters[..], b"lasteventid" | b"evslasteventid")
+}
+
 fn set(slot: &mut Option<String>, value: Cow<'_, str>, twice: &'static str) -> Result<(), Refusal> {
     match slot.replace(value.into_owned()) {
         None => Ok(()),
         Some(_) => Err(Refusal::BadRequest(twice)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(target: &str, headers: &[(&str, &str)]) -> Option<String> {
+        let mut request = http::Request::get(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Wanted::parse(&request.body(()).unwrap().into_parts().0).unwrap().cursor
+    }
+
+    #[test]
+    fn the_header_comes_before_the_event_id_of_the_query_and_that_before_the_cursor() {
+        let all = "/sse?channel=a&lastEventId=2&cursor=3";
+        assert_eq!(cursor(all, &[("Last-Event-ID", "1")]).as_deref(), Some("1"));
+        assert_eq!(cursor(all, &[]).as_deref(), Some("2"));
+        assert_eq!(cursor("/sse?cursor=3&channel=a", &[]).as_deref(), Some("3"));
+        assert_eq!(cursor("/sse?channel=a", &[]), None);
+    }
+
+    #[test]
+    fn the_last_of_a_kind_wins() {
+        assert_eq!(cursor("/sse?channel=a", &[("last-event-id", "1"), ("last-event-id", "2")]).as_deref(), Some("2"));
+        assert_eq!(cursor("/sse?channel=a&lastEventId=1&last_event_id=2", &[]).as_deref(), Some("2"));
+        assert_eq!(cursor("/sse?channel=a&cursor=1&cursor=2", &[]).as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn an_empty_one_is_none() {
+        assert_eq!(cursor("/sse?channel=a&lastEventId=&cursor=", &[("Last-Event-ID", "")]), None);
+        assert_eq!(cursor("/sse?channel=a&lastEventId=1&lastEventId=&cursor=3", &[]).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn the_event_id_of_the_query_has_many_spellings() {
+        for name in [
+            "lastEventId",
+            "lastEventID",
+            "lasteventid",
+            "last_event_id",
+            "last-event-id",
+            "Last-Event-ID",
+            "LAST-EVENT-ID",
+            "evs_last_event_id",
+            "last%2Devent%2Did",
+        ] {
+            assert_eq!(cursor(&format!("/sse?channel=a&{name}=1~x"), &[]).as_deref(), Some("1~x"), "{name}");
+        }
+        for name in ["lastEvent", "eventId", "xlastEventId", "lastEventIdx", "lastEventId%00"] {
+            assert_eq!(cursor(&format!("/sse?channel=a&{name}=1~x"), &[]), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_no_cursor_and_not_refused() {
+        let mut parts = http::Request::get("/sse?channel=a").body(()).unwrap().into_parts().0;
+        parts.headers.insert("last-event-id", http::HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(Wanted::parse(&parts).unwrap().cursor.as_deref(), Some("not a cursor"));
     }
 }
