@@ -20,6 +20,8 @@ pub(super) enum Chunked {
 
 /// Larger chunks are no honest ones.
 const MAX_CHUNK: usize = 64 * 1024 * 1024;
+/// Digits of the largest chunk.
+const MAX_DIGITS: usize = 7;
 
 impl Default for Chunked {
     fn default() -> Self {
@@ -62,6 +64,24 @@ impl Chunked {
     }
 }
 
+/// The content of the first chunk and the length of the whole, if it is here to its end. Not for the last chunk, and not for
+/// one with an extension.
+pub(super) fn whole(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let mut size = 0;
+    for (at, byte) in bytes.iter().enumerate().take(MAX_DIGITS + 1) {
+        match char::from(*byte).to_digit(16) {
+            Some(digit) => size = size * 16 + digit as usize,
+            None if size == 0 => return None,
+            None => {
+                let content = bytes[at..].strip_prefix(b"\r\n")?;
+                let rest = content.get(size..)?;
+                return rest.starts_with(b"\r\n").then(|| (&content[..size], at + 2 + size + 2));
+            }
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +94,18 @@ mod tests {
             chunked.decode(&coded[..cut], &mut out).unwrap();
             chunked.decode(&coded[cut..], &mut out).unwrap();
             assert_eq!((out.as_slice(), &chunked), (&b"Wiki0123456789\n"[..], &Chunked::End), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_whole_chunk_is_found_where_it_is() {
+        let coded = b"1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n";
+        assert_eq!(whole(coded), Some((&b"abcdefghijklmnopqrstuvwxyz"[..], 32)));
+        for end in 0..32 {
+            assert_eq!(whole(&coded[..end]), None, "{end}");
+        }
+        for not_whole in [&b"0\r\n\r\n"[..], b"1;x=y\r\na\r\n", b"1\r\nab\r\n", b"fffffffff\r\n", b"x\r\n"] {
+            assert_eq!(whole(not_whole), None);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Plain server-sent events over HTTP/1.1.
 
-use super::chunked::Chunked;
+use super::chunked::{self, Chunked};
 use super::data::Publication;
 use super::{Fault, Memo, Opening, Signal, channel_query, head, header_has};
 
@@ -61,6 +61,13 @@ impl Wire {
             Stage::Head => Ok(used),
             Stage::Plain => Ok(used + events(&bytes[used..], memo, take)?),
             Stage::Chunked(chunked, content) => {
+                // A chunk that is here as a whole is read where it is, as the events of a plain stream are.
+                while content.is_empty() && *chunked == Chunked::default() {
+                    let Some((chunk, length)) = chunked::whole(&bytes[used..]) else { break };
+                    let whole = events(chunk, memo, take)?;
+                    content.extend_from_slice(&chunk[whole..]);
+                    used += length;
+                }
                 chunked.decode(&bytes[used..], content)?;
                 let whole = events(content, memo, take)?;
                 content.drain(..whole);
@@ -73,7 +80,8 @@ impl Wire {
     }
 }
 
-/// Takes whole events (up to their blank lines) from the front of the content and returns how many bytes they had.
+/// Takes whole events (up to their blank lines) from the front of the content, and lines that belong to none, and returns
+/// how many bytes they had.
 ///
 /// Lines end in LF or CRLF; a lone CR, which the standard also allows, is not read.
 fn events(content: &[u8], memo: &mut Memo, take: &mut dyn FnMut(Signal)) -> Result<usize, Fault> {
@@ -100,6 +108,9 @@ fn events(content: &[u8], memo: &mut Memo, take: &mut dyn FnMut(Signal)) -> Resu
                     _ => Signal::Other,
                 });
             }
+        } else if data.is_none() && kind == b"message" {
+            // A comment, or a field that means nothing here.
+            whole = at;
         }
     }
     Ok(whole)
@@ -159,6 +170,15 @@ mod tests {
             second.len()
         );
         assert!(receive(chunked.as_bytes()).into_iter().all(|outcome| outcome == (signals.clone(), None)));
+        // As Fanway writes it: an event is a chunk, and so is a line between two.
+        let lines = [": hello\nretry: 1000\n", ":\n", "retry: 500\n"];
+        let (ready, rest) = BODY.strip_prefix(lines[0]).unwrap().split_once("\n\n").unwrap();
+        let (publication, gap) = rest.split_once(":\n").unwrap();
+        let chunks = [lines[0], &format!("{ready}\n\n"), publication, lines[1], gap, lines[2]];
+        let coded = chunks.map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).concat();
+        let head = chunked.split_once("\r\n\r\n").unwrap().0;
+        let by_event = format!("{head}\r\n\r\n{coded}");
+        assert!(receive(by_event.as_bytes()).into_iter().all(|outcome| outcome == (signals.clone(), None)));
         let ended = format!("{chunked}0\r\n\r\n");
         assert!(receive(ended.as_bytes()).into_iter().all(|outcome| outcome == (signals.clone(), Some(Fault::Ended))));
     }

@@ -6,28 +6,55 @@
 //! by keeping their rest. So a blocked connection holds positions, not copies, and nothing overtakes a half-written
 //! frame.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 
 use crate::turn::Turn;
 
 /// What a connection owes its socket besides entries. Empty and without memory while idle.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// Rest of an entry of which a part is written: shared bytes.
-    half: Bytes,
+    /// Rest of an entry of which a part is written. In a box, as few connections have one at a time.
+    half: Option<Box<Half>>,
     /// Replies and control frames in order, to be written after `half`.
     replies: Vec<u8>,
+}
+
+/// Rest of a half-written entry.
+#[derive(Debug)]
+struct Half {
+    /// The connection's own bytes before the shared ones: the header of a chunk.
+    header: SmallVec<[u8; 16]>,
+    /// By reference.
+    shared: Bytes,
+}
+
+impl Half {
+    fn len(&self) -> usize {
+        self.header.len() + self.shared.len()
+    }
+
+    /// Its first bytes are written.
+    fn advance(&mut self, written: usize) {
+        let header = written.min(self.header.len());
+        self.header.drain(..header);
+        self.shared.advance(written - header);
+    }
 }
 
 impl Outbox {
     /// Bytes waiting.
     pub(crate) fn len(&self) -> usize {
-        self.half.len() + self.replies.len()
+        self.half_len() + self.replies.len()
+    }
+
+    fn half_len(&self) -> usize {
+        self.half.as_ref().map_or(0, |half| half.len())
     }
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.half.is_empty() && self.replies.is_empty()
+        self.half.is_none() && self.replies.is_empty()
     }
 
     /// Bytes of replies waiting, which the client makes grow by asking without reading.
@@ -42,19 +69,21 @@ impl Outbox {
 
     /// Moves what is owed to the beginning of a turn.
     pub(crate) fn owe(&mut self, turn: &mut Turn) {
-        turn.bytes.extend_from_slice(&self.half);
+        if let Some(half) = &self.half {
+            turn.bytes.extend_from_slice(&half.header);
+            turn.bytes.extend_from_slice(&half.shared);
+        }
         turn.bytes.extend_from_slice(&self.replies);
         turn.owed = turn.bytes.len();
     }
 
     /// Takes back what the socket did not take of the owed bytes, after `written` of the turn's.
     pub(crate) fn settle(&mut self, turn: &Turn, written: usize) {
-        let half = self.half.len();
-        if written < half {
-            self.half = self.half.slice(written..);
-            return;
+        let half = self.half_len();
+        match &mut self.half {
+            Some(rest) if written < half => return rest.advance(written),
+            rest => *rest = None,
         }
-        self.half = Bytes::new();
         if written >= turn.owed {
             self.replies = Vec::new();
         } else {
@@ -63,10 +92,13 @@ impl Outbox {
         }
     }
 
-    /// Keeps the rest of a half-written piece: its shared bytes by reference, its own by copy.
-    pub(crate) fn keep(&mut self, shared: Bytes, own: &[u8]) {
+    /// Keeps the rest of a half-written piece: its shared bytes by reference, the connection's own before and after them
+    /// by copy.
+    pub(crate) fn keep(&mut self, header: &[u8], shared: Bytes, own: &[u8]) {
         debug_assert!(self.is_empty(), "a piece is begun only when nothing is owed");
-        self.half = shared;
+        if !shared.is_empty() {
+            self.half = Some(Box::new(Half { header: SmallVec::from_slice(header), shared }));
+        }
         self.replies = own.to_vec();
     }
 }

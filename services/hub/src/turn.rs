@@ -45,9 +45,11 @@ pub(crate) struct Piece {
     pub(crate) seq: u64,
     /// Where the subscription stood before this piece.
     pub(crate) position: Option<Position>,
+    /// Beginning of the shared bytes in the buffer: after the header of a chunk, which is the connection's own.
+    pub(crate) shared_start: usize,
     /// End of the shared bytes in the buffer.
     pub(crate) shared_end: usize,
-    /// End of the piece: after what only this connection writes (the `id:` line).
+    /// End of the piece: after what only this connection writes (the `id:` line and the end of a chunk).
     pub(crate) end: usize,
     /// The entry itself if it was taken from the subscription's backlog rather than the ring.
     pub(crate) backlog: Option<Arc<Entry>>,
@@ -64,6 +66,8 @@ pub struct Turn {
     /// Ends of the entries of runs, counted from where their piece begins.
     pub(crate) ends: Vec<u32>,
     pub(crate) batches: Batches,
+    /// What the connection writes after the shared bytes of an entry, while it is put together.
+    pub(crate) own: Vec<u8>,
     /// Deliveries of the slice that are not in the metrics yet.
     tally: [Tally; Transport::ALL.len()],
     /// Turns of many connections follow each other.
@@ -84,10 +88,11 @@ impl Turn {
         self.owed = 0;
     }
 
-    /// The entries of a piece that are whole before a place in the bytes, and where the next one of it begins and ends.
+    /// The entries of a piece that are whole before a place in the bytes, and where the shared bytes of the next one of it
+    /// begin and end.
     pub(crate) fn whole(&self, piece: &Piece, start: usize, written: usize) -> (u32, usize, usize) {
         if piece.count == 1 {
-            return (0, start, piece.shared_end);
+            return (0, piece.shared_start, piece.shared_end);
         }
         let ends = &self.ends[piece.ends as usize..][..piece.count as usize];
         let whole = ends.partition_point(|end| start + *end as usize <= written);

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanway_hub::handle::Handle;
-use fanway_hub::session::{EventSession, poll, resume_points};
+use fanway_hub::session::{EventSession, Framing, poll, resume_points};
 use fanway_hub::turn::Turn;
 use fanway_hub::{Hub, Identity, Limits};
 use fanway_protocol::Channel;
 
-use support::{fast, hub};
+use support::{fast, hub, publish};
 
 struct Stream {
     session: EventSession,
@@ -21,7 +21,12 @@ struct Stream {
 
 impl Stream {
     fn new(hub: &Arc<Hub>, channel: &str) -> Self {
-        let points = resume_points(hub.namespaces(), vec![Channel::new(channel).unwrap()], None);
+        Self::of(hub, &[channel], None, Framing::Plain)
+    }
+
+    fn of(hub: &Arc<Hub>, channels: &[&str], cursor: Option<&str>, framing: Framing) -> Self {
+        let channels = channels.iter().map(|channel| Channel::new(channel).unwrap()).collect();
+        let points = resume_points(hub.namespaces(), channels, cursor);
         Self {
             session: EventSession::new(
                 hub.clone(),
@@ -29,21 +34,37 @@ impl Stream {
                 points,
                 Handle::by_task(),
                 Vec::new(),
+                framing,
                 Instant::now(),
             ),
             taken: Vec::new(),
         }
     }
 
+    /// Writes once, to a socket that takes so many bytes. Returns how many it was offered.
+    fn write(&mut self, room: usize) -> usize {
+        let mut turn = Turn::default();
+        self.session.gather(&mut turn);
+        let offered = turn.bytes().len();
+        self.taken.extend_from_slice(&turn.bytes()[..offered.min(room)]);
+        self.session.wrote(&mut turn, offered.min(room), Instant::now());
+        offered
+    }
+
+    /// Lets the session work once.
+    async fn poll(&mut self) {
+        std::future::poll_fn(|cx| {
+            self.session.poll(cx, Instant::now());
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+
     async fn until(&mut self, text: &str) {
         let heard = std::future::poll_fn(|cx| {
             self.session.poll(cx, Instant::now());
-            let mut turn = Turn::default();
             while self.session.has_output() {
-                self.session.gather(&mut turn);
-                self.taken.extend_from_slice(turn.bytes());
-                let len = turn.bytes().len();
-                self.session.wrote(&mut turn, len, Instant::now());
+                self.write(usize::MAX);
             }
             match String::from_utf8_lossy(&self.taken).contains(text) {
                 true => std::task::Poll::Ready(()),
@@ -53,6 +74,95 @@ impl Stream {
         let in_time = tokio::time::timeout(Duration::from_secs(5), heard).await;
         assert!(in_time.is_ok(), "no {text:?} in {:?}", String::from_utf8_lossy(&self.taken));
     }
+}
+
+/// The contents of chunks, and whether the last one came; panics on anything else.
+fn chunks(mut coded: &[u8]) -> (Vec<String>, bool) {
+    let mut contents = Vec::new();
+    while !coded.is_empty() {
+        let line = coded.windows(2).position(|pair| pair == b"\r\n").expect("a size line");
+        let size = std::str::from_utf8(&coded[..line]).unwrap();
+        let length = usize::from_str_radix(size, 16).unwrap();
+        assert_eq!(size, format!("{length:x}"));
+        let (content, rest) = coded[line + 2..].split_at(length);
+        coded = rest.strip_prefix(b"\r\n").expect("the end of a chunk");
+        if length == 0 {
+            assert!(coded.is_empty(), "nothing follows the last chunk");
+            return (contents, true);
+        }
+        contents.push(String::from_utf8(content.to_vec()).unwrap());
+    }
+    (contents, false)
+}
+
+/// Each event is a chunk, wherever the socket cuts: in a header, in what is shared, in the stream's own id, at a boundary.
+#[tokio::test]
+async fn a_socket_that_takes_a_part_gets_whole_chunks_in_the_end() {
+    let (hub, broker) = hub(10, fast());
+    let join = async || {
+        let mut stream = Stream::of(&hub, &["a", "b"], None, Framing::Chunked);
+        stream.until("event: ready").await;
+        stream.taken.clear();
+        stream
+    };
+    let (mut whole, mut cut) = (join().await, Vec::new());
+    // Three events of some 150 bytes each. A cut behind them is none.
+    for _ in 0..500 {
+        cut.push(join().await);
+    }
+    publish(&broker, &hub, "a", r#"{"n":1}"#.to_owned()).await;
+    publish(&broker, &hub, "a", r#"{"n":2}"#.to_owned()).await;
+    publish(&broker, &hub, "b", r#"{"n":3}"#.to_owned()).await;
+    whole.until(r#""n":3"#).await;
+    let (events, _) = chunks(&whole.taken);
+    assert_eq!(events.len(), 3, "one event per chunk: {events:?}");
+    assert!(events.iter().all(|event| event.starts_with("data: {") && event.ends_with("\n\n")), "{events:?}");
+    let length = whole.taken.len();
+    assert!(length < cut.len(), "{length}");
+    for (room, stream) in cut.iter_mut().enumerate() {
+        stream.poll().await;
+        assert_eq!(stream.write(room), length);
+        assert_eq!(stream.session.blocked(), room < length, "{room}");
+    }
+    // While they are blocked there is more; and each takes a little, then all.
+    publish(&broker, &hub, "a", r#"{"n":4}"#.to_owned()).await;
+    whole.until(r#""n":4"#).await;
+    for (room, stream) in cut.iter_mut().enumerate() {
+        stream.poll().await;
+        stream.write(room % 7);
+        stream.until(r#""n":4"#).await;
+        let (events, last) = chunks(&stream.taken);
+        assert!(!last);
+        assert_eq!(events.len(), 4, "cut at {room}: {events:?}");
+        for n in 1..=4 {
+            let of_channel = |n| if n == 3 { "\"b\"" } else { "\"a\"" };
+            let at = events.iter().position(|event| event.contains(&format!("\"n\":{n}"))).expect("each came");
+            assert!(events[at].contains(of_channel(n)), "{events:?}");
+        }
+        let of_a: Vec<_> = events.iter().filter(|event| event.contains("\"a\"")).collect();
+        assert!(of_a.is_sorted_by_key(|event| event.split("\"n\":").nth(1).unwrap().as_bytes()[0]), "{events:?}");
+    }
+}
+
+/// A stream that ends in order ends with the last chunk, also one that is not joined yet.
+#[tokio::test]
+async fn a_stream_that_ends_in_order_writes_the_last_chunk() {
+    let (hub, _broker) = hub(10, fast());
+    let (mut joined, mut joining) =
+        (Stream::of(&hub, &["a"], None, Framing::Chunked), Stream::of(&hub, &["a"], None, Framing::Chunked));
+    joined.until("event: ready").await;
+    hub.drain(Duration::ZERO).await;
+    for stream in [&mut joined, &mut joining] {
+        stream.until("\r\n0\r\n\r\n").await;
+        assert!(stream.session.ended());
+        let (lines, last) = chunks(&stream.taken);
+        assert!(last);
+        assert!(lines.last().unwrap().starts_with("retry: "), "{lines:?}");
+    }
+    let mut plain = Stream::new(&hub, "a");
+    plain.until("retry: ").await;
+    assert!(plain.session.ended());
+    assert!(!String::from_utf8_lossy(&plain.taken).contains('\r'));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod chunk;
 pub mod codes;
 pub mod command;
 pub mod cursor;

@@ -6,6 +6,7 @@ use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
+use fanway_protocol::chunk;
 use fanway_protocol::codes::ErrorCode;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
@@ -45,6 +46,8 @@ pub(super) enum Refusal {
         retry: Duration,
         /// The page's origin: without leave to read the answer, the `EventSource` would not see the 200 either.
         origin: Option<HeaderValue>,
+        /// The client reads chunks (HTTP/1.1): it is sent a stream like any other, with the same end.
+        chunked: bool,
     },
 }
 
@@ -85,9 +88,19 @@ impl Refusal {
     /// As bytes for a connection that ends with them.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let (mut headers, body) = self.to_parts();
-        headers.insert(header::CONTENT_LENGTH, body.len().into());
+        let chunked = matches!(self, Self::FullEventStream { chunked: true, .. });
+        if chunked {
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        } else {
+            headers.insert(header::CONTENT_LENGTH, body.len().into());
+        }
         let mut bytes = encode_head(self.status(), &headers);
-        bytes.extend_from_slice(body.as_bytes());
+        if chunked {
+            chunk::write(body.as_bytes(), &mut bytes);
+            bytes.extend_from_slice(chunk::LAST);
+        } else {
+            bytes.extend_from_slice(body.as_bytes());
+        }
         bytes
     }
 
@@ -101,7 +114,7 @@ impl Refusal {
             Self::Full { retry } => {
                 headers.insert(header::RETRY_AFTER, retry.as_secs().into());
             }
-            Self::FullEventStream { retry, origin } => {
+            Self::FullEventStream { retry, origin, .. } => {
                 content_type = HeaderValue::from_static("text/event-stream");
                 body = format!("retry: {}\n", retry.as_millis());
                 if let Some(origin) = origin {

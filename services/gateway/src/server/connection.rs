@@ -144,7 +144,8 @@ async fn turn_away(io: Io, first: &Bytes) {
     }
     let refusal = if head::wants_event_stream(first) {
         let origin = head::header(first, "origin").and_then(|origin| HeaderValue::from_bytes(origin).ok());
-        Refusal::FullEventStream { retry: Duration::from_millis(rand::rng().random_range(1000..=10_000)), origin }
+        let retry = Duration::from_millis(rand::rng().random_range(1000..=10_000));
+        Refusal::FullEventStream { retry, origin, chunked: head::reads_chunks(first) }
     } else {
         Refusal::Full { retry: Duration::from_secs(rand::rng().random_range(1..=10)) }
     };

@@ -106,6 +106,11 @@ pub(super) fn wants_event_stream(head: &[u8]) -> bool {
         || header(head, "accept").is_some_and(|accept| accept.windows(17).any(|part| part == b"text/event-stream"))
 }
 
+/// Whether the sender reads the chunked transfer coding: it speaks HTTP/1.1.
+pub(super) fn reads_chunks(head: &[u8]) -> bool {
+    head.split(|byte| *byte == b'\r').next().is_some_and(|line| line.ends_with(b" HTTP/1.1"))
+}
+
 /// Whether it is the opening of an HTTP/2 connection.
 pub(super) fn is_http2(head: &[u8]) -> bool {
     head.starts_with(b"PRI ")

@@ -11,9 +11,9 @@ use axum::routing::any;
 use fanway_broker::trace::Begun;
 use fanway_hub::Hub;
 use fanway_hub::handle::Handle;
-use fanway_hub::session::{self, EventSession};
+use fanway_hub::session::{self, EventSession, Framing};
 use fanway_protocol::DisconnectCode;
-use http::header::{ACCEPT, HeaderMap};
+use http::header::{ACCEPT, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
 use prometheus::IntCounterVec;
@@ -139,14 +139,19 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         let hub = state.hub.clone();
         if parts.version >= Version::HTTP_2 {
             let (handle, now) = (Handle::by_task(), Instant::now());
-            let session = EventSession::new(hub, identity, points, handle, Vec::new(), now);
+            let session = EventSession::new(hub, identity, points, handle, Vec::new(), Framing::Plain, now);
             return Ok(sse::head(sse::EventBody::of(session)));
         }
         let mut response = sse::head(Body::empty());
+        // HTTP/1.0 has no chunks: there the end of the connection ends the stream.
+        let framing = if parts.version == Version::HTTP_11 { Framing::Chunked } else { Framing::Plain };
+        if framing == Framing::Chunked {
+            response.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         response.extensions_mut().insert(Takeover::new(move |mut taken, tracker| {
             let head = std::mem::take(&mut taken.head);
             tracker.spawn(Driver::new(|handle| {
-                let session = EventSession::new(hub, identity, points, handle, head, Instant::now());
+                let session = EventSession::new(hub, identity, points, handle, head, framing, Instant::now());
                 sse::EventConnection::new(taken, session)
             }));
         }));

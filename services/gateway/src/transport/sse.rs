@@ -1,7 +1,7 @@
 //! Plain server-sent events: `GET /sse?channel=a&channel=b`.
 //!
-//! Over HTTP/1.1 the socket is taken over and the stream ends with it; over HTTP/2 the stream is a response body that
-//! hyper asks for when the client can take more.
+//! Over HTTP/1 the socket is taken over, and the session writes the chunks of the body itself (HTTP/1.1) or none
+//! (HTTP/1.0); over HTTP/2 the stream is a response body that hyper asks for when the client can take more.
 
 use std::future::Future;
 use std::io;

@@ -1,8 +1,12 @@
 //! Event streams as bytes: what a client that reads less leniently than a browser sees.
 
+use std::time::Duration;
+
 use fanway_testkit::chaos::{ChaosProxy, Direction, Which};
 use fanway_testkit::node::Node;
 use fanway_testkit::redis::RedisServer;
+use fanway_testkit::sse;
+use fanway_testkit::token::Claims;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,9 +53,28 @@ impl Raw {
     }
 }
 
-/// The body of a response, with the chunks joined.
+/// The chunks of a response that has come so far, and whether the last one has; panics on anything but chunks.
+fn chunks(response: &str) -> (Vec<&str>, bool) {
+    let (head, mut coded) = response.split_once("\r\n\r\n").expect("a whole head");
+    assert!(head.contains("\r\ntransfer-encoding: chunked") && head.contains("\r\nconnection: close"), "{head}");
+    let mut chunks = Vec::new();
+    while let Some((size, rest)) = coded.split_once("\r\n") {
+        let length = usize::from_str_radix(size, 16).unwrap_or_else(|_| panic!("{size:?} in {response:?}"));
+        let Some(content) = rest.get(..length) else { break };
+        let Some(rest) = rest[length..].strip_prefix("\r\n") else { break };
+        if length == 0 {
+            assert_eq!(rest, "", "nothing follows the last chunk");
+            return (chunks, true);
+        }
+        chunks.push(content);
+        coded = rest;
+    }
+    (chunks, false)
+}
+
+/// The body of a response in chunks.
 fn body(response: &str) -> String {
-    response.split_once("\r\n\r\n").expect("a whole head").1.to_owned()
+    chunks(response).0.concat()
 }
 
 /// The blocks of a body that a blank line ends, and what follows the last one.
@@ -67,7 +90,7 @@ async fn every_blank_line_ends_an_event_with_data() {
     let mut node = node().set("client.ping_interval", "1s").set("client.pong_timeout", "500ms").start().await;
     let mut raw = Raw::request(&node, "channel=news", "HTTP/1.1", "").await;
     raw.until("\nevent: ready\n").await;
-    raw.until(":\n").await;
+    raw.until("\r\n:\n\r\n").await;
     node.publish("news", json!("a")).await;
     raw.until("\"a\"").await;
     node.term();
@@ -100,11 +123,79 @@ async fn a_redis_outage_does_not_delay_the_first_bytes() {
     let begin = raw.until("retry: ").await;
     assert!(begin.starts_with("HTTP/1.1 200 "), "{begin}");
     // It is kept alive meanwhile.
-    raw.until("\n:\n").await;
+    raw.until("\r\n:\n\r\n").await;
     assert!(!raw.text().contains("event: "), "{}", raw.text());
     proxy.heal();
     let whole = raw.until("\nid: ").await;
     assert!(whole.contains("\nevent: ready\n"), "{whole}");
     let body = body(&whole);
     assert!(!body.split("event: ready").next().unwrap().contains("\n\n"), "one block: {body:?}");
+}
+
+/// Clients that read in blocks (`requests`, urllib3) get an event when its chunk ends, and each event is a chunk. The
+/// connection is closed all the same: nothing else may follow on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_event_is_a_chunk_and_an_orderly_end_is_one_too() {
+    let mut node = node().set("client.ping_interval", "1s").set("client.pong_timeout", "500ms").start().await;
+    let mut raw = Raw::request(&node, "channel=news", "HTTP/1.1", "").await;
+    raw.until("\nevent: ready\n").await;
+    for n in 0..20 {
+        node.publish("news", json!({"n": n, "pad": "x".repeat(n * n * n)})).await;
+    }
+    raw.until("\"n\":19").await;
+    raw.until("\r\n:\n\r\n").await;
+    node.term();
+    let all = raw.until_end().await;
+    let (chunks, last) = chunks(&all);
+    assert!(last, "{chunks:?}");
+    let events: Vec<&&str> = chunks.iter().filter(|chunk| chunk.starts_with("data: ")).collect();
+    assert_eq!(events.len(), 20);
+    for (n, event) in events.iter().enumerate() {
+        assert!(event.contains(&format!("\"n\":{n},")) && event.find("\n\n") == Some(event.len() - 2), "{event:?}");
+    }
+    assert!(chunks.last().unwrap().starts_with("retry: "), "{chunks:?}");
+    node.exited(PATIENCE).await;
+}
+
+/// HTTP/1.0 has no chunks: the end of the connection is the end of the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn http_1_0_has_no_chunks() {
+    let mut node = node().start().await;
+    let mut raw = Raw::request(&node, "channel=news", "HTTP/1.0", "").await;
+    let begin = raw.until("\nid: ").await;
+    let (head, body) = begin.split_once("\r\n\r\n").unwrap();
+    assert!(!head.contains("transfer-encoding") && head.contains("\r\nconnection: close"), "{head}");
+    assert!(body.starts_with(": fanway\nretry: "), "{body}");
+    node.publish("news", json!("a")).await;
+    raw.until("\"a\"").await;
+    node.term();
+    let all = raw.until_end().await;
+    let (_, body) = all.split_once("\r\n\r\n").unwrap();
+    assert!(!body.contains('\r') && body.lines().last().unwrap().starts_with("retry: "), "{body}");
+    node.exited(PATIENCE).await;
+}
+
+/// Over HTTP/2 a chunk header would be part of the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_has_no_chunks() {
+    let node = node().start().await;
+    let target = node.url("/sse").with_query("channel=news");
+    let mut stream = sse::Request::to(target).bearer(&token(&node)).over_http2().send().await.unwrap();
+    assert_eq!(stream.next_event().await.event, "ready");
+    node.publish("news", json!("a")).await;
+    assert_eq!(stream.next_publication().await.data, json!("a"));
+    let text = String::from_utf8_lossy(stream.bytes()).into_owned();
+    assert!(stream.headers().get("transfer-encoding").is_none());
+    assert!(text.starts_with(": fanway\nretry: ") && !text.contains('\r'), "{text}");
+}
+
+/// Whatever ends a stream in order: the client can tell that from a connection that broke.
+#[tokio::test(flavor = "multi_thread")]
+async fn expiry_ends_a_stream_in_order() {
+    let node = node().set("client.expiry_grace", "1s").start().await;
+    let token = node.token(&Claims::user("alice").expires_in(Duration::from_secs(2)));
+    let target = node.url("/sse").with_query("channel=news");
+    let mut stream = sse::Request::to(target).bearer(&token).send().await.unwrap();
+    assert_eq!(stream.ended_within(PATIENCE).await, sse::Silence::Ended);
+    assert!(stream.retry().is_some());
 }

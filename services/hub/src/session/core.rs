@@ -70,6 +70,9 @@ pub(crate) struct Core {
     pub(super) marks: u64,
     /// Writes the cursor's `id:` line after each event: the subscriptions' indexes in byte order of their channels.
     pub(crate) id_order: Option<Box<[u32]>>,
+    /// Each event is a chunk of a body in the chunked transfer coding. The header of a chunk belongs to the connection: the
+    /// same event goes to others without one.
+    pub(crate) chunked: bool,
     /// When the connection last took bytes, while some wait.
     pub(super) stalled_since: Option<Instant>,
     /// Why the session ends; nothing is gathered any more.
@@ -104,6 +107,7 @@ impl Core {
             outbox: Outbox::default(),
             marks: 0,
             id_order: None,
+            chunked: false,
             stalled_since: None,
             closing,
             oldest: None,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use fanway_protocol::DisconnectCode;
+use fanway_protocol::{DisconnectCode, chunk};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
@@ -33,6 +33,16 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(2);
 
 type Attaching = BoxFuture<'static, Vec<Result<Attached, AttachError>>>;
+
+/// How the bytes of a stream are delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// By the transport: the end of the connection (HTTP/1.0), or frames of its own (HTTP/2).
+    Plain,
+    /// One chunk per event, ping or line that stands alone, and the last chunk at an orderly end. Clients that read in
+    /// blocks of a fixed size pass on a chunk as it comes; without chunks they wait for the block to fill.
+    Chunked,
+}
 
 /// A session of server-sent events.
 pub struct EventSession {
@@ -65,13 +75,14 @@ struct AuthExpiring {
 }
 
 impl EventSession {
-    /// Starts to join the channels, which the caller has authorised. `head` is written before anything else.
+    /// Starts to join the channels, which the caller has authorised. `head` is written before anything else, and as it is.
     pub fn new(
         hub: Arc<Hub>,
         identity: Identity,
         points: Vec<ResumePoint>,
         handle: Arc<Handle>,
         head: Vec<u8>,
+        framing: Framing,
         now: Instant,
     ) -> Self {
         let mut core = Core::new(hub.clone(), Transport::Sse, handle, now, now + LONGEST_SILENCE);
@@ -83,9 +94,8 @@ impl EventSession {
                 async move { hub.attach(&point.channel, point.from, &handle, index as u32, None).await }
             })
             .collect();
-        let retry = jittered(RETRY).as_millis();
+        core.chunked = framing == Framing::Chunked;
         *core.outbox.buffer() = head;
-        core.outbox.buffer().extend_from_slice(format!(": fanway\nretry: {retry}\n").as_bytes());
         let mut session = Self {
             core,
             identity,
@@ -94,8 +104,19 @@ impl EventSession {
             told_expiry: false,
             ended: false,
         };
+        session.write(format!(": fanway\nretry: {}\n", jittered(RETRY).as_millis()).as_bytes());
         session.on_tick(now);
         session
+    }
+
+    /// Queues whole lines, as one chunk where there are chunks.
+    fn write(&mut self, lines: &[u8]) {
+        let out = self.core.outbox.buffer();
+        if self.core.chunked {
+            chunk::write(lines, out);
+        } else {
+            out.extend_from_slice(lines);
+        }
     }
 
     /// The hub's end of this session.
@@ -155,24 +176,26 @@ impl EventSession {
         }
         let order: Box<[u32]> = (0..points.len() as u32).collect();
         let cursor = self.core.cursor(&order);
-        let out = &mut Vec::new();
-        out.extend_from_slice(&sse_event(Some("ready"), &Ready { cursor: &cursor }));
+        let ready = sse_event(Some("ready"), &Ready { cursor: &cursor });
         // Until the last gap is told, a client that leaves must come back with its old cursor and be told again.
-        if gaps.is_empty() {
-            out.extend_from_slice(format!("id: {cursor}\n").as_bytes());
-        }
-        out.push(b'\n');
+        self.write_event(&ready, gaps.is_empty().then_some(&cursor));
         let last = gaps.len();
         for (told, (index, reason)) in gaps.into_iter().enumerate() {
             let Some(Some(sub)) = self.core.subs.get(index as usize) else { continue };
-            out.extend_from_slice(&sse_event(Some("gap"), &gap_body(sub.channel(), reason, sub.position)));
-            if told + 1 == last {
-                out.extend_from_slice(format!("id: {cursor}\n").as_bytes());
-            }
-            out.push(b'\n');
+            let gap = sse_event(Some("gap"), &gap_body(sub.channel(), reason, sub.position));
+            self.write_event(&gap, (told + 1 == last).then_some(&cursor));
         }
-        self.core.outbox.buffer().append(out);
         self.core.id_order = Some(order);
+    }
+
+    /// Queues an event of these lines, its id and the blank line.
+    fn write_event(&mut self, lines: &[u8], id: Option<&String>) {
+        let mut event = lines.to_vec();
+        if let Some(id) = id {
+            event.extend_from_slice(format!("id: {id}\n").as_bytes());
+        }
+        event.push(b'\n');
+        self.write(&event);
     }
 
     fn on_tick(&mut self, now: Instant) {
@@ -184,7 +207,7 @@ impl EventSession {
         if now >= self.next_heartbeat {
             // What waits already will break the silence.
             if self.core.outbox.is_empty() {
-                self.core.outbox.buffer().extend_from_slice(b":\n");
+                self.write(b":\n");
             }
             self.next_heartbeat = now + heartbeat_after(&self.core.hub);
         }
@@ -196,9 +219,8 @@ impl EventSession {
                 self.core.close(DisconnectCode::ConnectionExpired);
             } else if left <= grace && !self.told_expiry {
                 self.told_expiry = true;
-                let mut event = sse_event(Some("auth_expiring"), &AuthExpiring { expires_at }).to_vec();
-                event.push(b'\n');
-                self.core.outbox.buffer().append(&mut event);
+                let event = sse_event(Some("auth_expiring"), &AuthExpiring { expires_at });
+                self.write_event(&event, None);
             }
             at = at.min(now + if self.told_expiry { left } else { left.saturating_sub(grace) });
         }
@@ -211,11 +233,13 @@ impl EventSession {
         self.core.schedule(at);
     }
 
-    /// The last words: when to come back.
+    /// The last line, which says when to come back, and the end of the body.
     fn end(&mut self) {
         self.ended = true;
-        let retry = jittered(RETRY).as_millis();
-        self.core.outbox.buffer().extend_from_slice(format!("retry: {retry}\n").as_bytes());
+        self.write(format!("retry: {}\n", jittered(RETRY).as_millis()).as_bytes());
+        if self.core.chunked {
+            self.core.outbox.buffer().extend_from_slice(chunk::LAST);
+        }
     }
 
     /// Whether there is something to gather.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use fanway_protocol::{Cursor, Position};
+use fanway_protocol::{Cursor, Position, chunk};
 
 use super::core::{Core, Transport};
 use crate::entry::{Entry, Form};
@@ -85,7 +85,7 @@ impl Core {
             return false;
         }
         let (seq, position, count) = (sub.next, sub.position, ends.len() as u32);
-        let first_end = turn.ends.len() as u32;
+        let (first_end, shared_start) = (turn.ends.len() as u32, turn.bytes.len());
         turn.bytes.extend_from_slice(bytes);
         if count > 1 {
             turn.ends.extend_from_slice(ends);
@@ -97,8 +97,10 @@ impl Core {
         self.oldest = Some(self.oldest.map_or(run.received, |oldest| oldest.min(run.received)));
         self.gathered += u64::from(count);
         let end = turn.bytes.len();
-        let (shared_end, backlog) = (end, None);
-        turn.pieces.push(Piece { sub: index, count, ends: first_end, placed, seq, position, shared_end, end, backlog });
+        let ends = first_end;
+        let piece =
+            Piece { sub: index, count, ends, placed, seq, position, shared_start, shared_end: end, end, backlog: None };
+        turn.pieces.push(piece);
         true
     }
 
@@ -117,9 +119,6 @@ impl Core {
         let form = self.transport.form();
         let (seq, position) = (sub.next, sub.position);
         let bytes = entry.form(form, &sub.attachment.channel.name);
-        turn.bytes.extend_from_slice(bytes);
-        let untold = bytes.is_empty();
-        let shared_end = turn.bytes.len();
         let placed = sub.positioned && entry.position.is_some();
         if placed {
             sub.position = entry.position;
@@ -129,19 +128,40 @@ impl Core {
         } else {
             sub.next += 1;
         }
-        if untold {
+        if bytes.is_empty() {
             return true;
         }
         if self.oldest.is_none_or(|oldest| entry.received < oldest) {
             self.oldest = Some(entry.received);
         }
         self.gathered += 1;
+        turn.own.clear();
         if form == Form::SseEvent {
-            self.write_id(&mut turn.bytes);
+            self.write_id(&mut turn.own);
         }
+        if self.chunked {
+            chunk::write_header(bytes.len() + turn.own.len(), &mut turn.bytes);
+            turn.own.extend_from_slice(chunk::END);
+        }
+        let shared_start = turn.bytes.len();
+        turn.bytes.extend_from_slice(bytes);
+        let shared_end = turn.bytes.len();
+        turn.bytes.extend_from_slice(&turn.own);
         let backlog = from_backlog.then(|| entry.clone());
         let end = turn.bytes.len();
-        turn.pieces.push(Piece { sub: index, count: 1, ends: 0, placed, seq, position, shared_end, end, backlog });
+        let (count, ends) = (1, 0);
+        turn.pieces.push(Piece {
+            sub: index,
+            count,
+            ends,
+            placed,
+            seq,
+            position,
+            shared_start,
+            shared_end,
+            end,
+            backlog,
+        });
         true
     }
 
@@ -168,16 +188,18 @@ impl Core {
                 if written >= piece.end {
                     break;
                 }
-                let (mut taken, start, shared_end) = turn.whole(piece, start, written);
-                let end = if piece.count == 1 { piece.end } else { shared_end };
+                let (mut taken, shared_start, shared_end) = turn.whole(piece, start, written);
+                // Each entry of a run begins with its shared bytes, and ends with them.
+                let (start, end) = if piece.count == 1 { (start, piece.end) } else { (shared_start, shared_end) };
                 if written > start {
                     let shared = match written < shared_end {
-                        true => {
-                            self.shared_bytes(piece, taken, &turn.bytes[start..shared_end]).slice(written - start..)
-                        }
+                        true => self
+                            .shared_bytes(piece, taken, &turn.bytes[shared_start..shared_end])
+                            .slice(written.saturating_sub(shared_start)..),
                         false => Bytes::new(),
                     };
-                    self.outbox.keep(shared, &turn.bytes[written.max(shared_end)..end]);
+                    let header = &turn.bytes[written.min(shared_start)..shared_start];
+                    self.outbox.keep(header, shared, &turn.bytes[written.max(shared_end)..end]);
                     taken += 1;
                 }
                 delivered -= u64::from(piece.count - taken);
