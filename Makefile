@@ -16,7 +16,7 @@ setup: ## Install what the tests need, where it is missing
 	@deploy/scripts/setup.sh
 
 .PHONY: test
-test: setup lint test-rust test-sdk test-browser test-monitoring test-chart test-image ## Lint, then every test
+test: setup lint test-rust test-sdk test-browser test-clients test-monitoring test-chart test-image ## Lint, then every test
 
 .PHONY: lint
 lint: ## rustfmt, clippy with denied warnings, cargo-deny
@@ -39,6 +39,10 @@ test-sdk: build ## The official JavaScript SDK against real nodes
 .PHONY: test-browser
 test-browser: build ## EventSource and the console page in headless Chromium
 	cd deploy/e2e && npm ci --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec browser/*.test.mjs
+
+.PHONY: test-clients
+test-clients: build ## Client libraries people use (Python, Go) against real nodes
+	FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway deploy/scripts/clients.sh
 
 .PHONY: test-monitoring
 test-monitoring: build ## Alerts, dashboards and autoscaling formulas, against a real Prometheus
