@@ -206,7 +206,7 @@ impl Hub {
         verified.inspect_err(|failure| self.credential_refused(failure))
     }
 
-    /// Takes note of a credential that is refused.
+    /// Counts and logs a refused credential.
     pub fn credential_refused(&self, failure: &AuthFailure) {
         self.metrics.auth_failures_total.with_label_values(&[failure.metric_label()]).inc();
         failure.log();

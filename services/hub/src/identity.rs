@@ -89,11 +89,12 @@ impl AuthFailure {
 
     /// Writes why a credential was refused, and nothing of the credential.
     pub fn log(&self) {
-        let claim = self.metric_label();
-        match self {
-            Self::Invalid { reason, .. } => log_limited!(DEBUG, claim, %reason, "credential refused"),
-            other => log_limited!(DEBUG, claim, reason = %other, "credential refused"),
-        }
+        let (claim, reason) = match *self {
+            Self::Missing => ("none", Reason::Words("no credential")),
+            Self::Expired => ("exp", Reason::Words("in the past by more than auth.leeway")),
+            Self::Invalid { part, reason } => (part, reason),
+        };
+        log_limited!(DEBUG, claim, %reason, "credential refused");
     }
 
     /// Bounded label for metrics.

@@ -147,7 +147,7 @@ impl Refusal {
 
 /// The subprotocol to name, if any, and whether the format that the client asks for is supported.
 ///
-/// The query goes before the subprotocol, as in other servers. JSON is what a client without any wish gets.
+/// The query takes precedence over the subprotocol, as in other servers. A client that names no format gets JSON.
 fn choose_protocol(headers: &HeaderMap, query: &str) -> (Option<&'static str>, bool) {
     let offers = |name| list(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == name);
     let asks_for_protobuf = |pair: &str| matches!(pair, "format=protobuf" | "cf_protocol=protobuf");

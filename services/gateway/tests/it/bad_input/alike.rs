@@ -67,7 +67,7 @@ async fn names_of_channels_are_refused_in_the_same_words() {
         judged("broadcast", &api(&node, "broadcast", &several).await.1["result"]["responses"][1]["error"]);
     }
     table.check();
-    // A token's fault is not told to its bearer, but to who reads the log.
+    // The reason for a refused token is in the log, and not in the answer.
     let bad = mint(SECRET, &Claims::user("alice").channels(&["news:\u{1b}x"]));
     let mut client = Client::open(node.websocket_url()).await;
     assert!(client.try_command(json!({"connect": {"token": bad}})).await.is_err());
@@ -133,6 +133,7 @@ async fn refused_credentials_leave_a_line() {
     let good = token(&node);
     let forged = mint("another secret, and a long one too", &Claims::user("alice"));
     let early = mint(SECRET, &Claims::user("alice").set("nbf", 253_402_300_799_u64));
+    let late = mint(SECRET, &Claims::user("alice").expired_since(Duration::from_secs(61)));
     let bearer = |token: &str| {
         format!("GET /poll?channel=news&timeout=0 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n")
     };
@@ -141,6 +142,7 @@ async fn refused_credentials_leave_a_line() {
         |key: &str| format!("POST /api/info HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Length: 0\r\n\r\n");
     let rows = [
         (bearer(&forged), ["credential refused", "claim=\"signature\"", "not made with a key of auth.keys"]),
+        (bearer(&late), ["credential refused", "claim=\"exp\"", "in the past"]),
         (bearer(&early), ["credential refused", "claim=\"nbf\"", "in the future"]),
         (cookie, ["credential refused", "claim=\"cookie_origin\"", "auth.allowed_origins"]),
         (key("nobody-knows-this-key"), ["API key refused", "reason", "not a key of api.keys"]),
@@ -163,7 +165,7 @@ async fn refused_credentials_leave_a_line() {
     let written = lines(&node.log()) - before;
     let most = 2 + began.elapsed().as_secs() as usize;
     assert!(written <= most, "{written} lines for 300 refusals");
-    for secret in [&forged, &early, &good, "nobody-knows-this-key", "expired-key-of-some-length"] {
+    for secret in [&forged, &early, &late, &good, "nobody-knows-this-key", "expired-key-of-some-length"] {
         assert!(!node.log().contains(secret), "a credential is in the log");
     }
     unharmed(&node, &good).await;

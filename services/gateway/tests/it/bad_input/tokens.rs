@@ -287,8 +287,7 @@ async fn tokens() {
     unharmed(&node, &hmac(HS256, &claims(""))).await;
 }
 
-/// A client is never told a time that its timer cannot hold, and what the token says is what counts: a year is no reason to
-/// refresh each second, and a token without an end has none.
+/// A `ttl` fits the timers of clients, however long the token lives: an SDK whose timer overflows refreshes each second.
 #[tokio::test(flavor = "multi_thread")]
 async fn times_to_live_fit_timers() {
     const YEAR: u64 = 365 * 24 * 3600;
