@@ -68,6 +68,11 @@ impl Command<'_> {
         ];
         methods.into_iter().map(usize::from).sum()
     }
+
+    /// Whether this is the answer to a ping.
+    pub fn is_pong(&self) -> bool {
+        self.id == 0 && self.methods() == 0
+    }
 }
 
 /// The first command of a connection.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use fanway_protocol::command::decode_frame;
+use fanway_protocol::command::{Command, decode_frame};
 use fanway_protocol::reply::{CodeReason, Push, PushFrame, Reply};
 use fanway_protocol::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use uuid::Uuid;
@@ -141,7 +141,12 @@ impl ClientSession {
     /// Takes a frame of commands.
     pub fn on_frame(&mut self, frame: &str, now: Instant) {
         for command in decode_frame(frame) {
-            self.on_control(now);
+            // A pong that was asked for is no command of the client's choice. While the client waits for its rate they pile
+            // up, and would put it ahead of the rate by themselves.
+            let asked_for = self.pings_out > 0 && command.as_ref().is_ok_and(Command::is_pong);
+            if !asked_for {
+                self.on_control(now);
+            }
             if self.core.closing.is_some() {
                 return;
             }

@@ -31,8 +31,7 @@ impl ClientSession {
         if matches!(self.phase, Phase::Refused { .. }) {
             return;
         }
-        let methods = command.methods();
-        if methods > 1 {
+        if command.methods() > 1 {
             // Which of them is meant, nobody can tell, and a reply can answer only one.
             return self.core.close(DisconnectCode::BadRequest);
         }
@@ -47,11 +46,11 @@ impl ClientSession {
         if command.send.is_some() {
             return self.ops.push_back(Op::Send, None);
         }
+        if command.is_pong() {
+            return self.on_pong();
+        }
         if *id == 0 {
-            return match methods {
-                0 => self.on_pong(),
-                _ => self.core.close(DisconnectCode::BadRequest),
-            };
+            return self.core.close(DisconnectCode::BadRequest);
         }
         let sampled = self.core.hub.trace_command(|| name(&command));
         let op = if let Some(request) = subscribe {
