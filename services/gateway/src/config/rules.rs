@@ -114,6 +114,13 @@ const RULES: &[Rule] = &[
         remedy: "raise redis.read_timeout or lower redis.connect_timeout",
     },
     Rule {
+        setting: "auth.anonymous_tokens",
+        other: "auth.keys",
+        conflict: Check::Node(|s| conflict(s.auth.anonymous_tokens && s.auth.keys.is_empty(), true, "empty")),
+        breaks: "no token at all would be valid",
+        remedy: "add a key, or set auth.allow_anonymous instead if clients need no token",
+    },
+    Rule {
         setting: "auth.max_token_lifetime",
         other: "client.expiry_grace",
         conflict: Check::Node(|s| {
@@ -137,6 +144,7 @@ const RULES: &[Rule] = &[
         setting: "client.channel_limit",
         other: "client.command_burst",
         conflict: Check::Node(|s| {
+            // A client that is at its rate already may be so many commands ahead.
             let (channels, burst) = (s.client.channel_limit, s.client.command_burst);
             conflict(channels as u64 > u64::from(burst), channels, burst)
         }),

@@ -63,6 +63,12 @@ const CASES: &[Case] = &[
         boundary: "redis = { connect_timeout = '2s' }",
     },
     Case {
+        settings: ["auth.anonymous_tokens", "auth.keys"],
+        red: "auth = { anonymous_tokens = true, allow_anonymous = true }",
+        values: ["true", "empty"],
+        boundary: "auth = { anonymous_tokens = true, keys = [{ algorithm = 'HS256' }] }",
+    },
+    Case {
         settings: ["auth.max_token_lifetime", "client.expiry_grace"],
         red: "auth.max_token_lifetime = '25s'",
         values: ["25s", "25s"],
