@@ -58,6 +58,9 @@ redis.user is set without a password. Set redis.auth.existingSecret.
 {{- if not (or .Values.auth.keys .Values.auth.allowAnonymous) }}
 auth.keys is empty, so no client could connect. Add a key, or set auth.allowAnonymous if clients need no token.
 {{- end -}}
+{{- if and .Values.auth.anonymousTokens (not .Values.auth.keys) }}
+auth.anonymousTokens is set without auth.keys, so that no token at all would be valid. Add a key, or leave it to auth.allowAnonymous.
+{{- end -}}
 {{- range $index, $key := .Values.auth.keys -}}
 {{- if hasPrefix "HS" .algorithm -}}
 {{- if or .publicKey (not .existingSecret) }}
@@ -93,7 +96,10 @@ gateway.tls.enabled needs gateway.tls.existingSecret with certificate and key.
   "redis.tls_ca_file" "redis.tls.existingSecret"
   "auth.keys" "auth.keys"
   "auth.allow_anonymous" "auth.allowAnonymous"
+  "auth.anonymous_tokens" "auth.anonymousTokens"
+  "auth.max_token_lifetime" "auth.maxTokenLifetime"
   "api.keys" "api.keys"
+  "api.allow_key_in_query" "api.allowKeyInQuery"
   "drain" "gateway.drain"
   "telemetry.traces" "gateway.telemetry.traces" -}}
 {{- $config := .Values.config | default dict -}}

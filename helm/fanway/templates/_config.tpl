@@ -61,6 +61,8 @@
 {{- $_ := set $auth "keys" (append $auth.keys $key) -}}
 {{- end -}}
 {{- if .Values.auth.allowAnonymous }}{{ $_ := set $auth "allow_anonymous" true }}{{ end -}}
+{{- if .Values.auth.anonymousTokens }}{{ $_ := set $auth "anonymous_tokens" true }}{{ end -}}
+{{- include "fanway.setGiven" (list $auth (list "max_token_lifetime" .Values.auth.maxTokenLifetime)) -}}
 {{- with .Values.auth.allowedOrigins }}{{ $_ := set $auth "allowed_origins" . }}{{ end -}}
 
 {{- $api := dict "keys" list -}}
@@ -69,6 +71,8 @@
 {{- include "fanway.setGiven" (list $key (list "hash" .hash) (list "scopes" .scopes) (list "expires" .expires)) -}}
 {{- $_ := set $api "keys" (append $api.keys $key) -}}
 {{- end -}}
+
+{{- if .Values.api.allowKeyInQuery }}{{ $_ := set $api "allow_key_in_query" true }}{{ end -}}
 
 {{- $telemetry := dict "log_level" $gateway.telemetry.logLevel "log_format" $gateway.telemetry.logFormat -}}
 {{- with $gateway.telemetry.traces -}}
