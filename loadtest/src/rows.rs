@@ -56,7 +56,7 @@ const INSTRUCTIONS: Row = Row {
     name: "instructions",
     guard: true,
     command: "instructions",
-    // Two runs of one build differ by a few thousandths: no interval has to be narrowed by repetition.
+    // Two readings of one build differ by less than 1 %: fewer of them find 2 %.
     pairs: 3,
     pinned: false,
     checks: &[

@@ -2,7 +2,7 @@
 //! differ in one thing each.
 //!
 //! Nothing overlaps: one connection opens at a time, the next publication follows when all have received the last, and the
-//! server ends when its connections are gone. Two counts of one build then differ by a few thousandths.
+//! server ends when its connections are gone. Two readings of one build then differ by less than 1 %.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
