@@ -139,9 +139,11 @@ impl Node {
         let tls = settings.server.tls.as_ref().map(tls::load).transpose()?;
 
         let metrics = ServerMetrics::register(&registry)?;
+        let admission = Arc::new(Admission { origins, credentials, secure: tls.is_some() });
+        let cors = admission.cors();
         let client = ClientState {
             hub: hub.clone(),
-            admission: Arc::new(Admission { origins, credentials, secure: tls.is_some() }),
+            admission,
             rejections: metrics.connections_rejected_total.clone(),
             traces: traces.clone(),
         };
@@ -189,6 +191,7 @@ impl Node {
             listener,
             router: router.fallback(api::not_found),
             express,
+            cors: None,
             settings: Arc::new(settings.server.clone()),
             clients: None,
             tls: None,
@@ -218,6 +221,7 @@ impl Node {
         let others = others(api_is_public, health_is_public, public_metrics);
         background.spawn(server::serve(Endpoint {
             clients: Some(Clients { others }),
+            cors: Some(cors),
             tls,
             ending: clients.clone(),
             ..endpoint("public", listener, public, express)

@@ -31,6 +31,7 @@ async fn running_out_of_files_delays_but_does_not_end_accepting() {
         listener,
         router: Router::new().route("/", get(|| async { "hello" })),
         express: None,
+        cors: None,
         settings: Arc::new(settings),
         clients: None,
         tls: None,

@@ -4,18 +4,11 @@
 //! against a foreign page that connects with a visitor's cookies or from a visitor's network, so it is compared exactly:
 //! browsers send scheme and host in lower case and without the scheme's own port, and anything else is foreign.
 
+use http::Uri;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Response, StatusCode, Uri};
 
 use super::settings::Settings;
 use crate::config::Problems;
-
-/// What a page of another origin may send besides what CORS always allows.
-const ALLOWED_HEADERS: HeaderValue =
-    HeaderValue::from_static("authorization, cache-control, content-type, last-event-id");
-const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
-/// How long a browser may keep the answer to a preflight, in seconds.
-const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// The origins that may use this node. Immutable; share it.
 #[derive(Clone, Debug)]
@@ -85,43 +78,14 @@ impl Origins {
         if self.any { Ok(Caller::Any) } else { Err(ForeignOrigin) }
     }
 
-    /// Adds what a browser needs to let the page read the answer, and what keeps caches from mixing answers up.
-    pub fn mark(&self, caller: &Caller, answer: &mut HeaderMap) {
-        if !self.any {
-            answer.append(header::VARY, HeaderValue::from_name(header::ORIGIN));
-        }
-        match caller {
-            Caller::Listed(origin) => {
-                answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-                if self.credentials {
-                    answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-                }
-            }
-            Caller::Any => {
-                answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-            }
-            Caller::Unstated | Caller::SameOrigin => {}
-        }
+    /// Whether answers differ from one origin to another.
+    pub fn differ(&self) -> bool {
+        !self.any
     }
 
-    /// The whole answer to a CORS preflight; `None` for any other request. A foreign page learns nothing but 403.
-    pub fn preflight(&self, method: &Method, headers: &HeaderMap, uri: &Uri, secure: bool) -> Option<Response<()>> {
-        if method != Method::OPTIONS || !headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
-            return None;
-        }
-        let mut answer = Response::new(());
-        let Ok(caller) = self.judge(headers, uri, secure) else {
-            *answer.status_mut() = StatusCode::FORBIDDEN;
-            answer.headers_mut().append(header::VARY, HeaderValue::from_name(header::ORIGIN));
-            return Some(answer);
-        };
-        *answer.status_mut() = StatusCode::NO_CONTENT;
-        let headers = answer.headers_mut();
-        self.mark(&caller, headers);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE);
-        Some(answer)
+    /// Whether pages of listed origins may read the answers to requests that carry cookies.
+    pub fn allow_credentials(&self) -> bool {
+        self.credentials
     }
 }
 

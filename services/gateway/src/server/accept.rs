@@ -47,7 +47,7 @@ pub fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener>
 ///
 /// Nothing that a client does ends it, and no failure to accept.
 pub async fn serve(endpoint: Endpoint) {
-    let Endpoint { name, listener, router, express, settings, clients, tls, metrics, ending } = endpoint;
+    let Endpoint { name, listener, router, express, cors, settings, clients, tls, metrics, ending } = endpoint;
     let most = i64::try_from(settings.max_connections).unwrap_or(i64::MAX);
     metrics.sockets_limit.with_label_values(&[name]).set(most);
     if clients.is_some() {
@@ -66,6 +66,7 @@ pub async fn serve(endpoint: Endpoint) {
         name,
         router,
         express,
+        cors,
         http1: http1::builder(&settings),
         http2: http2::builder(&settings, &ending.tracker),
         settings,

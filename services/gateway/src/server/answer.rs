@@ -12,6 +12,7 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
+use super::cors::CrossOrigin;
 use super::{Io, scratch};
 
 /// How long a parting client may take to receive its answer.
@@ -44,11 +45,11 @@ pub(super) enum Refusal {
     FullEventStream {
         /// When to try again.
         retry: Duration,
-        /// The page's origin: without leave to read the answer, the `EventSource` would not see the 200 either.
-        origin: Option<HeaderValue>,
         /// The client reads chunks (HTTP/1.1): it is sent a stream like any other, with the same end.
         chunked: bool,
     },
+    /// A preflight from a page that may not use this endpoint.
+    Origin,
 }
 
 impl Refusal {
@@ -61,6 +62,7 @@ impl Refusal {
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::FullEventStream { .. } => StatusCode::OK,
+            Self::Origin => StatusCode::FORBIDDEN,
         }
     }
 
@@ -73,6 +75,7 @@ impl Refusal {
             Self::BodyTimeout => (ErrorCode::BadRequest, "the request body did not arrive in time"),
             Self::Internal => (ErrorCode::Internal, ErrorCode::Internal.message()),
             Self::Full { .. } | Self::FullEventStream { .. } => (ErrorCode::TooManyRequests, "too many connections"),
+            Self::Origin => (ErrorCode::PermissionDenied, "the origin is not allowed"),
         }
     }
 
@@ -86,8 +89,11 @@ impl Refusal {
     }
 
     /// As bytes for a connection that ends with them.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self, form: &AnswerForm) -> Vec<u8> {
         let (mut headers, body) = self.to_parts();
+        if let Some(page) = &form.cross_origin {
+            page.mark(&mut headers);
+        }
         let chunked = matches!(self, Self::FullEventStream { chunked: true, .. });
         if chunked {
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -95,6 +101,9 @@ impl Refusal {
             headers.insert(header::CONTENT_LENGTH, body.len().into());
         }
         let mut bytes = encode_head(self.status(), &headers);
+        if form.head_only {
+            return bytes;
+        }
         if chunked {
             chunk::write(body.as_bytes(), &mut bytes);
             bytes.extend_from_slice(chunk::LAST);
@@ -114,20 +123,56 @@ impl Refusal {
             Self::Full { retry } => {
                 headers.insert(header::RETRY_AFTER, retry.as_secs().into());
             }
-            Self::FullEventStream { retry, origin, .. } => {
+            Self::FullEventStream { retry, .. } => {
                 content_type = HeaderValue::from_static("text/event-stream");
                 body = format!("retry: {}\n", retry.as_millis());
-                if let Some(origin) = origin {
-                    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-                    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-                    headers.insert(header::VARY, HeaderValue::from_static("origin"));
-                }
             }
             _ => (),
         }
         headers.insert(header::CONTENT_TYPE, content_type);
         (headers, body)
     }
+}
+
+/// What the request asks of the form of its answer.
+#[derive(Debug, Default)]
+pub(super) struct AnswerForm {
+    /// The decision on its page; none where no origin may read anything, and while the head is not whole.
+    pub(super) cross_origin: Option<CrossOrigin>,
+    /// It is a HEAD: the answer has no body.
+    pub(super) head_only: bool,
+}
+
+/// The answer to a preflight.
+pub(super) fn preflight(page: &CrossOrigin) -> Response<Body> {
+    let mut response = match page.is_foreign() {
+        true => Refusal::Origin.response(),
+        false => no_content(),
+    };
+    page.mark(response.headers_mut());
+    response
+}
+
+/// As [`preflight`], for a connection that ends with it.
+pub(super) fn preflight_bytes(page: &CrossOrigin) -> Vec<u8> {
+    if page.is_foreign() {
+        return Refusal::Origin.bytes(&AnswerForm { cross_origin: Some(page.clone()), head_only: false });
+    }
+    let answer = preflight(page);
+    encode_head(answer.status(), answer.headers())
+}
+
+/// The answer to `OPTIONS *`, which asks about the server as a whole (RFC 9110, section 9.3.7).
+pub(super) fn options() -> Response<Body> {
+    let mut response = no_content();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD,POST,OPTIONS"));
+    response
+}
+
+fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 /// Status line and headers of an answer after which the socket is no longer HTTP's, so that it says `connection: close`
@@ -168,8 +213,8 @@ fn date(put: impl FnOnce(&[u8])) {
 }
 
 /// Sends a last answer and closes.
-pub(super) async fn refuse(io: Io, refusal: &Refusal) {
-    send_last(io, &refusal.bytes()).await;
+pub(super) async fn refuse(io: Io, refusal: &Refusal, form: &AnswerForm) {
+    send_last(io, &refusal.bytes(form)).await;
 }
 
 /// Sends what is last and closes.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
-use http::HeaderValue;
 use hyper::server::conn;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 use rand::RngExt;
@@ -17,7 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::answer::{self, Refusal};
+use super::answer::{self, AnswerForm, Refusal};
+use super::cors::Cors;
 use super::door::{self, Shut};
 use super::doze::Doze;
 use super::exchange::{Exchange, Phase};
@@ -31,6 +31,7 @@ pub(super) struct Shared {
     pub(super) name: &'static str,
     pub(super) router: Router,
     pub(super) express: Option<Express>,
+    pub(super) cors: Option<Cors>,
     pub(super) settings: Arc<Settings>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) http1: conn::http1::Builder,
@@ -64,6 +65,17 @@ impl Shared {
             path.strip_prefix(other.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
         self.clients.as_ref().is_some_and(|(clients, _)| !clients.others.iter().any(is_below))
+    }
+
+    /// The form of the answer to a request of which there is only the head as bytes.
+    fn answer_form(&self, head: &[u8]) -> AnswerForm {
+        // Most of those who are turned away in a storm are no pages.
+        let cors = self.cors.as_ref().filter(|_| head::header(head, "origin").is_some());
+        let parsed = cors.and_then(|cors| Some((cors, head::parse(head)?)));
+        AnswerForm {
+            cross_origin: parsed.map(|(cors, (method, uri, headers))| cors.check(&method, &uri, &headers)),
+            head_only: head::is_head(head),
+        }
     }
 }
 
@@ -106,7 +118,7 @@ async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission
         Err(Shut::Silent) => return shared.rejected("header_timeout"),
         Err(Shut::Refused(refusal)) => {
             shared.rejected(if refusal == Refusal::HeadTimeout { "header_timeout" } else { "bad_head" });
-            return Box::pin(answer::refuse(io, &refusal)).await;
+            return Box::pin(answer::refuse(io, &refusal, &AnswerForm::default())).await;
         }
     };
     shared.handshake.observe(accepted.elapsed().as_secs_f64());
@@ -123,11 +135,11 @@ async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission
                 drop(guard);
                 shared.rejected("rate");
                 let Ok(_permit) = shared.refusals.try_acquire() else { return };
-                return Box::pin(turn_away(io, &first)).await;
+                return Box::pin(turn_away(shared, io, &first)).await;
             }
             guard
         }
-        Admission::Refused(_permit) => return Box::pin(turn_away(io, &first)).await,
+        Admission::Refused(_permit) => return Box::pin(turn_away(shared, io, &first)).await,
     };
     if head::is_http2(&first) {
         Box::pin(http2::serve(Arc::clone(shared), io, first, peer, guard)).await;
@@ -138,18 +150,23 @@ async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission
 
 /// Tells a client that there is no room and when to come back: at random within ten seconds, so that those who were
 /// turned away together do not return together. For HTTP/2 there is no way to say when, just that it is too much.
-async fn turn_away(io: Io, first: &Bytes) {
+///
+/// A preflight is answered as by a node that is not full: a page whose preflight fails cannot read the 503 after it.
+async fn turn_away(shared: &Shared, io: Io, first: &Bytes) {
     if head::is_http2(first) {
         return answer::send_last(io, http2::GO_AWAY).await;
     }
-    let refusal = if head::wants_event_stream(first) {
-        let origin = head::header(first, "origin").and_then(|origin| HeaderValue::from_bytes(origin).ok());
+    let form = shared.answer_form(first);
+    if let Some(preflight) = form.cross_origin.as_ref().filter(|page| page.is_preflight()) {
+        return answer::send_last(io, &answer::preflight_bytes(preflight)).await;
+    }
+    let refusal = if head::wants_event_stream(first) && !form.head_only {
         let retry = Duration::from_millis(rand::rng().random_range(1000..=10_000));
-        Refusal::FullEventStream { retry, origin, chunked: head::reads_chunks(first) }
+        Refusal::FullEventStream { retry, chunked: head::reads_chunks(first) }
     } else {
         Refusal::Full { retry: Duration::from_secs(rand::rng().random_range(1..=10)) }
     };
-    answer::refuse(io, &refusal).await;
+    answer::refuse(io, &refusal, &form).await;
 }
 
 /// A connection in hyper's hands.

@@ -3,6 +3,8 @@
 //! hyper's parser is the one that counts, but it forgives what a proxy in front may read otherwise: bare line feeds, and
 //! `Content-Length` beside `Transfer-Encoding`. Those are refused here, before it sees them.
 
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
 use super::answer::Refusal;
 
 /// Finds the end of a head while it arrives. Looks at no byte twice.
@@ -96,6 +98,28 @@ pub(super) fn path(head: &[u8]) -> &[u8] {
             memchr::memchr(b'/', rest).map_or(b"/", |slash| &rest[slash..])
         }
     }
+}
+
+/// Method, target and headers of a head whose end was found. `None` if there is no way to read them; single lines that are
+/// no headers are left out.
+pub(super) fn parse(head: &[u8]) -> Option<(Method, Uri, HeaderMap)> {
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut request = lines.next()?.split(|byte| *byte == b' ');
+    let (method, uri) = (Method::from_bytes(request.next()?).ok()?, Uri::try_from(request.next()?).ok()?);
+    let mut headers = HeaderMap::new();
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii())) {
+            headers.try_append(name, value).ok()?;
+        }
+    }
+    Some((method, uri, headers))
+}
+
+/// Whether the answer must not have a body.
+pub(super) fn is_head(head: &[u8]) -> bool {
+    head.starts_with(b"HEAD ")
 }
 
 /// Whether the sender is (or reads like) an `EventSource`, which gives up for good on any answer but 200.

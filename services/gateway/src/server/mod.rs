@@ -24,6 +24,7 @@
 mod accept;
 mod answer;
 mod connection;
+mod cors;
 mod door;
 mod doze;
 mod exchange;
@@ -57,6 +58,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use accept::{bind, serve};
+pub use cors::{Cors, OriginAccess};
 pub use express::Express;
 pub use guard::ConnectionGuard;
 pub use hosts::{HostName, Hosts};
@@ -97,6 +99,8 @@ pub struct Endpoint {
     pub router: Router,
     /// What is answered without looking into the router.
     pub express: Option<Express>,
+    /// Which pages of other origins may read the answers; without it, none.
+    pub cors: Option<Cors>,
     /// Limits and deadlines. The connection limit holds for this endpoint alone.
     pub settings: Arc<Settings>,
     /// There if clients connect here: the accept rate holds, and who is refused is counted as a client.

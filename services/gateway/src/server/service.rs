@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use super::answer::{Refusal, encode_head};
+use super::answer::{self, Refusal, encode_head};
 use super::connection::Shared;
+use super::cors::CrossOrigin;
 use super::exchange::{Answer, Exchange, OpenRequest};
 use super::takeover::{TakenOver, Takeover};
 use super::upload::Early;
@@ -49,12 +51,17 @@ impl Service {
         open: OpenRequest,
     ) -> Result<Response<Answer>, TakenOver> {
         let (parts, body) = request.into_parts();
+        let page = self.shared.cors.as_ref().map(|cors| cors.check(&parts.method, &parts.uri, &parts.headers));
+        let page = page.as_ref();
         if let Err(refusal) = rules::check(&parts, self.shared.settings.max_headers) {
             self.shared.rejected("bad_head");
-            return Ok(self.refuse(open, &refusal));
+            return Ok(self.refuse(open, &refusal, page));
         }
         if let Some(refusal) = self.shared.settings.hosts.as_ref().and_then(|hosts| hosts.refusal(&parts)) {
-            return Ok(self.last(open, refusal));
+            return Ok(self.last(open, refusal, page));
+        }
+        if let Some(response) = answer_options(&parts, page) {
+            return Ok(response.map(|body| open.answer(body)));
         }
         let head_only = parts.method == Method::HEAD;
         let is_of_client = self.shared.is_of_client(parts.uri.path().as_bytes());
@@ -71,14 +78,18 @@ impl Service {
         };
         if fate.is_late() {
             self.shared.rejected("body_timeout");
-            return Ok(self.refuse(open, &Refusal::BodyTimeout));
+            return Ok(self.refuse(open, &Refusal::BodyTimeout, page));
+        }
+        // Nobody reads the head of an upgrade but the client that asked for it.
+        if let Some(page) = page.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
+            page.mark(response.headers_mut());
         }
         match response.extensions_mut().remove::<Takeover>() {
             Some(takeover) if !head_only => {
                 if self.exchange.is_http2() || !fate.is_read() {
                     let reason = if self.exchange.is_http2() { "HTTP/2" } else { "the request body was not read" };
                     tracing::error!(reason, "a takeover was asked for where there can be none");
-                    return Ok(self.refuse(open, &Refusal::Internal));
+                    return Ok(self.refuse(open, &Refusal::Internal, page));
                 }
                 self.exchange.all_sent().await;
                 response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -98,16 +109,30 @@ impl Service {
     }
 
     /// Ends the request, and on HTTP/1.1 the connection: what follows on it could be anything.
-    fn refuse(&self, open: OpenRequest, refusal: &Refusal) -> Response<Answer> {
-        self.last(open, refusal.response())
+    fn refuse(&self, open: OpenRequest, refusal: &Refusal, page: Option<&CrossOrigin>) -> Response<Answer> {
+        self.last(open, refusal.response(), page)
     }
 
     /// An answer after which an HTTP/1.1 connection ends.
-    fn last(&self, open: OpenRequest, mut response: Response<Body>) -> Response<Answer> {
+    fn last(&self, open: OpenRequest, mut response: Response<Body>, page: Option<&CrossOrigin>) -> Response<Answer> {
+        if let Some(page) = page {
+            page.mark(response.headers_mut());
+        }
         if !self.exchange.is_http2() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response.map(|body| open.answer(body))
+    }
+}
+
+/// The answer to a request about the server, whatever its routes: a preflight, or `OPTIONS *`.
+fn answer_options(request: &Parts, page: Option<&CrossOrigin>) -> Option<Response<Body>> {
+    if request.method != Method::OPTIONS {
+        return None;
+    }
+    match page.filter(|page| page.is_preflight()) {
+        Some(page) => Some(answer::preflight(page)),
+        None => (request.uri.path() == "*").then(answer::options),
     }
 }
 

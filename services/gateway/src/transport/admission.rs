@@ -1,6 +1,7 @@
 //! Whether a request may come in, as whom, and to which channels.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use fanway_hub::session::{ResumePoint, resume_points};
 use fanway_hub::{Hub, Identity};
@@ -9,7 +10,8 @@ use fanway_protocol::{Channel, Right};
 use http::request::Parts;
 
 use super::refusal::Refusal;
-use crate::auth::{Caller, Credentials, Origins};
+use crate::auth::{Caller, Credentials, ForeignOrigin, Origins};
+use crate::server::{Cors, OriginAccess};
 
 /// What every client endpoint asks of a request. Built once from the settings.
 #[derive(Debug)]
@@ -26,6 +28,21 @@ impl Admission {
     /// Where the request comes from, if that is allowed.
     pub fn caller(&self, parts: &Parts) -> Result<Caller, Refusal> {
         self.origins.judge(&parts.headers, &parts.uri, self.secure).map_err(|_| Refusal::Origin)
+    }
+
+    /// Which pages of other origins may read answers.
+    pub fn cors(self: &Arc<Self>) -> Cors {
+        let admission = Arc::clone(self);
+        Cors::new(self.origins.differ(), move |headers, uri| {
+            match admission.origins.judge(headers, uri, admission.secure) {
+                Ok(Caller::Listed(origin)) => {
+                    OriginAccess::Listed { origin, credentials: admission.origins.allow_credentials() }
+                }
+                Ok(Caller::Any) => OriginAccess::Any,
+                Ok(Caller::SameOrigin | Caller::Unstated) => OriginAccess::SameOrigin,
+                Err(ForeignOrigin) => OriginAccess::Foreign,
+            }
+        })
     }
 
     /// Who the request's credential says the client is; `None` if it presents none.

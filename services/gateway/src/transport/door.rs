@@ -15,7 +15,7 @@ use fanway_hub::session::{self, EventSession, Framing};
 use fanway_protocol::DisconnectCode;
 use http::header::{ACCEPT, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 use prometheus::IntCounterVec;
 
 use super::admission::{Admission, Wanted};
@@ -102,6 +102,12 @@ fn upgrade(state: ClientState, request: Request) -> Response {
         Ok(presented) => presented,
         Err(refusal) => return state.refuse(refusal),
     };
+    if parts.method == Method::HEAD {
+        // Nothing is upgraded by a HEAD; there is just nothing against the GET.
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return response;
+    }
     state.note_draining();
     let mut response = accept.response().map(|()| Body::empty());
     let hub = state.hub;
@@ -135,6 +141,9 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         }
         let identity = state.admission.identity(&state.hub, &parts, caller)?;
         let points = Wanted::parse(&parts)?.authorise(&state.hub, &identity)?;
+        if parts.method == Method::HEAD {
+            return Ok(sse::head(body_of_get()));
+        }
         state.note_draining();
         let hub = state.hub.clone();
         if parts.version >= Version::HTTP_2 {
@@ -171,6 +180,9 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
         let wait = poll::wait(wanted.timeout.as_deref())?;
         let first = wanted.cursor.is_none();
         let points = wanted.authorise(&state.hub, &identity)?;
+        if parts.method == Method::HEAD {
+            return Ok(poll::head(body_of_get()));
+        }
         // What follows is waiting, and how that ends nobody can tell yet.
         drop(handshake.take());
         let answer = session::poll(&state.hub, points, first, wait).await.map_err(|error| {
@@ -184,28 +196,27 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
     response
 }
 
-/// What a browser's page needs around a GET: preflight, origin, and the headers that let it read the answer.
+/// What every GET and HEAD is checked for: the method, and the page that it comes from.
 async fn answer_page(
     state: &ClientState,
     parts: &Parts,
     answer: impl AsyncFnOnce(&Caller) -> Result<Response, Refusal>,
 ) -> Response {
-    let origins = &state.admission.origins;
-    if let Some(response) = origins.preflight(&parts.method, &parts.headers, &parts.uri, state.admission.secure) {
-        return response.map(|()| Body::empty());
-    }
-    if parts.method != Method::GET {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
         let mut response = api::method_not_allowed().await;
-        response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("GET"));
+        response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("GET,HEAD"));
         return response;
     }
     let caller = match state.admission.caller(parts) {
         Ok(caller) => caller,
         Err(refusal) => return state.refuse(refusal),
     };
-    let mut response = answer(&caller).await.unwrap_or_else(|refusal| state.refuse(refusal));
-    origins.mark(&caller, response.headers_mut());
-    response
+    answer(&caller).await.unwrap_or_else(|refusal| state.refuse(refusal))
+}
+
+/// Stands for the body that a GET would have, in the answer to a HEAD: its length is not known, so none is stated.
+fn body_of_get() -> Body {
+    Body::from_stream(futures_util::stream::empty::<Result<bytes::Bytes, std::convert::Infallible>>())
 }
 
 fn accepts_events(headers: &HeaderMap) -> bool {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::Response;
 use fanway_hub::session::PollAnswer;
 use http::HeaderValue;
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use super::refusal::Refusal;
@@ -39,8 +39,12 @@ pub(super) fn response(answer: &PollAnswer) -> Response {
         body.extend_from_slice(format!(",\"retry\":{retry}").as_bytes());
     }
     body.push(b'}');
-    let mut response = Response::new(body.into());
-    *response.status_mut() = StatusCode::OK;
+    head(body.into())
+}
+
+/// An answer with this body.
+pub(super) fn head(body: Body) -> Response {
+    let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

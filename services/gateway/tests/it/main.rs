@@ -12,6 +12,7 @@ mod fanout;
 mod faults;
 mod follow;
 mod max_age;
+mod methods;
 mod metrics;
 mod order;
 mod public_metrics;

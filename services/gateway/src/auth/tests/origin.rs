@@ -1,5 +1,3 @@
-use http::{Method, StatusCode};
-
 use super::*;
 
 fn origins(allowed: &[&str], cookie: bool) -> Origins {
@@ -84,45 +82,6 @@ fn requests_of_no_page_and_of_this_hosts_pages_pass() {
     // HTTP/2 names the host in the URI.
     let (headers, uri) = request("https://push.example.com/", &[("origin", "https://push.example.com")]);
     assert_eq!(origins.judge(&headers, &uri, true), Ok(Caller::SameOrigin));
-}
-
-#[test]
-fn only_allowed_pages_may_read_answers() {
-    let mark = |origins: &Origins, origin: &str| {
-        let caller = judge(origins, &[("host", "h"), ("origin", origin)]).unwrap();
-        let mut answer = http::HeaderMap::new();
-        origins.mark(&caller, &mut answer);
-        let text = |name: &str| answer.get(name).map(|value| value.to_str().unwrap().to_owned());
-        (text("access-control-allow-origin"), text("access-control-allow-credentials"), text("vary"))
-    };
-    let some = |text: &str| Some(text.to_owned());
-    let listed = origins(&["https://a.example"], false);
-    assert_eq!(mark(&listed, "https://a.example"), (some("https://a.example"), None, some("origin")));
-    assert_eq!(mark(&listed, "https://h"), (None, None, some("origin")));
-    let with_cookies = origins(&["https://a.example"], true);
-    assert_eq!(mark(&with_cookies, "https://a.example"), (some("https://a.example"), some("true"), some("origin")));
-    let any = origins(&["*"], false);
-    assert_eq!(mark(&any, "https://whoever.example"), (some("*"), None, None));
-}
-
-#[test]
-fn preflights_are_answered_here() {
-    let origins = origins(&["https://a.example"], false);
-    let ask = |origin: &str| {
-        let (headers, uri) =
-            request("/sse", &[("host", "h"), ("origin", origin), ("access-control-request-method", "GET")]);
-        origins.preflight(&Method::OPTIONS, &headers, &uri, false).unwrap()
-    };
-    let allowed = ask("https://a.example");
-    assert_eq!(allowed.status(), StatusCode::NO_CONTENT);
-    assert_eq!(allowed.headers()["access-control-allow-origin"], "https://a.example");
-    assert!(allowed.headers().contains_key("access-control-allow-headers"));
-    let foreign = ask("https://evil.example");
-    assert_eq!(foreign.status(), StatusCode::FORBIDDEN);
-    assert!(foreign.headers().keys().all(|name| !name.as_str().starts_with("access-control")));
-    let (headers, uri) = request("/sse", &[("host", "h"), ("origin", "https://a.example")]);
-    assert!(origins.preflight(&Method::OPTIONS, &headers, &uri, false).is_none());
-    assert!(origins.preflight(&Method::GET, &headers, &uri, false).is_none());
 }
 
 #[test]

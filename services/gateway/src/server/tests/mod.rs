@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod cors;
 mod deadlines;
 mod encrypted;
 mod hosts;
@@ -75,6 +76,7 @@ impl Server {
             listener,
             router: router(Arc::clone(&server.gate), Arc::clone(&server.waiting)),
             express: Some(express(Arc::clone(&server.waiting))),
+            cors: Some(friends()),
             settings: Arc::new(settings),
             clients: Some(Clients { others: &["/echo"] }),
             tls,
@@ -112,9 +114,20 @@ impl Drop for Server {
     }
 }
 
+/// Pages of one origin may read answers, with cookies.
+fn friends() -> Cors {
+    Cors::new(true, |headers, _| match headers.get_all("origin").iter().collect::<Vec<_>>()[..] {
+        [origin] if origin == "https://app.example" => {
+            OriginAccess::Listed { origin: origin.clone(), credentials: true }
+        }
+        _ => OriginAccess::Foreign,
+    })
+}
+
 fn router(gate: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
+        .route("/private", get(|| async { ([("cross-origin-resource-policy", "same-origin")], "private") }))
         .route("/echo", post(|body: Bytes| async { body }))
         .route("/large", any(|| async { Body::from(vec![b'x'; LARGE]) }))
         .route("/socket", any(echo_socket))

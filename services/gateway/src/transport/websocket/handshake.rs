@@ -62,7 +62,8 @@ pub enum Refusal {
 /// Decides on an upgrade request.
 pub fn check<B>(request: &Request<B>) -> Result<Accept, Refusal> {
     let headers = request.headers();
-    if request.method() != Method::GET {
+    // A HEAD asks what would be said to the GET.
+    if request.method() != Method::GET && request.method() != Method::HEAD {
         return Err(Refusal::Method);
     }
     if request.version() != Version::HTTP_11 {
@@ -132,7 +133,7 @@ impl Refusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
             Self::Method => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET"));
+                headers.insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
             }
             Self::HttpVersion | Self::NotAnUpgrade | Self::WebSocketVersion => {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

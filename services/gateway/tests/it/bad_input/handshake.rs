@@ -138,7 +138,7 @@ async fn upgrades() {
             (
                 "8 POST",
                 upgrade().line("POST /connection/websocket HTTP/1.1").with("Content-Length", "0").bytes(),
-                status(&[405]).reason("method_not_allowed").headers(&[("allow", Some("GET"))]),
+                status(&[405]).reason("method_not_allowed").headers(&[("allow", Some("GET,HEAD"))]),
             ),
             ("9 HTTP/1.0", upgrade().line("GET /connection/websocket HTTP/1.0").bytes(), status(&[426, 400])),
             (
@@ -323,8 +323,8 @@ async fn requests() {
     for (line, allow) in [
         ("GET /api HTTP/1.1", &[("allow", Some("POST"))]),
         ("GET /api/publish HTTP/1.1", &[("allow", Some("POST"))]),
-        ("POST /sse?channel=a HTTP/1.1", &[("allow", Some("GET"))]),
-        ("DELETE /poll?channel=a HTTP/1.1", &[("allow", Some("GET"))]),
+        ("POST /sse?channel=a HTTP/1.1", &[("allow", Some("GET,HEAD"))]),
+        ("DELETE /poll?channel=a HTTP/1.1", &[("allow", Some("GET,HEAD"))]),
         ("POST /metrics HTTP/1.1", &[("allow", Some("GET,HEAD"))]),
         ("POST /health/live HTTP/1.1", &[("allow", Some("GET,HEAD"))]),
     ] {

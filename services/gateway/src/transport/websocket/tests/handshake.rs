@@ -128,9 +128,10 @@ fn versions_of_the_protocol() {
 
 #[test]
 fn methods_and_versions_of_http() {
-    for method in [Method::POST, Method::PUT, Method::HEAD, Method::OPTIONS, Method::CONNECT] {
-        refused(&changed(|r| *r.method_mut() = method), Refusal::Method, 405, Some(("allow", "GET")));
+    for method in [Method::POST, Method::PUT, Method::OPTIONS, Method::CONNECT] {
+        refused(&changed(|r| *r.method_mut() = method), Refusal::Method, 405, Some(("allow", "GET,HEAD")));
     }
+    assert!(check(&changed(|r| *r.method_mut() = Method::HEAD)).is_ok(), "it asks what the GET would be answered");
     for version in [Version::HTTP_09, Version::HTTP_10, Version::HTTP_2] {
         refused(&changed(|r| *r.version_mut() = version), Refusal::HttpVersion, 426, Some(("upgrade", "websocket")));
     }
