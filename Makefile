@@ -41,7 +41,7 @@ test-browser: build ## EventSource and the console page in headless Chromium
 	cd deploy/e2e && npm ci --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec browser/*.test.mjs
 
 .PHONY: test-clients
-test-clients: build ## Client libraries people use (Python, Go) against real nodes
+test-clients: build ## Client libraries people use (Python, npm, browsers, Go) against real nodes
 	FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway deploy/scripts/clients.sh
 
 .PHONY: test-monitoring

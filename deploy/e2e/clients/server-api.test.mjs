@@ -17,7 +17,7 @@ const PATIENCE = 120_000;
 async function run(t, command, args) {
   const node = await startNode(t, joined(await startRedis(t)));
   const environment = { FANWAY_URL: node.url, FANWAY_API_KEY: API_KEY, PYTHONDONTWRITEBYTECODE: "1" };
-  const suite = new Process(t, join(folder(t), "suite.log"), command, args, environment);
+  const suite = new Process(t, join(folder(t), "suite.log"), command, args, { environment });
   const { code, error } = await suite.exited(PATIENCE);
   assert.equal(code, 0, error ? String(error) : suite.log);
   return suite.log;

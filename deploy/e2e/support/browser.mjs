@@ -28,8 +28,8 @@ export function startBrowser() {
   return chromium.launch({ executablePath: executable(), headless: true, args: FLAGS, timeout: 60_000 });
 }
 
-/** Opens a page. What it complains about is kept in `page.complaints`. */
-export async function openPage(t, browser, url) {
+/** Opens a page, which can call `functions`. What it complains about is kept in `page.complaints`. */
+export async function openPage(t, browser, url, functions = {}) {
   const context = await browser.newContext();
   t.after(() => context.close());
   const page = await context.newPage();
@@ -39,6 +39,7 @@ export async function openPage(t, browser, url) {
   page.on("console", (line) => {
     if (["error", "warning"].includes(line.type())) page.complaints.push(line.text());
   });
+  for (const [name, call] of Object.entries(functions)) await page.exposeFunction(name, call);
   await page.goto(url);
   return page;
 }

@@ -2,6 +2,8 @@
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
+const REQUEST = /^[A-Z]+ \S+ HTTP\/1/;
+
 /** Opens a door to a node. */
 export async function openDoor(t, node) {
   const door = new Door(node);
@@ -15,7 +17,7 @@ class Door {
   #sockets = new Set();
   #node;
 
-  /** The first bytes of every connection that was let through: the head of its first request. */
+  /** The heads of all requests that were let through: also of those that follow another one on a connection. */
   heads = [];
   /** How many connections were turned away. */
   refused = 0;
@@ -54,7 +56,10 @@ class Door {
       client.destroy();
       return;
     }
-    client.once("data", (bytes) => this.heads.push(bytes.toString("latin1")));
+    client.on("data", (bytes) => {
+      const text = bytes.toString("latin1");
+      if (REQUEST.test(text)) this.heads.push(text);
+    });
     const upstream = connect(this.#node.port, "127.0.0.1");
     for (const [from, to] of [[client, upstream], [upstream, client]]) {
       this.#sockets.add(from);

@@ -5,6 +5,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 
 import { PATIENCE } from "./wait.mjs";
 
@@ -38,17 +39,19 @@ export async function freePort() {
   return port;
 }
 
-/** A running command whose output goes to a file. */
+/** A running command whose output goes to a file; with `onLine`, what it writes to stdout goes there instead, line by line. */
 export class Process {
   #child;
   #logFile;
   #exited;
 
-  constructor(t, logFile, command, args, environment = {}) {
+  constructor(t, logFile, command, args, { environment = {}, onLine } = {}) {
     this.#logFile = logFile;
     const log = openSync(logFile, "w");
-    const child = spawn(command, args, { stdio: ["ignore", log, log], env: { ...process.env, ...environment } });
+    const stdio = ["ignore", onLine ? "pipe" : log, log];
+    const child = spawn(command, args, { stdio, env: { ...process.env, ...environment } });
     closeSync(log);
+    if (onLine) createInterface({ input: child.stdout }).on("line", onLine);
     this.#child = child;
     running.add(child);
     this.#exited = new Promise((resolve) => {
