@@ -51,8 +51,13 @@ impl Broker for AnyBroker {
         dispatch!(self, engine => engine.tops(channels, refresh).await)
     }
 
-    async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
-        dispatch!(self, engine => engine.history(channel, query).await)
+    async fn history(
+        &self,
+        channel: &Channel,
+        query: HistoryQuery,
+        retention: Retention,
+    ) -> Result<History, BrokerError> {
+        dispatch!(self, engine => engine.history(channel, query, retention).await)
     }
 
     async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {

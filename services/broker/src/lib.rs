@@ -66,6 +66,7 @@ pub trait Broker: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<LogView>, BrokerError>> + Send;
 
     /// Creates an empty log so that "before anything" is a position, and returns its top; an existing log is left alone.
+    /// Until the first publication it lives for [`Retention::unpublished_life`] after this or the last refresh.
     fn create(
         &self,
         channel: &Channel,
@@ -80,11 +81,13 @@ pub trait Broker: Send + Sync + 'static {
         refresh: bool,
     ) -> impl Future<Output = Result<Vec<Option<Position>>, BrokerError>> + Send;
 
-    /// A page of the channel's history for a reader, in either direction.
+    /// A page of the channel's history for a reader, in either direction. A log that does not exist is created, so that
+    /// the answer always names a position to resume from: see [`Broker::create`].
     fn history(
         &self,
         channel: &Channel,
         query: HistoryQuery,
+        retention: Retention,
     ) -> impl Future<Output = Result<History, BrokerError>> + Send;
 
     /// Tells every node of the fleet something, this one included. It is kept nowhere: a node that does not hear at that

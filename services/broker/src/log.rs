@@ -32,6 +32,13 @@ impl Retention {
     pub fn meta_life(&self) -> Duration {
         self.meta_ttl.max(self.ttl)
     }
+
+    /// How long epoch and offset of a log live that was created by a reader and never published to: an hour at most,
+    /// because anybody who may read or subscribe can create many of them.
+    pub fn unpublished_life(&self) -> Duration {
+        const HOUR: Duration = Duration::from_secs(3600);
+        self.meta_life().min(HOUR)
+    }
 }
 
 /// One atomic view of a log, generic over the payload so that the model checker can use small ones.
@@ -78,8 +85,8 @@ pub struct HistoryQuery {
 pub struct History {
     /// In the order asked.
     pub publications: Vec<(Position, Arc<Publication>)>,
-    /// The log's top at the time of the read; `None` when there is no log.
-    pub top: Option<Position>,
+    /// The log's top at the time of the read.
+    pub top: Position,
     /// `since` was given and lies on the current line. Without `since`: true.
     pub since_valid: bool,
 }

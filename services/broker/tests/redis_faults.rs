@@ -5,6 +5,8 @@
 mod access;
 #[path = "redis_faults/damage.rs"]
 mod damage;
+#[path = "redis_faults/life.rs"]
+mod life;
 #[path = "redis_faults/outage.rs"]
 mod outage;
 #[path = "redis_faults/reign.rs"]

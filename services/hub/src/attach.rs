@@ -25,6 +25,9 @@ pub enum From {
     Head,
     /// After a position it has reached.
     Position(Position),
+    /// Before the first publication, of an epoch that it does not name. Only a log that still has all of its publications,
+    /// all of one epoch, shows what such a client has missed.
+    Beginning,
     /// After something that is not a position of this channel.
     Nonsense(GapReason),
 }
@@ -154,16 +157,15 @@ impl Hub {
     ) -> Option<Attached> {
         let local = self.find(channel)?;
         let attached = place(&local, handle, index)?;
-        match from {
-            From::Head => Some(attached),
-            From::Position(cursor) => {
-                attached.head?;
-                let publications = served_by_ring(&attached, cursor, self.limits.recovery_limit)?;
-                self.metrics.recoveries_total.with_label_values(&["recovered"]).inc();
-                Some(Attached { joined: Joined::Recovered(publications), ..attached })
-            }
-            From::Nonsense(_) => None,
-        }
+        let cursor = match (from, attached.head) {
+            (From::Head, _) => return Some(attached),
+            (From::Position(cursor), Some(_)) => cursor,
+            (From::Beginning, Some(head)) => beginning(head),
+            (From::Position(_) | From::Beginning, None) | (From::Nonsense(_), _) => return None,
+        };
+        let publications = served_by_ring(&attached, cursor, self.limits.recovery_limit)?;
+        self.metrics.recoveries_total.with_label_values(&["recovered"]).inc();
+        Some(Attached { joined: Joined::Recovered(publications), ..attached })
     }
 
     async fn join(
@@ -194,6 +196,7 @@ impl Hub {
                 drop(attached);
                 self.suspect(local);
                 continue;
+                (From::Beginning, Some(head)) => (beginning(head), head),
             }
             let (view, shared) = self.resume_view(local, cursor.offset, alone).await?;
             // The read may have been begun by somebody else, before this place was taken; what came since is in the ring.
@@ -207,7 +210,13 @@ impl Hub {
                 }
                 None => (head, Vec::new()),
             };
-            let mut publications = match resume::decide(cursor, target, &view, self.limits.recovery_limit) {
+            let decision = match from {
+                // The part that the ring adds may have begun another epoch.
+                From::Beginning if target.epoch != head.epoch => Decision::Gap(GapReason::UnknownEpoch),
+                From::Beginning => resume::decide_from_beginning(target, &view, self.limits.recovery_limit),
+                _ => resume::decide(cursor, target, &view, self.limits.recovery_limit),
+            };
+            let mut publications = match decision {
                 Decision::CaughtUp => Vec::new(),
                 Decision::ServeFrom(range) => view.entries[range]
                     .iter()
@@ -327,6 +336,11 @@ fn place(local: &Arc<LocalChannel>, handle: &Arc<Handle>, index: u32) -> Option<
     let next = local.ring().head();
     let attachment = Attachment::new(local, &mut state, handle.clone(), index);
     Some(Attached { attachment, next, head, joined: Joined::Fresh })
+}
+
+/// Before the first publication of the head's epoch. The ring's positions prove the epoch of each of its publications.
+fn beginning(head: Position) -> Position {
+    Position { epoch: head.epoch, offset: 0 }
 }
 
 /// What the ring alone proves about the publications between a cursor and the place just taken.

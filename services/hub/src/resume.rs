@@ -61,6 +61,21 @@ pub fn decide<M>(cursor: Position, head: Position, view: &LogView<M>, limit: usi
     if complete && end - begin <= limit { Decision::ServeFrom(begin..end) } else { Decision::Gap(GapReason::Limit) }
 }
 
+/// As [`decide`], for a client that stands before the first publication and names no epoch.
+///
+/// It cannot say on which timeline it would have followed, so that only one is accepted on which nothing can have been
+/// lost: of a single epoch, with all publications still there. A log that was lost altogether and begun anew looks the
+/// same; that is why every reply names the epoch.
+pub fn decide_from_beginning<M>(head: Position, view: &LogView<M>, limit: usize) -> Decision {
+    let decision = decide(Position { epoch: head.epoch, offset: 0 }, head, view, limit);
+    match decision {
+        Decision::CaughtUp | Decision::ServeFrom(_) if view.ledger.entries().len() > 1 => {
+            Decision::Gap(GapReason::UnknownEpoch)
+        }
+        decision => decision,
+    }
+}
+
 /// Why a position's successors cannot be taken from a view; `None` if they can.
 pub(crate) fn obstacle<M>(position: Position, view: &LogView<M>) -> Option<GapReason> {
     off_the_line(position, view).or_else(|| (!view.kept(position.offset)).then_some(GapReason::Retention))
@@ -133,6 +148,30 @@ mod tests {
         assert_eq!(decide(at(0, 2), head, &view(6, 3..=6), 3), Decision::Gap(GapReason::Limit));
         assert_eq!(decide(at(0, 2), head, &view(9, 3..=5), 10), Decision::Gap(GapReason::Limit), "cut before the head");
         assert_eq!(decide(at(0, 2), head, &view(9, 3..=6), 10), Decision::ServeFrom(0..4), "cut at the head");
+    }
+
+    #[test]
+    fn without_an_epoch_only_a_whole_log_of_one_epoch_is_served() {
+        let one = |top: u64, first: u64| LogView {
+            top: at(0, top),
+            ledger: Ledger::new(epoch(0)),
+            entries: (first..=top).map(|offset| (offset, offset)).collect(),
+        };
+        for (head, view, expected) in [
+            (at(0, 3), one(3, 1), Decision::ServeFrom(0..3)),
+            (at(0, 2), one(3, 1), Decision::ServeFrom(0..2)),
+            (at(0, 0), one(0, 1), Decision::CaughtUp),
+            (at(0, 3), one(3, 2), Decision::Gap(GapReason::Retention)),
+            (at(0, 3), one(3, 4), Decision::Gap(GapReason::Retention)),
+            (at(0, 9), one(9, 1), Decision::Gap(GapReason::Limit)),
+            // Nothing is missing from offset 1 on, but a tail of the first epoch may have been lost.
+            (at(1, 6), view(6, 1..=6), Decision::Gap(GapReason::UnknownEpoch)),
+            // Before the second epoch began, on a node that has not heard of it.
+            (at(0, 3), view(6, 1..=6), Decision::Gap(GapReason::UnknownEpoch)),
+            (at(9, 3), view(6, 1..=6), Decision::Retry),
+        ] {
+            assert_eq!(decide_from_beginning(head, &view, 8), expected, "{head:?} {view:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanway_broker::{AnyBroker, Broker, HistoryQuery, MemoryBroker};
+use fanway_broker::{AnyBroker, Broker, MemoryBroker};
 use fanway_hub::{Access, AuthFailure, Hub, HubMetrics, Identity, Inbox, Namespace, Namespaces, Parts};
 use fanway_protocol::{Channel, Grants, Right, Rule};
 use serde_json::Value;
@@ -78,8 +78,8 @@ fn codes(heard: &[Value]) -> Vec<u64> {
 }
 
 async fn kept(broker: &AnyBroker, channel: &str) -> usize {
-    let query = HistoryQuery { since: None, limit: 100, reverse: false };
-    broker.history(&Channel::new(channel).unwrap(), query).await.unwrap().publications.len()
+    let log = broker.read(&Channel::new(channel).unwrap(), Some(0), 100).await.unwrap();
+    log.map_or(0, |log| log.entries.len())
 }
 
 #[tokio::test]
@@ -115,9 +115,8 @@ async fn what_is_sent_behind_a_widening_refresh_is_carried_out() {
     assert_eq!(codes(&heard), [103, 103, 0, 0, 0, 0], "{heard:?}");
     assert_eq!(kept(&broker, "a").await, 1);
     // It is the new credential's information that others are shown.
-    let query = HistoryQuery { since: None, limit: 1, reverse: false };
-    let history = broker.history(&Channel::new("a").unwrap(), query).await.unwrap();
-    let info = history.publications[0].1.info.clone().unwrap();
+    let log = broker.read(&Channel::new("a").unwrap(), Some(0), 1).await.unwrap().unwrap();
+    let info = log.entries[0].1.info.clone().unwrap();
     assert_eq!(info.conn_info.as_deref(), Some(&br#""sub/a,pub/a,hst/a""#[..]));
 }
 

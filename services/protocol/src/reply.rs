@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::codes::ErrorCode;
 use crate::position::{Epoch, Position};
@@ -110,13 +110,8 @@ pub struct SubscribeResult {
 #[allow(missing_docs, reason = "members are the protocol's own words")]
 pub struct HistoryResult {
     pub publications: Vec<WirePublication>,
-    #[serde(serialize_with = "epoch_or_empty")]
-    pub epoch: Option<Epoch>,
+    pub epoch: Epoch,
     pub offset: u64,
-}
-
-fn epoch_or_empty<S: Serializer>(epoch: &Option<Epoch>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(epoch.as_ref().map_or("", Epoch::as_str))
 }
 
 /// The answer to refresh.

@@ -145,13 +145,15 @@ impl Broker for MemoryBroker {
         Ok(channels.iter().map(top).collect())
     }
 
-    async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
+    async fn history(
+        &self,
+        channel: &Channel,
+        query: HistoryQuery,
+        retention: Retention,
+    ) -> Result<History, BrokerError> {
         let now = Instant::now();
         let mut shard = self.shard(channel, now);
-        Ok(match shard.log(channel, now) {
-            Some(log) => log.history(query),
-            None => History { publications: Vec::new(), top: None, since_valid: query.since.is_none() },
-        })
+        Ok(shard.log_or_new(channel, retention, now, || epochs::random(&self.reign)).history(query))
     }
 
     async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {

@@ -87,8 +87,8 @@ impl Shard {
             entries: VecDeque::new(),
             entries_expire: now,
             entries_due: false,
-            meta_life: retention.meta_life(),
-            meta_expires: later(now, retention.meta_life()),
+            meta_life: retention.unpublished_life(),
+            meta_expires: later(now, retention.unpublished_life()),
         };
         match self.logs.entry(channel.clone()) {
             Entry::Occupied(entry) => {
@@ -296,7 +296,7 @@ impl Log {
             }
             Some(since) => self.entries.range(self.after(since.offset)..).take(query.limit).map(place).collect(),
         };
-        History { publications, top: Some(self.top()), since_valid }
+        History { publications, top: self.top(), since_valid }
     }
 }
 
@@ -342,6 +342,20 @@ mod tests {
         assert_eq!(at(20, 600), (1001, 0, 3));
         assert_eq!(at(120, 300), (1, 0, 3));
         assert_eq!(shard.due.len(), 2);
+    }
+
+    #[test]
+    fn a_log_that_was_never_published_to_lives_for_an_hour_at_a_time() {
+        let mut shard = Shard::default();
+        let (channel, start) = (Channel::new("news").unwrap(), Instant::now());
+        let retention = Retention { meta_ttl: Duration::from_secs(30 * 86_400), ..RETENTION };
+        let at = |minutes: u64| start + Duration::from_secs(60 * minutes);
+        let epoch = || Epoch::parse("aaaaaaaabbbbbbbbbbbb").unwrap();
+        shard.log_or_new(&channel, retention, start, epoch);
+        shard.log(&channel, at(59)).unwrap().refresh(at(59));
+        assert!(shard.log(&channel, at(118)).is_some() && shard.log(&channel, at(119)).is_none());
+        shard.append(&channel, Arc::default(), retention, at(118), epoch);
+        assert!(shard.log(&channel, at(118 + 29 * 24 * 60)).is_some());
     }
 
     #[test]

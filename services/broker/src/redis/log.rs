@@ -61,17 +61,31 @@ impl Logs {
         Ok(Some(LogView { top: read.top, ledger: read.ledger, entries }))
     }
 
-    pub(crate) async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
+    pub(crate) async fn history(
+        &self,
+        channel: &Channel,
+        query: HistoryQuery,
+        retention: Retention,
+    ) -> Result<History, BrokerError> {
         let HistoryQuery { since, limit, reverse } = query;
-        let Some(read) = self.run(Way::Own, channel, reverse, since.map(|since| since.offset), limit).await? else {
-            return Ok(History { publications: Vec::new(), top: None, since_valid: since.is_none() });
-        };
+        let bound = since.map(|since| since.offset);
+        let mut read = self.run(Way::Own, channel, reverse, bound, limit).await?;
+        if read.is_none() {
+            // Only now a write: reading goes on while the server refuses writes.
+            let top = self.create(channel, retention).await?;
+            if top.offset == 0 {
+                return Ok(History { publications: Vec::new(), top, since_valid: since.is_none() });
+            }
+            // Somebody published in between.
+            read = self.run(Way::Own, channel, reverse, bound, limit).await?;
+        }
+        let read = read.ok_or_else(|| BrokerError::Unavailable("the log vanished as it was created".to_owned()))?;
         let since_valid = since.is_none_or(|since| read.ledger.holds(since, read.top.offset));
         let place = |(offset, publication): Entry| {
             Some((Position { epoch: read.ledger.epoch_of(offset), offset }, publication?))
         };
         let publications = if since_valid { read.entries.into_iter().filter_map(place).collect() } else { Vec::new() };
-        Ok(History { publications, top: Some(read.top), since_valid })
+        Ok(History { publications, top: read.top, since_valid })
     }
 
     async fn run(
@@ -111,7 +125,7 @@ impl Logs {
 
     pub(crate) async fn create(&self, channel: &Channel, retention: Retention) -> Result<Position, BrokerError> {
         let (entries, meta) = (self.context.names.entries(channel), self.context.names.meta(channel));
-        let (random, life) = (epochs::salt(), millis(retention.meta_life()).to_string());
+        let (random, life) = (epochs::salt(), millis(retention.unpublished_life()).to_string());
         self.ask(async |connection| {
             let arguments = [random.as_slice(), life.as_bytes()];
             let answer =

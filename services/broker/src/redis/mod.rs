@@ -248,9 +248,14 @@ impl Broker for RedisBroker {
         outcome
     }
 
-    async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<History, BrokerError> {
+    async fn history(
+        &self,
+        channel: &Channel,
+        query: HistoryQuery,
+        retention: Retention,
+    ) -> Result<History, BrokerError> {
         let begun = Instant::now();
-        let outcome = self.logs.history(channel, query).await;
+        let outcome = self.logs.history(channel, query, retention).await;
         self.record(&self.operations.history, begun, &outcome);
         outcome
     }

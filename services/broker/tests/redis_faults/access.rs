@@ -7,7 +7,7 @@ use fanway_testkit::wait::until;
 use crate::support::{KEEP, Node, channel, publish_all, request, settings};
 
 /// The rule that the documentation and the cure give.
-const RULE: &str = "fanway on >secret resetkeys ~fw:fanway:* resetchannels &fw:fanway:* nocommands +fcall \
+pub const RULE: &str = "fanway on >secret resetkeys ~fw:fanway:* resetchannels &fw:fanway:* nocommands +fcall \
                     +fcall_ro +function|load +evalsha +eval +evalsha_ro +eval_ro +info +ping +unwatch +get +set +del \
                     +hset +hdel +hexists +hlen +hmget +pexpire +publish +subscribe +unsubscribe";
 /// What can be done without: scripts do the same.
@@ -26,7 +26,7 @@ async fn the_rule_of_the_cure_is_enough() {
     node.ears.hear(&news, 2).await;
     node.tops(std::slice::from_ref(&news), true).await.unwrap();
     let query = fanway_broker::HistoryQuery { since: None, limit: 1, reverse: true };
-    assert_eq!(node.history(&news, query).await.unwrap().publications.len(), 1);
+    assert_eq!(node.history(&news, query, KEEP).await.unwrap().publications.len(), 1);
     node.unsubscribe(&news);
     node.subscribe(std::slice::from_ref(&news)).await.unwrap();
 }

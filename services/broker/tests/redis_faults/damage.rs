@@ -86,7 +86,7 @@ async fn an_entry_that_cannot_be_read_is_a_gap() {
     assert_eq!(view.entries.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [4, 5]);
     assert!(!view.kept(0) && !view.kept(2) && view.kept(3));
     let query = HistoryQuery { since: None, limit: 10, reverse: true };
-    let page = node.history(&news, query).await.unwrap();
+    let page = node.history(&news, query, KEEP).await.unwrap();
     let offsets: Vec<_> = page.publications.iter().map(|(position, _)| position.offset).collect();
     assert_eq!(offsets, [5, 4, 2, 1]);
     assert!(node.metrics.broker_unreadable_total.get() >= 2);

@@ -140,22 +140,17 @@ pub(super) async fn call(state: &ApiState, params: &[u8]) -> Result<HistoryResul
         limit: limit(request.limit.unwrap_or(0), state.settings.history_limit),
         reverse: request.reverse.unwrap_or(false),
     };
-    let history = state.broker.history(&channel, query).await.map_err(ApiError::of_read)?;
+    let history = state.broker.history(&channel, query, retention).await.map_err(ApiError::of_read)?;
     if !history.since_valid {
         return Err(ApiError::UnrecoverablePosition);
     }
-    // A channel that was never used gets its line now, so that the answer is a position to start from.
-    let top = match history.top {
-        Some(top) => top,
-        None => state.broker.create(&channel, retention).await.map_err(ApiError::of_read)?,
-    };
     let publications = history.publications.iter();
     Ok(HistoryResult {
         publications: publications
             .map(|(position, publication)| HistoryPublication::new(*position, publication))
             .collect(),
-        epoch: top.epoch,
-        offset: top.offset,
+        epoch: history.top.epoch,
+        offset: history.top.offset,
     })
 }
 

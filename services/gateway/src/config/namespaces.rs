@@ -21,8 +21,8 @@ pub struct NamespaceSettings {
     /// How long history is kept after the last publication.
     #[serde(with = "humantime_serde")]
     pub history_ttl: Duration,
-    /// How long epoch and offset are kept after the last publication; at least `history_ttl`. Clients that return later
-    /// start anew.
+    /// How long epoch and offset are kept after the last publication; at least `history_ttl`. Before the first publication
+    /// an hour at most. Clients that return later start anew.
     #[serde(with = "humantime_serde")]
     pub meta_ttl: Duration,
     /// Whether clients can resume where they left off; unset means yes if there is history.

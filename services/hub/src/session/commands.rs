@@ -217,7 +217,7 @@ impl ClientSession {
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         let most = self.core.hub.limits.history_limit;
         let limit = usize::try_from(request.limit).map_or(most, |limit| limit.min(most));
-        let since = request.since.as_ref().map(position).transpose();
+        let since = request.since.as_ref().map_or(Ok(None), position);
         let query = since.map(|since| HistoryQuery { since, limit, reverse: request.reverse });
         Ok(Op::History { id, channel, namespace, query, run: None })
     }
@@ -352,9 +352,13 @@ fn name(command: &Command<'_>) -> &'static str {
     names.into_iter().find_map(|(is, name)| is.then_some(name)).unwrap_or("unknown")
 }
 
-fn position(position: &StreamPosition<'_>) -> Result<Position, ErrorCode> {
+/// `{offset: 0}` without an epoch is how SDKs say "from the start"; any other text that is no epoch lies on no timeline.
+fn position(position: &StreamPosition<'_>) -> Result<Option<Position>, ErrorCode> {
+    if position.epoch.is_empty() && position.offset == 0 {
+        return Ok(None);
+    }
     let epoch = Epoch::parse(&position.epoch).ok_or(ErrorCode::UnrecoverablePosition)?;
-    Ok(Position { epoch, offset: position.offset })
+    Ok(Some(Position { epoch, offset: position.offset }))
 }
 
 fn unix_millis() -> u64 {

@@ -61,6 +61,7 @@ impl Requested {
         let from = match (recover, Epoch::parse(&request.epoch)) {
             (false, _) => From::Head,
             (true, Some(epoch)) => From::Position(Position { epoch, offset: request.offset }),
+            (true, None) if request.epoch.is_empty() && request.offset == 0 => From::Beginning,
             (true, None) => From::Nonsense(GapReason::BadPosition),
         };
         let asked =
@@ -301,10 +302,11 @@ impl ClientSession {
                     }
                 }
             }
-            Op::History { id, channel, query, run, .. } => {
+            Op::History { id, channel, namespace, query, run } => {
                 let Ok(query) = *query else { return true };
-                let (hub, channel) = (self.core.hub.clone(), channel.clone());
-                let call = run.get_or_insert_with(|| async move { hub.broker.history(&channel, query).await }.boxed());
+                let (hub, channel, retention) = (self.core.hub.clone(), channel.clone(), namespace.retention());
+                let call = run
+                    .get_or_insert_with(|| async move { hub.broker.history(&channel, query, retention).await }.boxed());
                 let Poll::Ready(history) = call.poll_unpin(cx) else { return false };
                 match history {
                     Ok(history) if history.since_valid => self.history(*id, &history),
@@ -412,8 +414,8 @@ impl ClientSession {
     fn history(&mut self, id: u32, history: &History) {
         let result = HistoryResult {
             publications: wire(&history.publications),
-            epoch: history.top.map(|top| top.epoch),
-            offset: history.top.map_or(0, |top| top.offset),
+            epoch: history.top.epoch,
+            offset: history.top.offset,
         };
         self.reply(&Reply { id, history: Some(result), ..Reply::default() });
     }

@@ -44,6 +44,8 @@ pub struct Client {
     pub at: At,
     /// What it would resume with.
     pub cursor: Position,
+    /// It stands before anything and names no epoch: `cursor` is not its own.
+    pub nameless: bool,
     /// The last publication it was given.
     pub id: u8,
     /// What the stream brought while it was joining.
@@ -51,8 +53,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(cursor: Position, id: u8) -> Self {
-        Self { at: At::Away, cursor, id, held: Vec::new() }
+    pub fn new(cursor: Position, id: u8, nameless: bool) -> Self {
+        Self { at: At::Away, cursor, nameless, id, held: Vec::new() }
     }
 
     /// Goes, or is made to; comes back with its cursor.
@@ -102,7 +104,7 @@ impl Client {
 
     fn give(&mut self, cursor: Position, publication: Publication) -> Option<Fault> {
         let before = std::mem::replace(&mut self.id, publication.id);
-        self.cursor = cursor;
+        (self.cursor, self.nameless) = (cursor, false);
         match before {
             before if before == publication.after => None,
             before if before == publication.id => Some(Fault::Duplicate),
@@ -114,7 +116,10 @@ impl Client {
 impl World {
     /// The client comes to a node. False if the node would have to look at the log first and cannot.
     pub fn join(&mut self, node: usize, setup: &Setup) -> bool {
-        if resume::needs_repair_first(self.client.cursor, self.nodes[node].sequencer.head().unwrap()) {
+        if self.client.nameless {
+            let epoch = self.nodes[node].sequencer.head().unwrap().epoch;
+            self.client.cursor = Position { epoch, offset: 0 };
+        } else if resume::needs_repair_first(self.client.cursor, self.nodes[node].sequencer.head().unwrap()) {
             if !self.can_read(node) {
                 return false;
             }
@@ -130,7 +135,7 @@ impl World {
     /// publication of the reply; `None` if there are not enough for that.
     pub fn resume(&mut self, partial: bool, setup: &Setup) -> Option<Decision> {
         let At::Joining { node, head, head_id } = self.client.at else { return None };
-        let cursor = self.client.cursor;
+        let (cursor, nameless) = (self.client.cursor, self.client.nameless);
         let log = self.servers[self.nodes[node].server].create(&mut self.fresh, setup);
         let can_continue = log.can_continue(self.client.id, setup);
         let mut view = log.view(Some(cursor.offset), usize::MAX, setup);
@@ -139,7 +144,12 @@ impl World {
             forget_end(&mut view, head);
         }
         let judged = if setup.keeps(Rule::Seam) { head } else { view.position_of(head.offset.min(view.top.offset)) };
-        let mut decision = resume::decide(cursor, judged, &view, usize::MAX);
+        // At the head the ring alone decides.
+        let mut decision = if nameless && cursor != judged {
+            resume::decide_from_beginning(judged, &view, usize::MAX)
+        } else {
+            resume::decide(cursor, judged, &view, usize::MAX)
+        };
         if decision == Decision::Retry && !setup.keeps(Rule::Retry) {
             decision = Decision::Gap(GapReason::Truncated);
         }
@@ -171,13 +181,15 @@ impl World {
                 self.client.leave();
                 return Some(decision);
             }
+            // What a client without an epoch would have followed is not known: to it this is a gap.
+            Decision::Gap(_) if nameless && view.ledger.entries().len() > 1 => self.client.id = head_id,
             Decision::Gap(_) if can_continue => self.fault = self.fault.or(Some(Fault::FalseGap)),
             Decision::Gap(_) => self.client.id = head_id,
             // From here on the stream continues at the head: that must be where the client is.
             _ if self.client.id != head_id => self.fault = self.fault.or(Some(Fault::SilentGap)),
             _ => {}
         }
-        self.client.cursor = head;
+        (self.client.cursor, self.client.nameless) = (head, false);
         self.client.at = At::On { node };
         for event in std::mem::take(&mut self.client.held) {
             if self.client.at != At::Away {

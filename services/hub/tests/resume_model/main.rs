@@ -115,6 +115,20 @@ fn primary_restarts_from_an_older_snapshot() {
     holds(Setup { publishes: 2, restarts: 1, failovers: 1, lossy: true, ..Setup::new(Kind::Follows) });
 }
 
+/// A client that asks for everything and names no epoch gets everything, or a gap.
+#[test]
+fn no_epoch() {
+    for kind in [Kind::Resubscribes, Kind::Adopts] {
+        let setup = Setup { nameless: true, ..Setup::new(kind) };
+        let met = holds(Setup { failovers: 1, lossy: true, kills: 1, ..setup.clone() });
+        assert!(met.served && met.retry && met.gap, "{met:?}");
+        holds(Setup { failovers: 2, planned: true, ..setup.clone() });
+        holds(Setup { failovers: 1, stale: true, publishes: 2, ..setup.clone() });
+        holds(Setup { kills: 1, drops: 1, publishes: 2, ..setup.clone() });
+        assert!(holds(Setup { retention: 2, ..setup }).gap);
+    }
+}
+
 /// The way to the nodes loses publications, the log does not: no gap but for retention.
 #[test]
 fn lossy_feed() {
@@ -193,6 +207,13 @@ mod without {
     #[test]
     fn resubscription() {
         fails(NO_FALSE_GAP, Setup { failovers: 1, planned: true, ..Setup::new(Kind::Forgets) });
+    }
+
+    /// A limit, not a rule of ours: a log begun anew after a loss looks like the one that a client without an epoch knew.
+    /// So every reply names an epoch.
+    #[test]
+    fn an_epoch() {
+        fails(NO_SILENT_GAP, Setup { flushes: 1, nameless: true, ..without(&[]) });
     }
 
     /// A limit, not a rule of ours: an older copy of a log put back into a running server is not found out. Whoever

@@ -77,6 +77,8 @@ pub struct Setup {
     pub hold_limit: usize,
     /// The nodes begin without a feed.
     pub cold: bool,
+    /// The client begins before anything, and names no epoch.
+    pub nameless: bool,
 }
 
 impl Setup {
@@ -103,6 +105,7 @@ impl Setup {
             slow_reads: false,
             hold_limit: 10,
             cold: false,
+            nameless: false,
         }
     }
 

@@ -84,7 +84,7 @@ impl World {
             servers: [true, false].map(|master| Server { master, reign: 0, log: Some(log.clone()) }),
             primary: 0,
             nodes: [node.clone(), node],
-            client: Client::new(head, 0),
+            client: Client::new(head, 0, setup.nameless),
             fresh: Fresh { id: 1, epoch: 1, reign: 1 },
             snapshot: None,
             left: Budget {

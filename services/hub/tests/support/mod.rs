@@ -30,14 +30,25 @@ pub(crate) fn hub_counting(
     limits: Limits,
     inbox: Arc<Inbox>,
 ) -> (Arc<Hub>, Arc<AnyBroker>, prometheus::Registry) {
+    hub_keeping(history, Duration::from_secs(300), limits, inbox)
+}
+
+/// As [`hub_counting`], with another lifetime of the history.
+pub(crate) fn hub_keeping(
+    history: u32,
+    history_ttl: Duration,
+    limits: Limits,
+    inbox: Arc<Inbox>,
+) -> (Arc<Hub>, Arc<AnyBroker>, prometheus::Registry) {
     let registry = prometheus::Registry::new();
     let broker = Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone())));
     let namespace = Namespace {
         history_size: history,
-        history_ttl: Duration::from_secs(300),
+        history_ttl,
         meta_ttl: Duration::from_secs(3000),
         recovery: history > 0,
         subscribe: Access::Anyone,
+        history: Access::Anyone,
         ..Namespace::closed("default")
     };
     let parts = Parts {
@@ -109,6 +120,17 @@ impl Socket {
             self.poll().await;
             self.write(|all| all);
         }
+    }
+
+    /// Says a command, and waits for its reply, whatever else comes before it.
+    pub(crate) async fn ask(&mut self, id: u64, command: &str) -> Value {
+        self.say(&format!(r#"{{"id":{id},{command}}}"#));
+        self.settle(|socket| socket.reply(id).is_some()).await;
+        self.reply(id).unwrap()
+    }
+
+    fn reply(&self, id: u64) -> Option<Value> {
+        self.heard().into_iter().find(|value| value["id"] == id)
     }
 
     /// What was written, as values; panics on anything that is not whole frames.
