@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fanway_broker::{BrokerError, LogView};
 use fanway_protocol::{Channel, GapReason, Position, Publication};
@@ -73,9 +73,11 @@ type SharedRead = Shared<BoxFuture<'static, Result<Arc<LogView>, BrokerError>>>;
 const KEPT_VIEWS: usize = 256;
 /// Bytes of publications in a view that is kept.
 const KEPT_BYTES: usize = 64 * 1024;
+/// How long a view is kept: what it shows may have expired meanwhile, and must not be given away for longer than a second.
+const KEPT_FOR: Duration = Duration::from_millis(500);
 
-/// Reads of logs for resumes: those under way, and for a second or two the views that small ones made. The clients of a
-/// node that has died come back within seconds, not within one read, and the log need not be read for each of them.
+/// Reads of logs for resumes: those under way, and for a moment the views that small ones made. The clients of a node
+/// that has died come back within seconds, not within one read, and the log need not be read for each of them.
 #[derive(Default)]
 pub(crate) struct Resumes(Mutex<Reads>);
 
@@ -89,8 +91,14 @@ struct Reads {
 struct Kept {
     offset: u64,
     view: Arc<LogView>,
-    /// It was here at the last sweep already.
-    old: bool,
+    /// When its read began.
+    began: Instant,
+}
+
+impl Kept {
+    fn fresh(&self) -> bool {
+        self.began.elapsed() < KEPT_FOR
+    }
 }
 
 impl Resumes {
@@ -98,22 +106,22 @@ impl Resumes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of views that were here at the last sweep.
+    /// Lets go of old views.
     pub(crate) fn sweep(&self) {
         let kept = &mut self.lock().kept;
-        kept.retain(|_, kept| !std::mem::replace(&mut kept.old, true));
+        kept.retain(|_, kept| kept.fresh());
         if kept.is_empty() {
             *kept = HashMap::new();
         }
     }
 
     /// Keeps a view, if it is small and was not cut off.
-    fn keep(&self, (channel, offset): &ReadKey, view: &Arc<LogView>) {
+    fn keep(&self, (channel, offset): &ReadKey, view: &Arc<LogView>, began: Instant) {
         let last = view.entries.last().map_or(*offset, |(last, _)| *last);
         let bytes = view.entries.iter().map(|(_, publication)| publication.data.len()).sum::<usize>();
         let kept = &mut self.lock().kept;
         if last == view.top.offset && bytes <= KEPT_BYTES && kept.len() < KEPT_VIEWS {
-            kept.insert(channel.clone(), Kept { offset: *offset, view: view.clone(), old: false });
+            kept.insert(channel.clone(), Kept { offset: *offset, view: view.clone(), began });
         } else {
             kept.remove(channel);
         }
@@ -188,6 +196,7 @@ impl Hub {
                 (_, None) => return Ok(Attached { joined: Joined::Gap(GapReason::BadPosition), ..attached }),
                 (From::Nonsense(reason), _) => return Ok(Attached { joined: Joined::Gap(reason), ..attached }),
                 (From::Position(cursor), Some(head)) => (cursor, head),
+                (From::Beginning, Some(head)) => (beginning(head), head),
             };
             if let Some(publications) = served_by_ring(&attached, cursor, self.limits.recovery_limit) {
                 return Ok(Attached { joined: Joined::Recovered(publications), ..attached });
@@ -196,7 +205,6 @@ impl Hub {
                 drop(attached);
                 self.suspect(local);
                 continue;
-                (From::Beginning, Some(head)) => (beginning(head), head),
             }
             let (view, shared) = self.resume_view(local, cursor.offset, alone).await?;
             // The read may have been begun by somebody else, before this place was taken; what came since is in the ring.
@@ -238,6 +246,12 @@ impl Hub {
                 Decision::Retry => return Ok(Attached { joined: Joined::Gap(GapReason::UnknownEpoch), ..attached }),
             };
             publications.extend(newer);
+            // Those that came since the read may have displaced its oldest in the log.
+            if shared && publications.len() > local.shared.namespace.history_size as usize {
+                alone = true;
+                drop(attached);
+                continue;
+            }
             let joined = if publications.len() > self.limits.recovery_limit {
                 Joined::Gap(GapReason::Limit)
             } else {
@@ -281,7 +295,8 @@ impl Hub {
         let key = (local.name.clone(), offset);
         let (read, shared) = {
             let mut reads = self.resumes.lock();
-            if let Some(kept) = reads.kept.get(&key.0).filter(|kept| kept.offset <= offset && !alone) {
+            let serves = |kept: &&Kept| kept.offset <= offset && kept.fresh() && !alone;
+            if let Some(kept) = reads.kept.get(&key.0).filter(serves) {
                 return Ok((kept.view.clone(), true));
             }
             match reads.under_way.get(&key) {
@@ -306,8 +321,9 @@ impl Hub {
             let under_way = UnderWay { hub, key };
             let retention = local.shared.namespace.retention();
             under_way.hub.metrics.resume_reads_total.inc();
+            let began = Instant::now();
             let view = Arc::new(under_way.hub.view(&local.name, retention, Some(offset), limit).await?);
-            under_way.hub.resumes.keep(&under_way.key, &view);
+            under_way.hub.resumes.keep(&under_way.key, &view, began);
             Ok(view)
         });
         read.map(|done| done.unwrap_or_else(|error| Err(BrokerError::Unavailable(error.to_string())))).boxed().shared()
@@ -343,10 +359,12 @@ fn beginning(head: Position) -> Position {
     Position { epoch: head.epoch, offset: 0 }
 }
 
-/// What the ring alone proves about the publications between a cursor and the place just taken.
+/// What the ring alone proves about the publications between a cursor and the place just taken. Nothing about those that
+/// the log has dropped: it decides.
 fn served_by_ring(attached: &Attached, cursor: Position, limit: usize) -> Option<Vec<(Position, Arc<Publication>)>> {
-    let ring = attached.attachment.channel.ring();
+    let channel = &attached.attachment.channel;
+    let retention = channel.shared.namespace.retention();
     // Entries may have come since the place was taken; those are delivered live.
-    let publications: Vec<_> = ring.since(cursor, attached.head, attached.next)?;
+    let publications = channel.ring().since(cursor, attached.head, attached.next, retention, Instant::now())?;
     (publications.len() <= limit).then_some(publications)
 }

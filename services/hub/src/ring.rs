@@ -2,10 +2,15 @@
 //!
 //! A subscriber's place is a sequence number of the ring, so a slow subscriber costs a number, not copies. Who falls
 //! behind the ring's tail has overrun it, and catches up from the log or is told.
+//!
+//! The ring may hold more than the log, and longer. That serves those who are connected; who resumes gets what the log
+//! has: see [`retained`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use fanway_broker::Retention;
 use fanway_protocol::{Position, Publication};
 
 use crate::entry::{Entry, Kind};
@@ -87,13 +92,16 @@ impl Ring {
     }
 
     /// The publications after `cursor` and before the sequence number `until`, where the stream stood at `head`, if this
-    /// alone can tell: `cursor` is exactly one of the positions here and no gap lies between. `(epoch, offset)` names one
-    /// publication and its whole past, so an equal position is proof of an equal past.
+    /// alone can tell: `cursor` is exactly one of the positions here, no gap lies between, and the log still has them as
+    /// far as this node can know. `(epoch, offset)` names one publication and its whole past, so an equal position is
+    /// proof of an equal past.
     pub(crate) fn since(
         &self,
         cursor: Position,
         head: Option<Position>,
         until: u64,
+        retention: Retention,
+        now: Instant,
     ) -> Option<Vec<(Position, Arc<Publication>)>> {
         if head == Some(cursor) {
             return Some(Vec::new());
@@ -107,10 +115,13 @@ impl Ring {
                 .range(..end)
                 .rposition(|entry| entry.position == Some(cursor) && matches!(entry.kind, Kind::Publication { .. }))?
         };
-        self.entries
-            .range(start..end)
-            // A publication that skipped the history has no place in what is resumed.
-            .filter(|entry| entry.position.is_some() || matches!(entry.kind, Kind::Gap(_)))
+        // A publication that skipped the history has no place in what is resumed.
+        let missed = self.entries.range(start..end);
+        let missed = missed.filter(|entry| entry.position.is_some() || matches!(entry.kind, Kind::Gap(_)));
+        if !retained(missed.clone(), retention, now) {
+            return None;
+        }
+        missed
             .map(|entry| match &entry.kind {
                 Kind::Publication { publication, .. } => Some((entry.position?, publication.clone())),
                 Kind::Gap(_) => None,
@@ -119,13 +130,31 @@ impl Ring {
     }
 }
 
+/// Two publications that came nearly a lifetime apart: whether the log had expired in between, only it can tell.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Whether the log still has these, its newest publications, by what this node has received: no more of them than it
+/// keeps, the last one younger than their lifetime, and no pause between them in which all before it expired.
+fn retained<'a>(missed: impl Iterator<Item = &'a Arc<Entry>>, retention: Retention, now: Instant) -> bool {
+    let (mut count, mut last) = (0, None);
+    for entry in missed {
+        let pause = last.map(|last| entry.received.saturating_duration_since(last));
+        if pause.is_some_and(|pause| pause + SLACK >= retention.ttl) {
+            return false;
+        }
+        count += 1;
+        last = Some(entry.received);
+    }
+    count <= retention.count && last.is_none_or(|last| now.saturating_duration_since(last) < retention.ttl)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use fanway_protocol::{Epoch, GapReason};
 
     use super::*;
+
+    const KEPT: Retention = Retention { count: 100, ttl: Duration::from_secs(10), meta_ttl: Duration::from_secs(100) };
 
     fn at(offset: u64) -> Position {
         Position { epoch: Epoch::parse("abcdefgh0123456789ab").unwrap(), offset }
@@ -142,7 +171,9 @@ mod tests {
     #[test]
     fn serves_what_it_can_prove() {
         let mut ring = Ring::default();
-        let since = |ring: &Ring, offset, head| offsets(ring.since(at(offset), Some(at(head)), ring.head()));
+        let since = |ring: &Ring, offset, head| {
+            offsets(ring.since(at(offset), Some(at(head)), ring.head(), KEPT, Instant::now()))
+        };
         assert_eq!(since(&ring, 4, 4), Some(vec![]));
         assert_eq!(since(&ring, 3, 4), None);
         for offset in 5..=9 {
@@ -165,12 +196,55 @@ mod tests {
     }
 
     #[test]
+    fn what_the_log_has_dropped_is_not_served() {
+        let retention = Retention { count: 2, ..KEPT };
+        let (mut ring, start, second) = (Ring::default(), Instant::now(), Duration::from_secs(1));
+        let push = |ring: &mut Ring, position, seconds| {
+            let entry = Entry::publication(Arc::default(), position, false, start + second * seconds);
+            ring.push(Arc::new(entry), 10, usize::MAX);
+        };
+        for offset in 1..=5u32 {
+            push(&mut ring, Some(at(offset.into())), offset);
+        }
+        // What resumes from 2, 3, 4 and 5 are served.
+        let served = |ring: &Ring, head: u64, seconds: u32| {
+            let now = start + second * seconds;
+            [2, 3, 4, 5].map(|from| offsets(ring.since(at(from), Some(at(head)), ring.head(), retention, now)))
+        };
+        let young = [None, Some(vec![4, 5]), Some(vec![5]), Some(vec![])];
+        assert_eq!(served(&ring, 5, 5), young);
+        assert_eq!(served(&ring, 5, 14), young, "the last one came at 5");
+        assert_eq!(served(&ring, 5, 15), [None, None, None, Some(vec![])], "at the head nothing was missed");
+        // A publication past the history does not prolong the log's life.
+        push(&mut ring, None, 15);
+        assert_eq!(served(&ring, 5, 15), [None, None, None, Some(vec![])]);
+        // The next one with a place finds an empty log.
+        push(&mut ring, Some(at(6)), 16);
+        assert_eq!(served(&ring, 6, 16), [None, None, None, Some(vec![6])]);
+    }
+
+    #[test]
+    fn a_pause_of_nearly_a_lifetime_is_for_the_log_to_judge() {
+        let start = Instant::now();
+        for (pause, expected) in [(8_999, Some(vec![2, 3])), (9_000, None), (20_000, None)] {
+            let mut ring = Ring::default();
+            for (offset, millis) in [(1, 0), (2, 1), (3, 1 + pause)] {
+                let received = start + Duration::from_millis(millis);
+                let entry = Entry::publication(Arc::default(), Some(at(offset)), false, received);
+                ring.push(Arc::new(entry), 10, usize::MAX);
+            }
+            let now = start + Duration::from_millis(pause);
+            assert_eq!(offsets(ring.since(at(1), Some(at(3)), ring.head(), KEPT, now)), expected, "{pause}");
+        }
+    }
+
+    #[test]
     fn what_begins_an_epoch_does_not_tell_what_was_before() {
         for (first_of_epoch, expected) in [(false, Some(vec![5])), (true, None)] {
             let mut ring = Ring::default();
             let entry = Entry::publication(Arc::default(), Some(at(5)), first_of_epoch, Instant::now());
             ring.push(Arc::new(entry), 4, usize::MAX);
-            assert_eq!(offsets(ring.since(at(4), Some(at(5)), ring.head())), expected);
+            assert_eq!(offsets(ring.since(at(4), Some(at(5)), ring.head(), KEPT, Instant::now())), expected);
         }
     }
 }

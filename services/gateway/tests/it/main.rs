@@ -21,6 +21,7 @@ mod resume;
 mod server_api;
 mod traces;
 
+mod retention;
 use std::time::Duration;
 
 use fanway_testkit::node::{Builder, Node};
