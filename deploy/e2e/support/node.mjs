@@ -26,7 +26,6 @@ const DEFAULTS = {
   "default_namespace.history": "authenticated",
   // Quick clocks, so that a test does not take as long as a day in production.
   "client.position_check": "1s",
-  "client.resubscribe_spread": "100ms",
   "drain.propagation_delay": "0s",
   "drain.window": "500ms",
 };

@@ -65,6 +65,14 @@ impl Entry {
         matches!(self.kind, Kind::Publication { .. })
     }
 
+    /// Why continuity was lost here, if it was.
+    pub(crate) fn gap_reason(&self) -> Option<GapReason> {
+        match self.kind {
+            Kind::Publication { .. } => None,
+            Kind::Gap(reason) => Some(reason),
+        }
+    }
+
     /// The trace context of a sampled publication.
     pub(crate) fn trace(&self) -> Option<&str> {
         match &self.kind {

@@ -33,6 +33,7 @@ use crate::identity::{AuthFailure, Identity};
 use crate::limits::Limits;
 use crate::metrics::{HubMetrics, TransportMetrics};
 use crate::namespace::Namespaces;
+use crate::pace::Pacer;
 use crate::session::Transport;
 use crate::turn::{Turn, with_turn};
 use crate::wheel::{TICK, Wheel};
@@ -120,6 +121,8 @@ pub struct Hub {
     pub(crate) movable: AtomicUsize,
     pub(crate) reads: Semaphore,
     pub(crate) resumes: Resumes,
+    /// Of subscriptions that clients are made to renew.
+    pub(crate) resubscribes: Pacer,
     pub(crate) tracker: TaskTracker,
     pub(crate) cancel: CancellationToken,
     /// Where all other work runs.
@@ -159,6 +162,7 @@ impl Hub {
                 (namespace.name.clone(), Arc::new(shared))
             })
             .collect();
+        let resubscribes = Pacer::new(parts.limits.resubscribe_rate, Instant::now());
         let hub = Arc::new(Self {
             broker: parts.broker,
             namespaces: parts.namespaces,
@@ -173,6 +177,7 @@ impl Hub {
             movable: AtomicUsize::new(0),
             reads: Semaphore::new(READS),
             resumes: Resumes::default(),
+            resubscribes,
             tracker,
             cancel,
             runtime: Runtime::current(),

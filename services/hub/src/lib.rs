@@ -16,6 +16,7 @@ pub mod metrics;
 mod moment;
 pub mod namespace;
 mod outbox;
+mod pace;
 mod repair;
 pub mod resume;
 mod ring;

@@ -46,9 +46,9 @@ pub struct Limits {
     pub ring_entries: usize,
     /// The same in bytes.
     pub ring_bytes: ByteSize,
-    /// Delay within which compatible clients are made to subscribe anew after a gap, spread at random.
-    #[serde(with = "humantime_serde")]
-    pub resubscribe_spread: Duration,
+    /// Subscriptions per second of this node that clients of the client protocol are made to renew after a gap or a change
+    /// of epoch; a tenth of them at once, so that few do not wait.
+    pub resubscribe_rate: u32,
     /// How often a channel without traffic is compared with its log. Lost publications are noticed at the next one or
     /// after this, whichever comes first.
     #[serde(with = "humantime_serde")]
@@ -76,7 +76,7 @@ impl Default for Limits {
             history_limit: 300,
             ring_entries: 256,
             ring_bytes: ByteSize::kib(256),
-            resubscribe_spread: Duration::from_secs(2),
+            resubscribe_rate: 5000,
             position_check: Duration::from_secs(20),
             channel_linger: Duration::from_secs(5),
         }

@@ -178,7 +178,7 @@ pub struct Push<'a> {
 #[allow(missing_docs, reason = "members are the protocol's own words")]
 pub struct CodeReason {
     pub code: u32,
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 /// The envelope of a push.

@@ -39,6 +39,7 @@ pub(super) fn check(limits: &Limits) -> Result<(), Problems> {
     let at_least_one = [
         ("client.command_rate", limits.command_rate as usize),
         ("client.command_burst", limits.command_burst as usize),
+        ("client.resubscribe_rate", limits.resubscribe_rate as usize),
         ("client.channel_limit", limits.channel_limit),
         ("client.recovery_limit", limits.recovery_limit),
         ("client.history_limit", limits.history_limit),

@@ -11,6 +11,7 @@ mod event_streams;
 mod fanout;
 mod faults;
 mod follow;
+mod leader_term;
 mod max_age;
 mod methods;
 mod metrics;
@@ -37,7 +38,6 @@ fn node() -> Builder {
         .set("drain.propagation_delay", "0s")
         .set("drain.window", "1s")
         .set("client.position_check", "1s")
-        .set("client.resubscribe_spread", "100ms")
 }
 
 /// A node to be, of the fleet `test` on this Redis.

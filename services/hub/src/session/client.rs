@@ -4,6 +4,7 @@
 //! its publications, waits for its turn; everything else begins in its turn. So a subscribe reply precedes that
 //! subscription's publications, and nothing of a channel follows its unsubscribe reply.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use super::core::{Core, Transport};
 use super::ops::{Op, Queue};
 use super::rate::{Bucket, Pace, Rate};
+use super::subscription::Resubscribe;
 use crate::entry::write_json_frame;
 use crate::handle::Handle;
 use crate::hub::{Hub, unix_now};
@@ -280,14 +282,17 @@ impl ClientSession {
     fn resubscribe_due(&mut self, now: Instant) {
         for index in 0..self.core.subs.len() {
             let Some(sub) = &self.core.subs[index] else { continue };
-            if sub.resubscribe_at().is_none_or(|at| at > now) {
-                continue;
-            }
+            let Some(Resubscribe { gap, .. }) = sub.to_resubscribe().filter(|due| due.at <= now) else { continue };
             if sub.server_side {
                 // SDKs drop an unsubscribed server-side subscription for good; a reconnect brings it back.
                 return self.core.close(DisconnectCode::InsufficientState);
             }
-            self.unsubscribe_push(index as u32, UnsubscribeCode::InsufficientState);
+            let code = UnsubscribeCode::InsufficientState;
+            let reason = match gap {
+                Some(gap) => format!("{}: {}", code.reason(), gap.as_str()).into(),
+                None => code.reason().into(),
+            };
+            self.unsubscribe_push(index as u32, code, reason);
             if index >= self.core.subs.len() {
                 break;
             }
@@ -295,9 +300,9 @@ impl ClientSession {
     }
 
     /// Ends a subscription from the server's side.
-    pub(super) fn unsubscribe_push(&mut self, index: u32, code: UnsubscribeCode) {
+    pub(super) fn unsubscribe_push(&mut self, index: u32, code: UnsubscribeCode, reason: Cow<'static, str>) {
         let Some(Some(sub)) = self.core.subs.get(index as usize) else { return };
-        let unsubscribe = Some(CodeReason { code: code.code(), reason: code.reason() });
+        let unsubscribe = Some(CodeReason { code: code.code(), reason });
         let push = Push { channel: Some(sub.channel().as_str()), unsubscribe, ..Push::default() };
         write_json_frame(&PushFrame { push }, self.core.outbox.buffer());
         self.core.remove(index);
@@ -348,8 +353,8 @@ impl ClientSession {
             at = at.min(end);
         }
         for sub in self.core.subs.iter().flatten() {
-            if let Some(deadline) = sub.resubscribe_at() {
-                at = at.min(deadline);
+            if let Some(due) = sub.to_resubscribe() {
+                at = at.min(due.at);
             }
         }
         self.core.schedule(at);

@@ -260,7 +260,7 @@ impl ClientSession {
             })
             .collect();
         for index in disallowed {
-            self.unsubscribe_push(index, UnsubscribeCode::Server);
+            self.unsubscribe_push(index, UnsubscribeCode::Server, UnsubscribeCode::Server.reason().into());
         }
     }
 

@@ -111,8 +111,7 @@ impl Core {
             return false;
         }
         if sub.misreads(entry) {
-            let wait = self.hub.limits.resubscribe_spread.mul_f64(rand::random());
-            sub.resubscribe(Instant::now() + wait);
+            sub.resubscribe(self.hub.resubscribes.permit(Instant::now()), entry.gap_reason());
             self.handle.tick();
             return false;
         }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fanway_protocol::{Channel, Position};
+use fanway_protocol::{Channel, GapReason, Position};
 
 use crate::attach::{Attached, Joined};
 use crate::channel::Attachment;
@@ -37,10 +37,18 @@ pub(crate) struct Subscription {
 struct Detour {
     /// Missed publications still to be delivered, before anything of the ring.
     backlog: VecDeque<Arc<Entry>>,
-    /// When it must be made to subscribe anew; nothing is delivered meanwhile.
-    resubscribe_at: Option<Instant>,
+    /// It must be made to subscribe anew; nothing is delivered meanwhile.
+    resubscribe: Option<Resubscribe>,
     /// It fell behind the ring and is being caught up from the log; nothing is delivered meanwhile.
     catching_up: bool,
+}
+
+/// Why and when a client must subscribe anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resubscribe {
+    pub(crate) at: Instant,
+    /// The reason of the gap; none if only the epoch has changed.
+    pub(crate) gap: Option<GapReason>,
 }
 
 impl Subscription {
@@ -65,17 +73,17 @@ impl Subscription {
 
     /// Whether nothing is delivered for now.
     pub(crate) fn paused(&self) -> bool {
-        self.detour.as_ref().is_some_and(|detour| detour.resubscribe_at.is_some() || detour.catching_up)
+        self.detour.as_ref().is_some_and(|detour| detour.resubscribe.is_some() || detour.catching_up)
     }
 
-    /// When it must be made to subscribe anew, if it must.
-    pub(crate) fn resubscribe_at(&self) -> Option<Instant> {
-        self.detour.as_ref()?.resubscribe_at
+    /// When and why it must be made to subscribe anew, if it must.
+    pub(crate) fn to_resubscribe(&self) -> Option<Resubscribe> {
+        self.detour.as_ref()?.resubscribe
     }
 
-    /// It must be made to subscribe anew at a time.
-    pub(crate) fn resubscribe(&mut self, at: Instant) {
-        self.detour().resubscribe_at = Some(at);
+    /// It must be made to subscribe anew at a time, because of a gap or because the epoch has changed.
+    pub(crate) fn resubscribe(&mut self, at: Instant, gap: Option<GapReason>) {
+        self.detour().resubscribe = Some(Resubscribe { at, gap });
     }
 
     /// It fell behind the ring and will be caught up.
