@@ -114,7 +114,7 @@ pub fn encode_after(prefix: &[u8], channel: &Channel, publication: &Publication)
     let mut out = Vec::with_capacity(prefix.len() + channel.as_str().len() + publication.data.len() + 64);
     out.extend_from_slice(prefix);
     let Publication { data, tags, info, time, trace } = publication;
-    let conn_info = info.as_deref().and_then(|info| info.conn_info.as_deref());
+    let conn_info = info.as_deref().and_then(|info| info.conn_info.as_deref()).filter(|info| !is_null(info));
     let mut flags = 0;
     for (flag, present) in [
         (HAS_TAGS, tags.is_some()),
@@ -166,6 +166,7 @@ pub fn decode(channel: &Channel, body: &[u8]) -> Result<Publication, EnvelopeErr
     let info = if flags & HAS_INFO != 0 {
         let (user, client) = (rest.text()?.to_owned(), rest.text()?.to_owned());
         let conn_info = if flags & HAS_CONN_INFO != 0 { Some(rest.json_line()?) } else { None };
+        let conn_info = conn_info.filter(|info| !is_null(info));
         Some(Arc::new(ClientInfo { user, client, conn_info }))
     } else {
         None
@@ -176,6 +177,11 @@ pub fn decode(channel: &Channel, body: &[u8]) -> Result<Publication, EnvelopeErr
         return Err(EnvelopeError::Length);
     }
     Ok(Publication { data, tags, info, time, trace })
+}
+
+/// Whether JSON text is `null`: for an optional member that is its absence.
+fn is_null(json: &[u8]) -> bool {
+    json.trim_ascii() == b"null"
 }
 
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
@@ -270,7 +276,8 @@ mod tests {
     }
 
     fn publication() -> impl Strategy<Value = Publication> {
-        let info = ("[a-z]{0,9}", "[a-z0-9]{0,36}", option::of(json()))
+        let not_null = json().prop_filter("null is absence", |json| !is_null(json));
+        let info = ("[a-z]{0,9}", "[a-z0-9]{0,36}", option::of(not_null))
             .prop_map(|(user, client, conn_info)| Arc::new(ClientInfo { user, client, conn_info }));
         let tags = btree_map(".{0,9}", ".{0,20}", 0..5).prop_map(Arc::new);
         let trace = "[0-9a-f-]{1,55}".prop_map(|text| Arc::from(text.as_str()));
@@ -352,6 +359,23 @@ mod tests {
         ] {
             assert_eq!(split_header(text.as_bytes()), Err(error), "{text:?}");
         }
+    }
+
+    /// Written by an older build, or by another back end: the members of a client that other clients see.
+    #[test]
+    fn null_in_an_optional_member_is_its_absence() {
+        let channel = Channel::new("news").unwrap();
+        let with = |conn_info| Publication {
+            data: Bytes::from_static(b"null"),
+            info: Some(Arc::new(ClientInfo { user: "ann".into(), client: "c".into(), conn_info })),
+            ..Publication::default()
+        };
+        let (absent, null) = (with(None), with(Some(Bytes::from_static(b" null"))));
+        assert_eq!(encode(&channel, &null), encode(&channel, &absent));
+        let mut stored = encode(&channel, &with(Some(Bytes::from_static(b"1234"))));
+        let at = stored.windows(4).position(|bytes| bytes == b"1234").unwrap();
+        stored[at..at + 4].copy_from_slice(b"null");
+        assert_eq!(decode(&channel, &stored), Ok(absent), "and data that is null stays null");
     }
 
     #[test]

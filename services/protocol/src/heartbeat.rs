@@ -4,7 +4,7 @@
 //! untrusted. Members that this build does not know are left alone, so that the next one may add some; what would be
 //! misunderstood gets a new version.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The version that this build writes and reads.
 const VERSION: u32 = 1;
@@ -23,10 +23,15 @@ pub struct Heartbeat {
     /// Most connections that clients may have here.
     pub limit: u32,
     /// How many more it takes: others than `connections` count against the limit, too. None, if a node does not say.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub free: u32,
     /// The node gives its connections away and takes no new ones.
     pub draining: bool,
+}
+
+/// `null` for a member that may be absent is its absence.
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Why a control message cannot be used.
@@ -108,8 +113,10 @@ mod tests {
         assert_eq!(Heartbeat::decode(br#"{"v":1,"revocation":{"user":"a"}}"#), Ok(None));
         let newer = r#"{"v":1,"heartbeat":{"node":"n1","connections":12,"limit":100,"free":80,"draining":false,"zone":"a"},"b":2}"#;
         assert_eq!(Heartbeat::decode(newer.as_bytes()), Ok(Some(heartbeat())));
-        let older = newer.replace(r#""free":80,"#, "");
-        assert_eq!(Heartbeat::decode(older.as_bytes()), Ok(Some(Heartbeat { free: 0, ..heartbeat() })));
+        for free in ["", r#""free":null,"#] {
+            let other = newer.replace(r#""free":80,"#, free);
+            assert_eq!(Heartbeat::decode(other.as_bytes()), Ok(Some(Heartbeat { free: 0, ..heartbeat() })), "{other}");
+        }
     }
 
     #[test]

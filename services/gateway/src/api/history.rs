@@ -39,12 +39,11 @@ pub(super) struct HistoryRequest<'a> {
 #[derive(Deserialize, ToSchema)]
 struct Since<'a> {
     /// Offset on the line; 0 is before the first.
-    #[serde(default)]
-    offset: u64,
+    offset: Option<u64>,
     /// The line, as an earlier answer named it.
-    #[serde(borrow, default)]
-    #[schema(value_type = String)]
-    epoch: Cow<'a, str>,
+    #[serde(borrow)]
+    #[schema(value_type = Option<String>)]
+    epoch: Option<Cow<'a, str>>,
 }
 
 /// What history answers.
@@ -160,9 +159,10 @@ fn limit(asked: i32, allowed: usize) -> usize {
 
 /// A text that no epoch can have lies on no line. `{offset: 0}` without an epoch is how libraries say "from the start".
 fn position(since: &Since<'_>) -> Result<Option<Position>, ApiError> {
-    if since.epoch.is_empty() && since.offset == 0 {
+    let (epoch, offset) = (since.epoch.as_deref().unwrap_or_default(), since.offset.unwrap_or_default());
+    if epoch.is_empty() && offset == 0 {
         return Ok(None);
     }
-    let epoch = Epoch::parse(&since.epoch).ok_or(ApiError::UnrecoverablePosition)?;
-    Ok(Some(Position { epoch, offset: since.offset }))
+    let epoch = Epoch::parse(epoch).ok_or(ApiError::UnrecoverablePosition)?;
+    Ok(Some(Position { epoch, offset }))
 }

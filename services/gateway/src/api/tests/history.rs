@@ -32,6 +32,10 @@ async fn pages_in_both_directions() {
         (json!({"limit": 2, "since": since(5)}), vec![]),
         (json!({"limit": 9, "since": since(3), "reverse": true}), vec![2, 1]),
         (json!({"limit": 9, "since": {"offset": 0, "epoch": ""}}), vec![1, 2, 3, 4, 5]),
+        (json!({"limit": 9, "since": {"offset": null, "epoch": null}, "reverse": null}), vec![1, 2, 3, 4, 5]),
+        (json!({"limit": 9, "since": {"offset": null, "epoch": epoch}}), vec![1, 2, 3, 4, 5]),
+        (json!({"limit": 9, "since": {"offset": 0, "epoch": null}}), vec![1, 2, 3, 4, 5]),
+        (json!({"limit": null, "since": null}), vec![]),
     ];
     for (mut body, expected) in cases {
         body["channel"] = json!("news");

@@ -4,6 +4,7 @@ mod bad_input;
 mod broadcast;
 mod command;
 mod history;
+mod null;
 mod publish;
 mod surface;
 
