@@ -34,6 +34,10 @@ const memory = (name, used, limit, container = "fanway") => [
 /** KEDA's errors with a ScaledObject. The scrape has put KEDA's own namespace where that of the object was. */
 const keda = (name, values) => ({ series: `keda_scaler_detail_errors_total{job="keda",namespace="keda",exported_namespace="push",scaledObject="${name}",scaler="prometheus"}`, values });
 
+/** Whether publishes are refused, by cause. */
+const causes = (values) =>
+  Object.fromEntries(Object.entries(values).map(([cause, series]) => [`fanway_broker_publishes_refused{cause="${cause}"}`, series]));
+
 /** A histogram of which all samples, 120 a minute, lie between two bounds. */
 function histogram(name, labels, below, above, minutes = 30) {
   const all = `0+120x${minutes}`;
@@ -546,6 +550,20 @@ export const CASES = [
     what: "a blink",
     series: node("a", { fanway_broker_up: "1x5 0 1x10" }),
     time: "7m",
+  },
+  {
+    alert: "FanwayPublishesRefused",
+    what: "a full Redis, as two nodes see it",
+    series: ["a", "b"].flatMap((name) => node(name, causes({ full: "0x5 1x10", read_only: "0x15" }))),
+    time: "8m",
+    fires: { cause: "full" },
+    says: "Redis refuses publications of fanway (full). Clients stay connected and resume; publishes are answered with 503.",
+  },
+  {
+    alert: "FanwayPublishesRefused",
+    what: "a failover, and nothing refused",
+    series: node("a", causes({ full: "0x15", read_only: "0x5 1 0x10" })),
+    time: "10m",
   },
   {
     alert: "FanwayNodeDeaf",

@@ -30,7 +30,7 @@ use fanway_protocol::{Channel, Epoch, Position, Publication};
 
 pub use announcements::ANNOUNCEMENT_BYTES;
 pub use any::AnyBroker;
-pub use error::{BrokerError, Outcome};
+pub use error::{BrokerError, Outcome, Refusal};
 pub use ledger::Ledger;
 pub use log::{History, HistoryQuery, LogView, Retention};
 pub use log_limit::LogLimit;
@@ -189,6 +189,8 @@ pub struct Health {
     pub echo: bool,
     /// Commands answer but the echo does not return: this node's own fault, it must not be ready.
     pub deaf: bool,
+    /// Commands are answered, but the last publishes were refused, for this reason.
+    pub refused: Option<Refusal>,
     /// Age of the newest echo that returned.
     pub echo_age: Option<Duration>,
     /// What is wrong, for people; never secrets.

@@ -81,6 +81,8 @@ metrics! {
         broker_echo_age_seconds: Gauge,
         /// 1 while the broker answers commands, else 0.
         broker_up: IntGauge,
+        /// 1 while the broker answers but refuses publishes, by cause, else 0.
+        broker_publishes_refused: IntGaugeVec["cause"],
         /// Channels this node wants the broker to deliver.
         broker_subscriptions: IntGauge,
     }

@@ -9,6 +9,8 @@ mod damage;
 mod life;
 #[path = "redis_faults/outage.rs"]
 mod outage;
+#[path = "redis_faults/refusals.rs"]
+mod refusals;
 #[path = "redis_faults/reign.rs"]
 mod reign;
 mod support;

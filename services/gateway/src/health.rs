@@ -14,7 +14,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
-use fanway_broker::{AnyBroker, Broker, Health};
+use fanway_broker::{AnyBroker, Broker, Health, Refusal};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -123,6 +123,9 @@ struct BrokerDetails<'a> {
     echo: bool,
     /// Commands are answered, but nothing comes back.
     deaf: bool,
+    /// Commands are answered, but the last publishes were refused: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'static str>,
     /// Milliseconds since something last came back.
     #[serde(skip_serializing_if = "Option::is_none")]
     echo_age_ms: Option<u64>,
@@ -142,6 +145,7 @@ async fn broker(State(state): State<HealthState>) -> Response {
         commands: health.commands,
         echo: health.echo,
         deaf: health.deaf,
+        refused: health.refused.map(Refusal::label),
         echo_age_ms: health.echo_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         detail: health.detail.as_deref(),
     });
@@ -150,7 +154,7 @@ async fn broker(State(state): State<HealthState>) -> Response {
 
 /// Whether publications of this node reach others and those of others reach it.
 fn is_whole(health: &Health) -> bool {
-    health.started && health.commands && health.echo && !health.deaf
+    health.started && health.commands && health.echo && !health.deaf && health.refused.is_none()
 }
 
 #[cfg(test)]
@@ -170,6 +174,7 @@ mod tests {
             hears: echo,
             echo,
             deaf: commands && started && !echo,
+            refused: None,
             echo_age: None,
             detail: None,
         }
@@ -202,6 +207,9 @@ mod tests {
         assert!(!is_whole(&health(false, true, true)));
         assert!(!is_whole(&health(true, false, true)));
         assert!(!is_whole(&health(true, true, false)));
+        for cause in Refusal::ALL {
+            assert!(!is_whole(&Health { refused: Some(cause), ..health(true, true, true) }), "{}", cause.label());
+        }
     }
 
     struct Nobody;

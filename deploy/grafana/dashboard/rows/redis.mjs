@@ -61,6 +61,13 @@ export const redis = {
       alerts: ["FanwayPublishErrors"],
     }),
     lines({
+      title: "Refused publishes",
+      description: "Causes for which Redis answers and refuses what nodes publish: how many nodes see each of them.",
+      unit: "short",
+      queries: [query(`sum by (cause) (${of("fanway_broker_publishes_refused")})`, { legend: "{{cause}}" })],
+      alerts: ["FanwayPublishesRefused"],
+    }),
+    lines({
       title: "Heard",
       description: "Publications per second that each node hears from Redis.",
       unit: "cps",

@@ -169,7 +169,16 @@ impl Broker for MemoryBroker {
     }
 
     fn health(&self) -> Health {
-        Health { started: true, commands: true, hears: true, echo: true, deaf: false, echo_age: None, detail: None }
+        Health {
+            started: true,
+            commands: true,
+            hears: true,
+            echo: true,
+            deaf: false,
+            refused: None,
+            echo_age: None,
+            detail: None,
+        }
     }
 }
 

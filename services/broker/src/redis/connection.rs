@@ -5,7 +5,7 @@
 //! be known at once, and every new connection must pass the self-test before anything is sent over it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{RedisError, Value};
 use tokio::sync::{Notify, watch};
@@ -18,6 +18,7 @@ use super::dial::dial;
 use super::failure;
 use super::pipe::Pipe;
 use super::reader::Reader;
+use super::refusals::Kind;
 use super::selftest::{self, Findings, Trouble};
 use super::{Context, settings::RedisSettings};
 
@@ -148,11 +149,12 @@ impl Keeper {
 
     async fn serve(&self, link: Link, backoff: &mut Backoff) -> Trouble {
         let mut complaints = self.commands.complaint.subscribe();
-        let mut shown = Findings::default();
+        let mut warned = None;
         loop {
+            let began = Instant::now();
             match selftest::run(&self.context, &link, &self.reader).await {
                 Err(trouble) => return trouble,
-                Ok(findings) => self.show(findings, &mut shown),
+                Ok(findings) => self.show(findings, &mut warned, began),
             }
             if self.commands.link.borrow().is_none() {
                 backoff.reset();
@@ -160,13 +162,13 @@ impl Keeper {
                 self.commands.link.send_replace(Some(link.clone()));
                 self.ready.notify_one();
             }
-            // Until somebody complains, or a write was refused: then look again whether writes are done.
+            // Until somebody complains, or a publish was refused: then look again whether writes are done.
             loop {
                 let complaint = complaints.wait_for(|(number, _)| *number == link.number);
                 if let Ok(complaint) = timeout(self.context.settings.probe_interval, complaint).await {
                     return Trouble::Passing(complaint.map(|complaint| complaint.1.clone()).unwrap_or_default());
                 }
-                if self.context.state.writes_refused() {
+                if self.context.state.publishes_refused() {
                     break;
                 }
             }
@@ -174,15 +176,17 @@ impl Keeper {
     }
 
     /// Brings findings to the health, and what is new of them to the log.
-    fn show(&self, findings: Findings, shown: &mut Findings) {
-        if findings.warning.is_some() && findings.warning != shown.warning {
+    fn show(&self, findings: Findings, warned: &mut Option<String>, began: Instant) {
+        if findings.warning.is_some() && findings.warning != *warned {
             tracing::warn!(warning = findings.warning, "redis is not set up as it should be");
         }
-        if findings.writes_trouble.is_some() && findings.writes_trouble != shown.writes_trouble {
-            tracing::warn!(reason = findings.writes_trouble, "redis refuses writes");
+        warned.clone_from(&findings.warning);
+        let state = &self.context.state;
+        state.commands_up(findings.warning);
+        match findings.refused {
+            None => state.writes_tested(began),
+            Some((cause, reason)) => state.publish_refused(Kind::Log, cause, reason),
         }
-        *shown = findings.clone();
-        self.context.state.commands_up(findings.writes_trouble, findings.warning);
     }
 }
 

@@ -3,7 +3,7 @@
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::names::Names;
-use crate::BrokerError;
+use crate::{BrokerError, Refusal};
 
 /// The commands that the engine uses, as an ACL rule.
 const COMMANDS: &str = "+fcall +fcall_ro +function|load +evalsha +eval +evalsha_ro +eval_ro +info +ping +unwatch +get \
@@ -25,7 +25,7 @@ pub(crate) fn cure(error: &RedisError, names: &Names) -> Option<String> {
                 .into(),
         );
     }
-    if says("NOPERM") || says("can't run this command") || says("No permissions") || says("no permissions") {
+    if is_not_permitted(&text) {
         let pattern = names.pattern();
         return Some(format!("the server's ACL refuses it ({text}): give the user ~{pattern} &{pattern} {COMMANDS}"));
     }
@@ -75,11 +75,40 @@ pub(crate) fn is_replica(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || error.code() == Some("FWROLE")
 }
 
+/// The cause that a server names which answers and refuses, by its words; `None` if they mean that it is, or its data
+/// are, in no state to do anything for anybody.
+pub(crate) fn refusal(text: &str) -> Option<Refusal> {
+    if is_not_permitted(text) {
+        return Some(Refusal::NotPermitted);
+    }
+    match text.split(' ').next().unwrap_or_default() {
+        "OOM" => Some(Refusal::Full),
+        "READONLY" => Some(Refusal::ReadOnly),
+        "MISCONF" => Some(Refusal::NotPersisted),
+        "NOREPLICAS" => Some(Refusal::TooFewReplicas),
+        "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "NOAUTH" | "WRONGTYPE" => {
+            None
+        }
+        word if word.starts_with("FW") => None,
+        _ => Some(Refusal::Other),
+    }
+}
+
+fn is_not_permitted(text: &str) -> bool {
+    let says = |words: &str| text.contains(words);
+    // Outside of scripts, and in them.
+    says("NOPERM") || says("The user executing the script can't") || says("No permissions") || says("no permissions")
+}
+
 /// A failed read, or write that changes nothing if repeated.
 pub(crate) fn of_read(error: &RedisError) -> BrokerError {
-    match error.code() {
-        Some("FWDATA" | "FWVERSION" | "WRONGTYPE") => BrokerError::Corrupt(said(error)),
-        _ => BrokerError::Unavailable(said(error)),
+    let reason = said(error);
+    if matches!(error.code(), Some("FWDATA" | "FWVERSION" | "WRONGTYPE")) {
+        return BrokerError::Corrupt(reason);
+    }
+    match refusal(&reason).filter(|_| is_answer(error)) {
+        Some(cause) => BrokerError::Refused { cause, reason },
+        None => BrokerError::Unavailable(reason),
     }
 }
 
@@ -90,5 +119,30 @@ pub(crate) fn of_publish(error: &RedisError) -> BrokerError {
         of_read(error)
     } else {
         BrokerError::OutcomeUnknown(said(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_from_outages_and_damage() {
+        for (text, expected) in [
+            ("OOM command not allowed when used memory > 'maxmemory'.", Some(Refusal::Full)),
+            ("READONLY You can't write against a read only replica.", Some(Refusal::ReadOnly)),
+            ("MISCONF Redis is configured to save RDB snapshots", Some(Refusal::NotPersisted)),
+            ("NOREPLICAS Not enough good replicas to write.", Some(Refusal::TooFewReplicas)),
+            ("NOPERM User fanway has no permissions to run the 'publish' command", Some(Refusal::NotPermitted)),
+            ("ERR The user executing the script can't run this command or subcommand", Some(Refusal::NotPermitted)),
+            ("ERR The user executing the script can't publish to the channel", Some(Refusal::NotPermitted)),
+            ("ERR The user executing the script can't access at least one of the keys", Some(Refusal::NotPermitted)),
+            ("ERR something else", Some(Refusal::Other)),
+            ("LOADING Redis is loading the dataset in memory", None),
+            ("FWROLE this server is a replica", None),
+            ("WRONGTYPE Operation against a key", None),
+        ] {
+            assert_eq!(refusal(text), expected, "{text}");
+        }
     }
 }

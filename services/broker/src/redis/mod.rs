@@ -19,6 +19,7 @@ mod pipe;
 mod probe;
 mod publisher;
 mod reader;
+mod refusals;
 mod resp;
 mod script;
 mod selftest;

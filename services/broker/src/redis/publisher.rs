@@ -11,10 +11,16 @@ use redis::{RedisError, RedisResult, Value};
 use super::connection::{Commands, Link};
 use super::names::hex;
 use super::pipe::{Pipe, Reply, Silence};
+use super::refusals::Kind;
 use super::resp::Command;
 use super::script::{Head, SCRIPTS, Script};
 use super::{Context, failure, millis, text};
-use crate::{ANNOUNCEMENT_BYTES, BrokerError, Idempotency, Publish, Published, Retention, epochs};
+use crate::{ANNOUNCEMENT_BYTES, BrokerError, Idempotency, Publish, Published, Refusal, Retention, epochs};
+
+/// What a publish to a log has done, when it is answered with a place.
+const LOGGED: &[Kind] = &[Kind::Log, Kind::Announcement];
+/// What a publish past all logs has done.
+const PLAIN: &[Kind] = &[Kind::Plain];
 
 /// Publishes over the connection for commands.
 pub(crate) struct Publisher {
@@ -36,6 +42,7 @@ impl Publisher {
             // Nearly every answer is a place, or for a channel without history a number.
             let position = place_in(reply.frame());
             if position.is_some() || reply.frame().starts_with(b":") {
+                self.context.state.publish_done(if position.is_some() { LOGGED } else { PLAIN });
                 return Ok(Published { position, duplicate: false });
             }
         }
@@ -76,7 +83,7 @@ impl Publisher {
         let reply = link.pipe.ask(&self.written(request, None)).await;
         match self.attempted(link, request, reply).await {
             // Of the second attempt this is proven, not of the first.
-            Err(BrokerError::Unavailable(_)) => Err(unknown),
+            Err(BrokerError::Unavailable(_) | BrokerError::Refused { .. }) => Err(unknown),
             outcome => outcome,
         }
     }
@@ -100,10 +107,17 @@ impl Publisher {
         };
         match answer {
             Ok(Answer::Done { position, unannounced }) => {
-                if let Some(reason) = unannounced {
-                    // Subscribers find it by their position check.
-                    self.context.state.metrics.broker_unannounced_total.inc();
-                    tracing::warn!(reason, "a publication was logged, but redis refused to announce it");
+                let state = &self.context.state;
+                let log = position.is_some();
+                match unannounced {
+                    None => state.publish_done(if log { LOGGED } else { PLAIN }),
+                    Some(reason) => {
+                        // Subscribers find it by their position check.
+                        state.metrics.broker_unannounced_total.inc();
+                        state.publish_done(&[Kind::Log]);
+                        let cause = failure::refusal(&reason).unwrap_or(Refusal::Other);
+                        state.publish_refused(Kind::Announcement, cause, reason);
+                    }
                 }
                 Ok(Published { position, duplicate: false })
             }
@@ -111,17 +125,20 @@ impl Publisher {
             Ok(Answer::Conflict) => Err(BrokerError::IdempotencyConflict),
             Err(error) => {
                 self.report(&link, &error);
-                Err(failure::of_publish(&error))
+                let failed = failure::of_publish(&error);
+                if let BrokerError::Refused { cause, reason } = &failed {
+                    let kind = if request.retention.keeps_log() { Kind::Log } else { Kind::Plain };
+                    self.context.state.publish_refused(kind, *cause, reason.clone());
+                }
+                Err(failed)
             }
         }
     }
 
-    /// Tells the others what the error says about the connection.
+    /// Has the connection replaced if the error says that it is of no use.
     fn report(&self, link: &Link, error: &RedisError) {
         if failure::is_replica(error) || error.is_connection_dropped() {
             self.commands.complain(link, failure::said(error));
-        } else if failure::is_answer(error) && error.code().is_none_or(|code| !code.starts_with("FW")) {
-            self.context.state.writes(Some(format!("writes are refused: {}", failure::said(error))));
         }
     }
 

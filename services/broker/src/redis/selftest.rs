@@ -14,7 +14,7 @@ use super::pipe::Pipe;
 use super::reader::Reader;
 use super::script::SCRIPTS;
 use super::{Context, failure, publisher};
-use crate::{Idempotency, Retention, epochs};
+use crate::{Idempotency, Refusal, Retention, epochs};
 
 /// No functions: the way that must work everywhere.
 static SCRIPTS_ALONE: AtomicBool = AtomicBool::new(false);
@@ -33,8 +33,8 @@ pub(crate) enum Trouble {
 /// What the self-test found out about a connection that can be used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Findings {
-    /// Why writes are refused at present.
-    pub(crate) writes_trouble: Option<String>,
+    /// Why writes are refused at present, and the server's words.
+    pub(crate) refused: Option<(Refusal, String)>,
     /// A setting of the server that will hurt.
     pub(crate) warning: Option<String>,
 }
@@ -50,17 +50,19 @@ pub(crate) async fn run(context: &Context, link: &Link, reader: &Reader) -> Resu
     let info: String = redis::cmd("INFO").arg("memory").query_async(connection).await.map_err(trouble)?;
     let warning = eviction_warning(&info);
     reads(context, link, reader).await?;
-    let writes_trouble = match writes(&context.names, &link.pipe, &SCRIPTS_ALONE).await {
+    let refused = match writes(&context.names, &link.pipe, &SCRIPTS_ALONE).await {
         Ok(()) => {
             context.functions.store(functions(&context.names, link).await, Ordering::Relaxed);
             None
         }
         Err(error) => match Trouble::of(&error, &context.names) {
-            Trouble::Passing(reason) if failure::is_answer(&error) => Some(format!("writes are refused: {reason}")),
+            Trouble::Passing(reason) if failure::is_answer(&error) => {
+                Some((failure::refusal(&reason).unwrap_or(Refusal::Other), reason))
+            }
             trouble => return Err(trouble),
         },
     };
-    Ok(Findings { writes_trouble, warning })
+    Ok(Findings { refused, warning })
 }
 
 /// Over both connections that read.

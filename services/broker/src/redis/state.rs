@@ -3,11 +3,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::{BrokerMetrics, Health};
+use super::refusals::{Kind, Refusals};
+use crate::{BrokerMetrics, Health, Refusal};
 
 /// Health and metrics, shared by the engine's tasks and calls.
 pub(crate) struct State {
     facts: Mutex<Facts>,
+    refusals: Refusals,
     pub(crate) metrics: BrokerMetrics,
     /// An echo older than this counts as none.
     echo_fresh: Duration,
@@ -21,8 +23,6 @@ struct Facts {
     commands: bool,
     /// Why there is none.
     commands_trouble: Option<String>,
-    /// Why writes are refused while reads are answered.
-    writes_trouble: Option<String>,
     /// Why nothing can be heard.
     subscriber_trouble: Option<String>,
     /// What works now but will hurt.
@@ -37,8 +37,11 @@ impl State {
     pub(crate) fn new(metrics: BrokerMetrics, echo_fresh: Duration) -> Self {
         metrics.broker_echo_age_seconds.set(-1.0);
         metrics.broker_up.set(0);
+        for cause in Refusal::ALL {
+            metrics.broker_publishes_refused.with_label_values(&[cause.label()]).set(0);
+        }
         let facts = Facts { commands_trouble: Some("no contact yet".into()), ..Facts::default() };
-        Self { facts: Mutex::new(facts), metrics, echo_fresh }
+        Self { facts: Mutex::new(facts), refusals: Refusals::default(), metrics, echo_fresh }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -46,10 +49,10 @@ impl State {
     }
 
     /// Commands are answered; perhaps not writes.
-    pub(crate) fn commands_up(&self, writes_trouble: Option<String>, warning: Option<String>) {
+    pub(crate) fn commands_up(&self, warning: Option<String>) {
         let mut facts = self.facts();
         (facts.started, facts.commands, facts.commands_trouble) = (true, true, None);
-        (facts.writes_trouble, facts.warning) = (writes_trouble, warning);
+        facts.warning = warning;
         self.metrics.broker_up.set(1);
     }
 
@@ -58,7 +61,7 @@ impl State {
         let mut facts = self.facts();
         let news = facts.commands || facts.commands_trouble.as_ref() != Some(&why);
         (facts.commands, facts.deaf) = (false, false);
-        (facts.commands_trouble, facts.writes_trouble) = (Some(why), None);
+        facts.commands_trouble = Some(why);
         self.metrics.broker_up.set(0);
         news
     }
@@ -68,13 +71,23 @@ impl State {
         self.facts().commands_trouble.clone().unwrap_or_else(|| "the connection was lost".into())
     }
 
-    /// The server refused a write, or (with `None`) does them again.
-    pub(crate) fn writes(&self, trouble: Option<String>) {
-        self.facts().writes_trouble = trouble;
+    /// The server answered a publish with a refusal.
+    pub(crate) fn publish_refused(&self, kind: Kind, cause: Refusal, reason: String) {
+        self.refusals.refused(kind, cause, reason, &self.metrics, Instant::now());
     }
 
-    pub(crate) fn writes_refused(&self) -> bool {
-        self.facts().writes_trouble.is_some()
+    /// A publish was done.
+    pub(crate) fn publish_done(&self, kinds: &[Kind]) {
+        self.refusals.done(kinds, &self.metrics);
+    }
+
+    /// The self-test that began at a time has written.
+    pub(crate) fn writes_tested(&self, began: Instant) {
+        self.refusals.disproved(began, &self.metrics);
+    }
+
+    pub(crate) fn publishes_refused(&self) -> bool {
+        self.refusals.any()
     }
 
     /// Nothing can be heard (or, with `None`, can again). Returns whether that is news.
@@ -109,18 +122,21 @@ impl State {
         let facts = self.facts();
         let echo_age = facts.echo.map(|echo| echo.elapsed());
         let deaf = facts.deaf.then(|| "commands are answered, but this node's own echo does not come back".to_owned());
-        let details: Vec<_> =
-            [&facts.commands_trouble, &facts.writes_trouble, &facts.subscriber_trouble, &deaf, &facts.warning]
-                .into_iter()
-                .flatten()
-                .map(String::as_str)
-                .collect();
+        // While commands are not answered, nothing newer is known.
+        let refusal = self.refusals.newest().filter(|_| facts.commands);
+        let refused = refusal.as_ref().map(|(_, reason)| format!("publishes are refused: {reason}"));
+        let details: Vec<_> = [&facts.commands_trouble, &refused, &facts.subscriber_trouble, &deaf, &facts.warning]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
         Health {
             started: facts.started,
             commands: facts.commands,
             hears: facts.subscriber_trouble.is_none(),
             echo: echo_age.is_some_and(|age| age < self.echo_fresh),
             deaf: facts.deaf,
+            refused: refusal.map(|(cause, _)| cause),
             echo_age,
             detail: (!details.is_empty()).then(|| details.join("; ")),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanway_broker::{Broker, BrokerError, Event, RedisSettings, Retention};
+use fanway_broker::{Broker, BrokerError, Event, RedisSettings, Refusal, Retention};
 use fanway_testkit::chaos::{ChaosProxy, Direction, Which};
 use fanway_testkit::redis::RedisServer;
 use fanway_testkit::wait::{until, until_async};
@@ -158,13 +158,13 @@ async fn reads_work_while_writes_are_refused() {
     server.command("CONFIG SET min-replicas-to-write 1").await;
     for _ in 0..2 {
         let refused = node.publish(request(&news, 3, KEEP)).await.unwrap_err();
-        assert!(matches!(&refused, BrokerError::Unavailable(why) if why.contains("NOREPLICAS")), "{refused:?}");
+        assert!(matches!(refused, BrokerError::Refused { cause: Refusal::TooFewReplicas, .. }), "{refused:?}");
     }
     let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
     assert_eq!((view.top.offset, view.entries.len()), (2, 2));
     assert_eq!(node.tops(std::slice::from_ref(&news), true).await.unwrap(), [Some(view.top)]);
-    node.until_detail("writes are refused: NOREPLICAS").await;
-    assert!(node.health().commands);
+    node.until_detail("publishes are refused: NOREPLICAS").await;
+    assert!(node.health().commands && node.health().refused == Some(Refusal::TooFewReplicas));
     // As in a failover that the server prepares: a script that could write would wait.
     server.command("CLIENT PAUSE 60000 WRITE").await;
     assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 2);
@@ -172,7 +172,7 @@ async fn reads_work_while_writes_are_refused() {
     // A node that starts now can read too, also when the server does not know the scripts.
     server.command("SCRIPT FLUSH").await;
     let second = Node::begin(settings(&server.url()));
-    second.until_detail("writes are refused: NOREPLICAS").await;
+    second.until_detail("publishes are refused: NOREPLICAS").await;
     assert_eq!(second.read(&news, Some(1), 10).await.unwrap().unwrap().entries.len(), 1);
     assert!(second.health().started);
 

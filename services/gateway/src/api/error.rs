@@ -7,7 +7,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use fanway_broker::BrokerError;
+use fanway_broker::{BrokerError, Refusal};
 use fanway_protocol::{ChannelError, ErrorCode};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -116,6 +116,8 @@ pub enum ApiError {
 pub enum BrokerFailure {
     /// Certainly not done.
     Unavailable,
+    /// Certainly not done: the broker answers, and refuses.
+    Refused(Refusal),
     /// May have been done.
     OutcomeUnknown,
     /// Certainly not done, because the channel's data cannot be read.
@@ -126,6 +128,12 @@ impl BrokerFailure {
     fn message(self) -> &'static str {
         match self {
             Self::Unavailable => "the broker is unavailable; nothing was done",
+            Self::Refused(Refusal::Full) => "the broker's memory is full; nothing was done",
+            Self::Refused(Refusal::ReadOnly) => "the broker is read-only; nothing was done",
+            Self::Refused(Refusal::NotPermitted) => "the broker's access rules forbid it; nothing was done",
+            Self::Refused(Refusal::NotPersisted) => "the broker cannot write to its disk; nothing was done",
+            Self::Refused(Refusal::TooFewReplicas) => "the broker has too few replicas; nothing was done",
+            Self::Refused(Refusal::Other) => "the broker refuses it; nothing was done",
             Self::OutcomeUnknown => "the broker did not answer in time; it may have been published",
             Self::Unreadable => "the broker's data cannot be read; nothing was done",
         }
@@ -134,6 +142,8 @@ impl BrokerFailure {
     fn reason(self) -> &'static str {
         match self {
             Self::Unavailable => "broker_unavailable",
+            Self::Refused(Refusal::Full) => "broker_full",
+            Self::Refused(_) => "broker_refused",
             Self::OutcomeUnknown => "publish_outcome_unknown",
             Self::Unreadable => "broker_unreadable",
         }
@@ -142,7 +152,8 @@ impl BrokerFailure {
     fn outcome(self) -> Outcome {
         match self {
             Self::Unavailable | Self::Unreadable => Outcome::Unavailable,
-            Self::OutcomeUnknown => Outcome::OutcomeUnknown,
+            Self::Refused(_) => Outcome::Refused,
+            Self::OutcomeUnknown => Outcome::Unknown,
         }
     }
 }
@@ -153,6 +164,7 @@ impl ApiError {
         tracing::debug!(%error, "publish failed");
         match error {
             BrokerError::Unavailable(_) => Self::Broker(BrokerFailure::Unavailable),
+            BrokerError::Refused { cause, .. } => Self::Broker(BrokerFailure::Refused(cause)),
             BrokerError::OutcomeUnknown(_) => Self::Broker(BrokerFailure::OutcomeUnknown),
             BrokerError::IdempotencyConflict => Self::IdempotencyConflict,
             BrokerError::Corrupt(_) => Self::Broker(BrokerFailure::Unreadable),
@@ -164,6 +176,7 @@ impl ApiError {
         tracing::debug!(%error, "read failed");
         match error {
             BrokerError::Corrupt(_) => Self::Broker(BrokerFailure::Unreadable),
+            BrokerError::Refused { cause, .. } => Self::Broker(BrokerFailure::Refused(cause)),
             _ => Self::Broker(BrokerFailure::Unavailable),
         }
     }
@@ -269,7 +282,7 @@ impl ApiError {
             Self::Auth(ApiAuthError::Unauthorized) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("apikey realm=\"fanway\""));
             }
-            Self::Broker(BrokerFailure::Unavailable | BrokerFailure::OutcomeUnknown) => {
+            Self::Broker(BrokerFailure::Unavailable | BrokerFailure::Refused(_) | BrokerFailure::OutcomeUnknown) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::UnsupportedEncoding => {
@@ -310,8 +323,11 @@ struct ErrorDetail {
 pub(super) enum Outcome {
     /// Certainly not done.
     Unavailable,
+    /// Certainly not done: the broker answers, and refuses. Somebody has to act before it helps to try again.
+    Refused,
     /// May have been done.
-    OutcomeUnknown,
+    #[serde(rename = "outcome_unknown")]
+    Unknown,
 }
 
 /// A JSON answer that nobody may store.

@@ -87,7 +87,8 @@ async fn refused_writes_do_not_stop_resumes() {
     // A node that has none of it in memory.
     let other = fleet(&redis).start().await;
     let refused = other.api("publish", json!({"channel": "writes-Sse", "data": 2})).await;
-    assert_eq!((refused.status.as_u16(), refused.json()["outcome"].as_str()), (503, Some("unavailable")));
+    assert_eq!((refused.status.as_u16(), refused.json()["outcome"].as_str()), (503, Some("refused")));
+    assert_eq!(refused.json()["error"]["reason"], "broker_refused");
     for (transport, channel, stand) in stands {
         let mut client = Client::join(&other, transport, &channel, Some(&stand)).await;
         assert_eq!(client.publications(&other, 1).await, [json!(1)], "{transport:?}");

@@ -18,11 +18,12 @@ mod metrics;
 mod order;
 mod public_metrics;
 mod rebalance;
+mod refusals;
 mod resume;
+mod retention;
 mod server_api;
 mod traces;
 
-mod retention;
 use std::time::Duration;
 
 use fanway_testkit::node::{Builder, Node};

@@ -1,6 +1,6 @@
 //! Paths, methods, info, the OpenAPI document, and the answers to a failing broker.
 
-use fanway_broker::BrokerError;
+use fanway_broker::{BrokerError, Refusal};
 
 use super::*;
 
@@ -74,12 +74,17 @@ async fn told(error: ApiError, mode: ErrorMode) -> Answer {
 #[tokio::test]
 async fn a_failing_broker_is_503_with_a_truthful_outcome() {
     let secret = || "redis://10.0.0.1".to_owned();
+    let refused = |cause| BrokerError::Refused { cause, reason: secret() };
     let cases = [
         (ApiError::of_write(BrokerError::Unavailable(secret())), "broker_unavailable", "unavailable", true),
         (ApiError::of_write(BrokerError::OutcomeUnknown(secret())), "publish_outcome_unknown", "outcome_unknown", true),
         (ApiError::of_write(BrokerError::Corrupt(secret())), "broker_unreadable", "unavailable", false),
         (ApiError::of_read(BrokerError::Unavailable(secret())), "broker_unavailable", "unavailable", true),
         (ApiError::of_read(BrokerError::OutcomeUnknown(secret())), "broker_unavailable", "unavailable", true),
+        (ApiError::of_write(refused(Refusal::Full)), "broker_full", "refused", true),
+        (ApiError::of_read(refused(Refusal::Full)), "broker_full", "refused", true),
+        (ApiError::of_write(refused(Refusal::NotPermitted)), "broker_refused", "refused", true),
+        (ApiError::of_write(refused(Refusal::NotPersisted)), "broker_refused", "refused", true),
     ];
     for (error, reason, outcome, retry) in cases {
         let answer = told(error, ErrorMode::Body).await;
