@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::api;
-use crate::api::error::json;
+use crate::error_body::json;
 
 /// The `[health]` section of the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -7,6 +7,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod console;
+pub mod error_body;
 pub mod health;
 mod open_files;
 pub mod rebalance;

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ApiState;
-use super::error::{ApiError, json, json_text};
+use super::error::ApiError;
 use super::method::ApiMethod;
 use super::metrics::{Meter, OK, Observed};
 use super::settings::ErrorMode;
+use crate::error_body::{json, json_text};
 
 /// Longest text of a parser's complaint that is given back; it may quote the body.
 const MAX_COMPLAINT: usize = 200;

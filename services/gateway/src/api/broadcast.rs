@@ -17,12 +17,13 @@ use utoipa::ToSchema;
 
 use super::body::{Call, parse, read};
 use super::content::{Content, Marks, Parts, TagMap};
-use super::error::{ApiError, BrokerFailure, ErrorBody};
+use super::error::{ApiError, BrokerFailure};
 use super::idempotency;
 use super::method::{ApiMethod, Context};
 use super::openapi::Failures;
 use super::publish::{PublishResult, publish_one};
 use super::{Api, ApiState};
+use crate::error_body::ErrorBody;
 use crate::telemetry::Traces;
 use crate::telemetry::traces::ended;
 

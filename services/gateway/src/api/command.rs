@@ -25,7 +25,7 @@ use super::Api;
 use super::body::{Call, Manner, parse, read_authorised, values};
 use super::broadcast::{DEADLINE, common_failure};
 use super::content::Marks;
-use super::error::{ApiAuthError, ApiError, BrokerFailure, text};
+use super::error::{ApiAuthError, ApiError, BrokerFailure};
 use super::method::{ApiMethod, Context};
 use super::metrics::{OK, Observed};
 use super::openapi::Failures;
@@ -159,9 +159,7 @@ async fn run_all(api: &Api, caller: &Caller, commands: &[Command<'_>]) -> Result
     if let Some(failure) = common_failure(&results) {
         return Err(ApiError::Broker(failure));
     }
-    let reply = |result: Result<Vec<u8>, ApiError>| {
-        result.unwrap_or_else(|error| text(&error.body()).unwrap_or_else(|replacement| replacement))
-    };
+    let reply = |result: Result<Vec<u8>, ApiError>| result.unwrap_or_else(|error| error.body().text());
     let replies: Vec<_> = results.into_iter().map(reply).collect();
     Ok(replies.join(&b'\n'))
 }

@@ -5,15 +5,13 @@
 //! allowed, a position off the line) is HTTP 200 with an `error` member, because existing server libraries look there;
 //! [`ErrorMode::Transport`] makes it a status too. The body is the same either way.
 
-use axum::body::Body;
 use axum::response::Response;
 use fanway_broker::{BrokerError, Refusal};
 use fanway_protocol::{ChannelError, ErrorCode};
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::settings::ErrorMode;
+use crate::error_body::{ErrorBody, Outcome};
 
 /// Why the API key does not open the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -265,18 +263,15 @@ impl ApiError {
 
     /// The body that tells it.
     pub(super) fn body(&self) -> ErrorBody {
-        ErrorBody {
-            error: ErrorDetail { code: self.code().code(), message: self.to_string(), reason: self.reason() },
-            outcome: match self {
-                Self::Broker(failure) => Some(failure.outcome()),
-                _ => None,
-            },
-        }
+        ErrorBody::new(self.code(), self.reason(), self.to_string()).with_outcome(match self {
+            Self::Broker(failure) => Some(failure.outcome()),
+            _ => None,
+        })
     }
 
     /// The whole answer.
     pub fn into_response(self, mode: ErrorMode) -> Response {
-        let mut response = json(self.status(mode), &self.body());
+        let mut response = self.body().response(self.status(mode));
         let headers = response.headers_mut();
         match self {
             Self::Auth(ApiAuthError::Unauthorized) => {
@@ -292,67 +287,4 @@ impl ApiError {
         }
         response
     }
-}
-
-/// The body of every error.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorBody {
-    /// What went wrong.
-    error: ErrorDetail,
-    /// Present when the broker failed: whether the request may have been done all the same.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<Outcome>,
-}
-
-/// What went wrong.
-#[derive(Debug, Serialize, ToSchema)]
-struct ErrorDetail {
-    /// Number of the client protocol: 100 internal, 101 unauthorized, 102 unknown channel, 103 permission denied,
-    /// 104 method not found, 106 limit exceeded, 107 bad request, 108 not available, 112 unrecoverable position.
-    code: u32,
-    /// For people.
-    message: String,
-    /// For programs: a word in snake_case.
-    #[schema(value_type = String)]
-    reason: &'static str,
-}
-
-/// What became of a request that the broker failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Outcome {
-    /// Certainly not done.
-    Unavailable,
-    /// Certainly not done: the broker answers, and refuses. Somebody has to act before it helps to try again.
-    Refused,
-    /// May have been done.
-    #[serde(rename = "outcome_unknown")]
-    Unknown,
-}
-
-/// A JSON answer that nobody may store.
-pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    match text(body) {
-        Ok(text) => json_text(status, text),
-        Err(text) => json_text(StatusCode::INTERNAL_SERVER_ERROR, text),
-    }
-}
-
-/// The JSON text of a body. `Err` is the text that replaces one that cannot be written; bodies are made of strings,
-/// numbers and checked JSON, so it is not reached.
-pub(super) fn text(body: &impl Serialize) -> Result<Vec<u8>, Vec<u8>> {
-    serde_json::to_vec(body).map_err(|error| {
-        tracing::error!(%error, "an answer could not be written as JSON");
-        br#"{"error":{"code":100,"message":"internal server error","reason":"internal"}}"#.to_vec()
-    })
-}
-
-/// As [`json`], with the text at hand.
-pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

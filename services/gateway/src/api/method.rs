@@ -8,11 +8,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::body::Answer;
-use super::error::{ApiError, text};
+use super::error::ApiError;
 use super::metrics::Meter;
 use super::settings::ApiSettings;
 use super::{Api, broadcast, history, info, publish};
 use crate::auth::Scope;
+use crate::error_body::text;
 
 /// The names, for error messages.
 pub(super) const NAMES: &str = "publish, broadcast, history and info";
@@ -92,5 +93,5 @@ impl Api {
 
 /// The answer of a method that was done, as JSON.
 fn answer(result: impl Serialize) -> Vec<u8> {
-    text(&Answer { result }).unwrap_or_else(|replacement| replacement)
+    text(&Answer { result })
 }

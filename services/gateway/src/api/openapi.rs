@@ -10,8 +10,8 @@ use serde::Serialize;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::error::ErrorBody;
 use super::{broadcast, command, history, info, publish};
+use crate::error_body::ErrorBody;
 
 /// An answer with status 200: done, or an application error.
 #[derive(Serialize, ToSchema)]

@@ -1,13 +1,14 @@
 //! How the client endpoints say no.
 
+use std::borrow::Cow;
+
 use axum::response::Response;
 use fanway_hub::AuthFailure;
 use fanway_protocol::{ChannelError, ErrorCode};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use serde::Serialize;
 
-use crate::api::error::json;
+use crate::error_body::ErrorBody;
 
 /// A request that a client endpoint does not serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum Refusal {
     /// A text is not a channel name.
     #[error(transparent)]
     InvalidChannel(ChannelError),
+    /// The request has a body.
+    #[error("a GET request must not have a body here")]
+    UnexpectedBody,
     /// The channel's namespace does not exist.
     #[error("unknown channel")]
     UnknownChannel,
@@ -41,18 +45,6 @@ pub enum Refusal {
     Unavailable,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: ErrorBody<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    code: u32,
-    message: &'a str,
-    reason: &'a str,
-}
-
 impl Refusal {
     fn parts(self) -> (StatusCode, ErrorCode, &'static str) {
         match self {
@@ -68,6 +60,7 @@ impl Refusal {
             }
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest, "bad_request"),
             Self::InvalidChannel(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest, "invalid_channel"),
+            Self::UnexpectedBody => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest, "unexpected_body"),
             Self::UnknownChannel => (StatusCode::NOT_FOUND, ErrorCode::UnknownChannel, "unknown_channel"),
             Self::Forbidden => (StatusCode::FORBIDDEN, ErrorCode::PermissionDenied, "permission_denied"),
             Self::TooManyChannels => (StatusCode::BAD_REQUEST, ErrorCode::LimitExceeded, "too_many_channels"),
@@ -82,9 +75,11 @@ impl Refusal {
             Self::Origin => "origin",
             Self::Credential(_) => "auth",
             Self::Forbidden | Self::UnknownChannel => "permission",
-            Self::BadRequest(_) | Self::InvalidChannel(_) | Self::TooManyChannels | Self::NotAcceptable => {
-                "bad_request"
-            }
+            Self::BadRequest(_)
+            | Self::UnexpectedBody
+            | Self::InvalidChannel(_)
+            | Self::TooManyChannels
+            | Self::NotAcceptable => "bad_request",
             Self::Unavailable => "broker",
         }
     }
@@ -92,12 +87,11 @@ impl Refusal {
     /// The whole answer. Says which kind of thing is wrong with a credential, not what.
     pub fn response(self) -> Response {
         let (status, code, reason) = self.parts();
-        let text = self.to_string();
         let message = match self {
-            Self::Credential(_) => code.message(),
-            _ => &text,
+            Self::Credential(_) => Cow::from(code.message()),
+            _ => Cow::from(self.to_string()),
         };
-        let mut response = json(status, &Body { error: ErrorBody { code: code.code(), message, reason } });
+        let mut response = ErrorBody::new(code, reason, message).response(status);
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

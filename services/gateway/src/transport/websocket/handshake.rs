@@ -9,11 +9,13 @@ use fanway_protocol::ErrorCode;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{
-        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+        ALLOW, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+        UPGRADE,
     },
 };
 use sha1::{Digest, Sha1};
+
+use crate::error_body::ErrorBody;
 
 /// The subprotocol that the gateway speaks; also spoken when a client offers none.
 pub const JSON: &str = "centrifuge-json";
@@ -123,14 +125,9 @@ impl Refusal {
 
     /// The response, with a body that names the reason.
     pub fn response(self) -> Response<Bytes> {
-        let error = serde_json::json!({
-            "error": { "code": ErrorCode::BadRequest.code(), "message": self.to_string(), "reason": self.metric_label() }
-        });
-        let mut response = Response::new(Bytes::from(error.to_string()));
-        *response.status_mut() = self.status();
+        let body = ErrorBody::new(ErrorCode::BadRequest, self.metric_label(), self.to_string());
+        let mut response = body.response(self.status());
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
