@@ -1,8 +1,8 @@
 //! The `[telemetry]` section of the settings.
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
 
+use super::logging;
 use super::traces::TraceSettings;
 use crate::config::Problems;
 
@@ -10,7 +10,8 @@ use crate::config::Problems;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// `error`, `warn`, `info`, `debug` or `trace`, also per module: `info,fanway_hub=debug`.
+    /// `error`, `warn`, `info`, `debug` or `trace`, also per module: `info,fanway_hub=debug`. A level alone is Fanway's;
+    /// libraries log nothing unless they are named: `info,h2=debug`.
     pub log_level: String,
     /// `text` for people, `json` for collectors.
     #[serde(deserialize_with = "crate::config::word")]
@@ -39,7 +40,7 @@ impl Default for Settings {
 impl Settings {
     pub(crate) fn check(&self) -> Result<(), Problems> {
         let mut problems = Problems::default();
-        if let Err(error) = EnvFilter::try_new(&self.log_level) {
+        if let Err(error) = logging::filter(&self.log_level) {
             problems
                 .add("telemetry.log_level", format!("{error}; use for example \"info\" or \"info,fanway_hub=debug\""));
         }
