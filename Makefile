@@ -9,14 +9,14 @@ PROFILE ?= ci
 
 .PHONY: help
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: ## Install what the tests need, where it is missing
 	@deploy/scripts/setup.sh
 
 .PHONY: test
-test: setup lint test-rust test-sdk test-browser test-clients test-monitoring test-chart test-image ## Lint, then every test
+test: setup lint test-rust test-http2 test-sdk test-browser test-clients test-monitoring test-chart test-image ## Lint, then every test
 
 .PHONY: lint
 lint: ## rustfmt, clippy with denied warnings, cargo-deny
@@ -27,6 +27,10 @@ lint: ## rustfmt, clippy with denied warnings, cargo-deny
 .PHONY: test-rust
 test-rust: ## Tests of the Rust crates, against a real redis-server
 	$(CARGO) test --profile $(PROFILE) --workspace --locked
+
+.PHONY: test-http2
+test-http2: build ## The HTTP/2 conformance suite h2spec, strict cases included
+	FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway deploy/scripts/h2spec.sh
 
 .PHONY: build
 build: ## The binary that the SDK and browser tests run
