@@ -1,11 +1,14 @@
 //! Answers that the server gives by itself, and the parting from a client that may still be sending.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
+use fanway_broker::log_limited;
 use fanway_protocol::chunk;
 use fanway_protocol::codes::ErrorCode;
 use http::header::{self, HeaderValue};
@@ -14,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::cors::CrossOrigin;
 use super::{Io, scratch};
+use crate::error_body::ErrorBody;
 
 /// How long a parting client may take to receive its answer.
 const PARTING: Duration = Duration::from_secs(1);
@@ -26,6 +30,14 @@ const PARTING_BYTES: usize = 256 * 1024;
 pub(super) enum Refusal {
     /// It is not HTTP, or not unambiguous.
     Malformed(&'static str),
+    /// hyper cannot read its head; what it says about it.
+    Unreadable(String),
+    /// It begins with a header of the PROXY protocol.
+    ProxyProtocol,
+    /// It came over another version of HTTP than TLS negotiated.
+    NotNegotiated,
+    /// It has a body where there can be none.
+    UnexpectedBody,
     /// The request line alone is larger than a head may be.
     UriTooLong,
     /// The head is too large, or has too many lines.
@@ -55,7 +67,11 @@ pub(super) enum Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_)
+            | Self::Unreadable(_)
+            | Self::ProxyProtocol
+            | Self::NotNegotiated
+            | Self::UnexpectedBody => StatusCode::BAD_REQUEST,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -66,17 +82,44 @@ impl Refusal {
         }
     }
 
-    fn code_and_message(&self) -> (ErrorCode, &'static str) {
+    fn reason(&self) -> &'static str {
         match self {
-            Self::Malformed(what) => (ErrorCode::BadRequest, what),
-            Self::UriTooLong => (ErrorCode::BadRequest, "the request target is too long"),
-            Self::HeadTooLarge => (ErrorCode::BadRequest, "the request head is too large"),
-            Self::HeadTimeout => (ErrorCode::BadRequest, "the request head did not arrive in time"),
-            Self::BodyTimeout => (ErrorCode::BadRequest, "the request body did not arrive in time"),
-            Self::Internal => (ErrorCode::Internal, ErrorCode::Internal.message()),
-            Self::Full { .. } | Self::FullEventStream { .. } => (ErrorCode::TooManyRequests, "too many connections"),
-            Self::Origin => (ErrorCode::PermissionDenied, "the origin is not allowed"),
+            Self::Malformed(_) | Self::Unreadable(_) => "malformed_request",
+            Self::ProxyProtocol => "proxy_protocol",
+            Self::NotNegotiated => "not_negotiated",
+            Self::UnexpectedBody => "unexpected_body",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadTooLarge => "head_too_large",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::Internal => "internal",
+            Self::Full { .. } | Self::FullEventStream { .. } => "too_many_connections",
+            Self::Origin => "origin_not_allowed",
         }
+    }
+
+    fn body(&self) -> ErrorBody {
+        let (code, message) = match self {
+            Self::Malformed(what) => (ErrorCode::BadRequest, Cow::from(*what)),
+            Self::Unreadable(what) => (ErrorCode::BadRequest, Cow::from(what.clone())),
+            Self::ProxyProtocol => {
+                (ErrorCode::BadRequest, "the PROXY protocol is not supported: turn it off at the load balancer".into())
+            }
+            Self::NotNegotiated => {
+                (ErrorCode::BadRequest, "this is not the version of HTTP that TLS negotiated (ALPN)".into())
+            }
+            Self::UnexpectedBody => (ErrorCode::BadRequest, "this request must not have a body".into()),
+            Self::UriTooLong => (ErrorCode::BadRequest, "the request target is too long".into()),
+            Self::HeadTooLarge => (ErrorCode::BadRequest, "the request head is too large".into()),
+            Self::HeadTimeout => (ErrorCode::BadRequest, "the request head did not arrive in time".into()),
+            Self::BodyTimeout => (ErrorCode::BadRequest, "the request body did not arrive in time".into()),
+            Self::Internal => (ErrorCode::Internal, ErrorCode::Internal.message().into()),
+            Self::Full { .. } | Self::FullEventStream { .. } => {
+                (ErrorCode::TooManyRequests, "too many connections".into())
+            }
+            Self::Origin => (ErrorCode::PermissionDenied, "the origin is not allowed".into()),
+        };
+        ErrorBody::new(code, self.reason(), message)
     }
 
     /// As a response without the headers that belong to the connection.
@@ -105,27 +148,26 @@ impl Refusal {
             return bytes;
         }
         if chunked {
-            chunk::write(body.as_bytes(), &mut bytes);
+            chunk::write(&body, &mut bytes);
             bytes.extend_from_slice(chunk::LAST);
         } else {
-            bytes.extend_from_slice(body.as_bytes());
+            bytes.extend_from_slice(&body);
         }
         bytes
     }
 
-    fn to_parts(&self) -> (HeaderMap, String) {
+    fn to_parts(&self) -> (HeaderMap, Vec<u8>) {
         let mut headers = HeaderMap::new();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let mut content_type = HeaderValue::from_static("application/json");
-        let (code, message) = self.code_and_message();
-        let mut body = format!(r#"{{"error":{{"code":{},"message":"{message}"}}}}"#, code.code());
+        let mut body = self.body().text();
         match self {
             Self::Full { retry } => {
                 headers.insert(header::RETRY_AFTER, retry.as_secs().into());
             }
             Self::FullEventStream { retry, .. } => {
                 content_type = HeaderValue::from_static("text/event-stream");
-                body = format!("retry: {}\n", retry.as_millis());
+                body = format!("retry: {}\n", retry.as_millis()).into_bytes();
             }
             _ => (),
         }
@@ -210,6 +252,11 @@ fn date(put: impl FnOnce(&[u8])) {
         }
         put(text.as_bytes());
     });
+}
+
+/// Says why a load balancer cannot reach this node.
+pub(super) fn log_proxy_protocol(peer: Option<SocketAddr>) {
+    log_limited!(DEBUG, ?peer, "PROXY protocol header; it is not supported, turn it off at the load balancer");
 }
 
 /// Sends a last answer and closes.

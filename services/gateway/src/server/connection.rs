@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, AnswerForm, Refusal};
 use super::cors::Cors;
-use super::door::{self, Shut};
+use super::door::{self, First, Shut};
 use super::doze::Doze;
 use super::exchange::{Exchange, Phase};
 use super::http2::Tracked;
@@ -112,39 +112,57 @@ async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission
             None => return shared.rejected("tls"),
         },
     };
-    let first = match door::open(&mut io, &shared.settings).await {
+    let opened = door::open(&mut io, &shared.settings).await;
+    let first = match opened.and_then(|first| as_negotiated(&io, first)) {
         Ok(first) => first,
         Err(Shut::Gone) => return,
         Err(Shut::Silent) => return shared.rejected("header_timeout"),
         Err(Shut::Refused(refusal)) => {
             shared.rejected(if refusal == Refusal::HeadTimeout { "header_timeout" } else { "bad_head" });
+            if refusal == Refusal::ProxyProtocol {
+                answer::log_proxy_protocol(Some(peer));
+            }
+            if io.negotiated() == Some(b"h2") {
+                return Box::pin(answer::send_last(io, http2::NOT_HTTP2)).await;
+            }
             return Box::pin(answer::refuse(io, &refusal, &AnswerForm::default())).await;
         }
     };
+    let bytes = &first.bytes;
     shared.handshake.observe(accepted.elapsed().as_secs_f64());
     let guard = match admission {
         Admission::Served(guard) => {
-            if let Some(rate) = shared.rate.as_ref().filter(|_| !shared.is_of_client(head::path(&first))) {
+            if let Some(rate) = shared.rate.as_ref().filter(|_| !shared.is_of_client(head::path(bytes))) {
                 rate.give_back();
             }
             guard
         }
         Admission::Late(guard, undecided) => {
             drop(undecided);
-            if shared.is_of_client(head::path(&first)) {
+            if shared.is_of_client(head::path(bytes)) {
                 drop(guard);
                 shared.rejected("rate");
                 let Ok(_permit) = shared.refusals.try_acquire() else { return };
-                return Box::pin(turn_away(shared, io, &first)).await;
+                return Box::pin(turn_away(shared, io, bytes)).await;
             }
             guard
         }
-        Admission::Refused(_permit) => return Box::pin(turn_away(shared, io, &first)).await,
+        Admission::Refused(_permit) => return Box::pin(turn_away(shared, io, bytes)).await,
     };
-    if head::is_http2(&first) {
-        Box::pin(http2::serve(Arc::clone(shared), io, first, peer, guard)).await;
+    if head::is_http2(bytes) {
+        Box::pin(http2::serve(Arc::clone(shared), io, first.bytes, peer, guard)).await;
     } else {
         Box::pin(http1::serve(Arc::clone(shared), io, first, peer, guard)).await;
+    }
+}
+
+/// Holds a connection to the version of HTTP that TLS negotiated: what an intermediary let through for one version is
+/// not read as another.
+fn as_negotiated(io: &Io, first: First) -> Result<First, Shut> {
+    let spoken: &[u8] = if head::is_http2(&first.bytes) { b"h2" } else { b"http/1.1" };
+    match io.negotiated() {
+        Some(negotiated) if negotiated != spoken => Err(Shut::Refused(Refusal::NotNegotiated)),
+        _ => Ok(first),
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::answer::Refusal;
-use super::head::{self, Scan};
+use super::head::{Head, Scan};
 use super::{Io, Settings, scratch};
 
 /// Why nobody came in.
@@ -24,8 +24,17 @@ pub(super) enum Shut {
     Refused(Refusal),
 }
 
-/// Waits for a whole head; gives it with whatever came after it.
-pub(super) async fn open(io: &mut Io, settings: &Settings) -> Result<Bytes, Shut> {
+/// What a connection begins with.
+#[derive(Debug)]
+pub(super) struct First {
+    /// The head, and whatever came after it.
+    pub(super) bytes: Bytes,
+    /// The head among the bytes. It begins with them.
+    pub(super) head: Head,
+}
+
+/// Waits for a whole head.
+pub(super) async fn open(io: &mut Io, settings: &Settings) -> Result<First, Shut> {
     let mut door = Door { partial: Vec::new(), scan: Scan::default(), max: settings.head_bytes() };
     let opened = tokio::time::timeout(settings.header_timeout, std::future::poll_fn(|cx| door.poll(cx, io))).await;
     match opened {
@@ -43,7 +52,7 @@ struct Door {
 }
 
 impl Door {
-    fn poll(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<Result<Bytes, Shut>> {
+    fn poll(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<Result<First, Shut>> {
         scratch::with(self.max, |buffer| {
             let kept = self.partial.len();
             buffer[..kept].copy_from_slice(&self.partial);
@@ -67,16 +76,11 @@ impl Door {
     }
 
     /// What the bytes so far amount to; nothing when more are needed.
-    fn look(&mut self, bytes: &[u8]) -> Option<Result<Bytes, Refusal>> {
-        match self.scan.feed(bytes) {
-            Err(refusal) => Some(Err(refusal)),
-            Ok(Some(range)) => {
-                let rest = &bytes[range.start..];
-                Some(head::check_framing(&bytes[range]).map(|()| Bytes::copy_from_slice(rest)))
-            }
-            Ok(None) if bytes.len() < self.max => None,
-            Ok(None) if self.scan.in_request_line() => Some(Err(Refusal::UriTooLong)),
-            Ok(None) => Some(Err(Refusal::HeadTooLarge)),
-        }
+    fn look(&mut self, bytes: &[u8]) -> Option<Result<First, Refusal>> {
+        let head = self.scan.feed(bytes, self.max).transpose()?;
+        Some(head.map(|Head { start, end, body }| First {
+            bytes: Bytes::copy_from_slice(&bytes[start..]),
+            head: Head { start: 0, end: end - start, body },
+        }))
     }
 }

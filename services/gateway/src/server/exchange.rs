@@ -4,17 +4,18 @@
 //! says neither. Short locks, never held across an await; on HTTP/1.1 only the connection's own task takes them, save
 //! for bodies that a handler moved elsewhere.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use axum::body::Body as AxumBody;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Io;
+use super::answer::Refusal;
+use super::boundaries::Seen;
+use super::head::Announced;
 
 /// Shared by the parts of one connection.
 #[derive(Debug)]
@@ -41,6 +42,12 @@ struct State {
     blocked: bool,
     /// Writes that the socket took.
     writes: u64,
+    /// The head that hyper is to call the service with.
+    seen: Option<Seen>,
+    /// A block that hyper called the service with: it was a head, and announces this body.
+    was_head: Option<Announced>,
+    /// Waits for the end of the open request, or for its answer to be sent.
+    reader: Option<Waker>,
 }
 
 /// What the connection is doing, and when it began to: equal as long as it does the same thing.
@@ -90,13 +97,55 @@ impl Exchange {
         }
     }
 
-    /// A request begins; it ends with the drop of what this returns.
-    pub(super) fn begin(self: &Arc<Self>) -> OpenRequest {
+    /// A request begins; it ends with the drop of what this returns. `length` is that of its body as hyper understands
+    /// the head. Refused if the head did not pass the rules, or if they understood it differently.
+    pub(super) fn begin(self: &Arc<Self>, length: Option<u64>) -> (OpenRequest, Result<(), Refusal>) {
         let mut state = self.state();
         state.requests += 1;
         state.open += 1;
         state.begun = false;
-        OpenRequest { exchange: Arc::clone(self), answering: false }
+        let agreed = if self.http2 { Ok(()) } else { state.agree(length) };
+        (OpenRequest { exchange: Arc::clone(self), answering: false }, agreed)
+    }
+
+    /// A head that hyper is about to be handed, or a block that may be one.
+    pub(super) fn saw(&self, seen: Seen) {
+        self.state().seen = Some(seen);
+    }
+
+    /// Whether hyper took the last block for a head, and which body it announces.
+    pub(super) fn take_was_head(&self) -> Option<Announced> {
+        self.state().was_head.take()
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().open > 0
+    }
+
+    /// Wakes this task when no request is under way any more. Whether one still is.
+    pub(super) fn wake_when_over(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.state();
+        if state.open > 0 {
+            state.reader = Some(cx.waker().clone());
+        }
+        state.open > 0
+    }
+
+    /// Wakes this task when everything that was answered is with the socket. Whether something is not yet.
+    pub(super) fn wake_when_sent(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.state();
+        let waits = state.open > 0 || state.unsent;
+        if waits {
+            state.reader = Some(cx.waker().clone());
+        }
+        waits
+    }
+
+    /// Whether what hyper writes now is an answer of its own, to a head that it cannot read.
+    pub(super) fn is_unasked(&self) -> bool {
+        let state = self.state();
+        state.open == 0 && !state.unsent
     }
 
     /// Waits until everything that was answered before is with the socket.
@@ -110,7 +159,8 @@ impl Exchange {
         .await;
     }
 
-    fn read(&self) {
+    /// Bytes were read.
+    pub(super) fn read(&self) {
         let mut state = self.state();
         // On HTTP/2 bytes between requests are pings and window updates.
         if !self.http2 && state.open == 0 {
@@ -118,19 +168,39 @@ impl Exchange {
         }
     }
 
-    fn wrote<T>(&self, outcome: &Poll<io::Result<T>>) {
+    pub(super) fn wrote<T>(&self, outcome: &Poll<io::Result<T>>) {
         let mut state = self.state();
         state.blocked = outcome.is_pending();
         state.writes += u64::from(outcome.is_ready());
     }
 
     /// The socket has all that hyper had for it.
-    fn flushed(&self, cx: &Context<'_>) {
+    pub(super) fn flushed(&self, cx: &Context<'_>) {
         let mut state = self.state();
         state.blocked = false;
-        if state.answering == 0 && std::mem::take(&mut state.unsent) && std::mem::take(&mut state.takeover_waits) {
-            cx.waker().wake_by_ref();
+        if state.answering == 0 && std::mem::take(&mut state.unsent) {
+            if std::mem::take(&mut state.takeover_waits) {
+                cx.waker().wake_by_ref();
+            }
+            if let Some(reader) = state.reader.take() {
+                reader.wake();
+            }
         }
+    }
+}
+
+impl State {
+    fn agree(&mut self, length: Option<u64>) -> Result<(), Refusal> {
+        let announced = match self.seen.take() {
+            Some(Seen::Head(announced)) => announced,
+            Some(Seen::Block(checked)) => *self.was_head.insert(checked?),
+            None => return Err(Refusal::Malformed("the request head was not checked")),
+        };
+        let agreed = match announced {
+            Announced::Length(announced) => length == Some(announced),
+            Announced::Chunked => length.is_none(),
+        };
+        if agreed { Ok(()) } else { Err(Refusal::Malformed("the length of the request body is ambiguous")) }
     }
 }
 
@@ -158,6 +228,12 @@ impl Drop for OpenRequest {
         let mut state = self.exchange.state();
         state.open -= 1;
         state.answering -= u32::from(self.answering);
+        if state.open == 0
+            && let Some(reader) = state.reader.take()
+        {
+            drop(state);
+            reader.wake();
+        }
     }
 }
 
@@ -182,80 +258,5 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The socket as hyper sees it: first what the door has read already, then the socket itself.
-#[derive(Debug)]
-pub(super) struct Wire {
-    io: Io,
-    first: Bytes,
-    exchange: Arc<Exchange>,
-}
-
-impl Wire {
-    pub(super) fn new(io: Io, first: Bytes, exchange: Arc<Exchange>) -> Self {
-        Self { io, first, exchange }
-    }
-
-    /// The socket, and what of the door's bytes hyper did not take.
-    pub(super) fn into_parts(self) -> (Io, Bytes) {
-        (self.io, self.first)
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            let before = buf.filled().len();
-            let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
-            if buf.filled().len() > before {
-                self.exchange.read();
-            }
-            return outcome;
-        }
-        let length = self.first.len().min(buf.remaining());
-        buf.put_slice(&self.first[..length]);
-        self.first.advance(length);
-        if self.first.is_empty() {
-            // An empty slice of the door's bytes would keep all of them.
-            self.first = Bytes::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.exchange.wrote(&outcome);
-        outcome
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.exchange.wrote(&outcome);
-        outcome
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.io).poll_flush(cx);
-        match &outcome {
-            Poll::Ready(Ok(())) => self.exchange.flushed(cx),
-            other => self.exchange.wrote(other),
-        }
-        outcome
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

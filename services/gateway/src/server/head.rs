@@ -1,44 +1,78 @@
-//! A request head as bytes: where it ends, and whether two readers could understand it differently.
+//! A request head as bytes: where it ends, which body it announces, and whether two readers could understand it
+//! differently.
 //!
-//! hyper's parser is the one that counts, but it forgives what a proxy in front may read otherwise: bare line feeds, and
-//! `Content-Length` beside `Transfer-Encoding`. Those are refused here, before it sees them.
+//! hyper's parser is the one that counts, but it forgives what a proxy in front may read otherwise: bare line feeds,
+//! `Content-Length` beside `Transfer-Encoding`, a fragment in the request target. Those are refused here, before hyper
+//! sees them: the first head of a connection by [`super::door`], later ones by [`super::boundaries`].
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::answer::Refusal;
 
+/// Signature of a PROXY protocol header, version 2.
+const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Body that a head announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announced {
+    /// So many bytes; 0 without a body.
+    Length(u64),
+    /// A chunked body: where it ends, only its reader knows.
+    Chunked,
+}
+
+/// A whole head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Where the request line begins, after empty lines that some clients send before it.
+    pub(super) start: usize,
+    /// Where the head ends, its empty line included.
+    pub(super) end: usize,
+    pub(super) body: Announced,
+}
+
 /// Finds the end of a head while it arrives. Looks at no byte twice.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// Where the request line begins, after empty lines that some clients send before it.
+    /// Where the request line begins.
     start: usize,
     /// Where the current line begins.
     line: usize,
     /// How far was looked.
     seen: usize,
+    /// `Content-Length`, if there was one.
+    length: Option<u64>,
+    /// There was a `Transfer-Encoding`.
+    coded: bool,
 }
 
 impl Scan {
-    /// Takes all bytes so far; `Some` is the range of the whole head.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<std::ops::Range<usize>>, Refusal> {
+    /// Takes all bytes so far. `None` while the head is incomplete, which it may be up to `max` bytes.
+    pub(super) fn feed(&mut self, bytes: &[u8], max: usize) -> Result<Option<Head>, Refusal> {
         while let Some(feed) = memchr::memchr(b'\n', &bytes[self.seen..]).map(|at| self.seen + at) {
             if feed == self.line || bytes[feed - 1] != b'\r' {
                 return Err(Refusal::Malformed("a line ends without a carriage return"));
             }
-            let empty = feed - 1 == self.line;
+            let line = &bytes[self.line..feed - 1];
             let leading = self.line == self.start;
             self.seen = feed + 1;
             self.line = feed + 1;
-            match (empty, leading) {
+            match (line.is_empty(), leading) {
                 (true, true) => self.start = feed + 1,
-                (true, false) => return Ok(Some(self.start..feed + 1)),
-                (false, _) => (),
+                (true, false) => return Ok(Some(Head { start: self.start, end: feed + 1, body: self.announced()? })),
+                (false, true) => check_request_line(line)?,
+                (false, false) => self.field(line)?,
             }
             self.check_first(bytes)?;
         }
         self.seen = bytes.len();
         self.check_first(bytes)?;
-        Ok(None)
+        match bytes.len() < max {
+            true => Ok(None),
+            // Still in the request line.
+            false if self.line == self.start => Err(Refusal::UriTooLong),
+            false => Err(Refusal::HeadTooLarge),
+        }
     }
 
     /// A request begins with the token of its method. Anything else, as a TLS handshake on a plain port, need not wait
@@ -46,37 +80,67 @@ impl Scan {
     fn check_first(&self, bytes: &[u8]) -> Result<(), Refusal> {
         match bytes.get(self.start) {
             Some(first) if !first.is_ascii_alphanumeric() && !b"\r!#$%&'*+-.^_`|~".contains(first) => {
+                if is_proxied(bytes) {
+                    return Err(Refusal::ProxyProtocol);
+                }
                 Err(Refusal::Malformed("this is not HTTP"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether the request line is still incomplete.
-    pub(super) fn in_request_line(&self) -> bool {
-        self.line == self.start
+    /// Notes the length of the body. Every request pays for this: the first byte rules most lines out.
+    fn field(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        let value = |name: &str| {
+            let named = line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes());
+            named.then(|| line[name.len() + 1..].trim_ascii())
+        };
+        match line[0] {
+            b'c' | b'C' => {
+                let Some(value) = value("content-length") else { return Ok(()) };
+                let length = parse_length(value).ok_or(Refusal::Malformed("Content-Length is not a length"))?;
+                if self.length.is_some_and(|known| known != length) {
+                    return Err(Refusal::Malformed("two values of Content-Length"));
+                }
+                self.length = Some(length);
+            }
+            b't' | b'T' => self.coded |= value("transfer-encoding").is_some(),
+            _ => (),
+        }
+        Ok(())
+    }
+
+    fn announced(&self) -> Result<Announced, Refusal> {
+        match (self.length, self.coded) {
+            (Some(_), true) => Err(Refusal::Malformed("both Content-Length and Transfer-Encoding")),
+            // That the coding is `chunked` is a rule of its own: see `rules`.
+            (None, true) => Ok(Announced::Chunked),
+            (length, false) => Ok(Announced::Length(length.unwrap_or(0))),
+        }
     }
 }
 
-/// Refuses a head whose body has two lengths.
-pub(super) fn check_framing(head: &[u8]) -> Result<(), Refusal> {
-    // Every connection pays for this: one look at the first byte of most lines is enough.
-    let named = |line: &[u8], name: &str| {
-        line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
-    };
-    let (mut length, mut coding, mut at) = (false, false, 0);
-    while let Some(feed) = memchr::memchr(b'\n', &head[at..]) {
-        at += feed + 1;
-        match head.get(at) {
-            Some(b'c' | b'C') => length |= named(&head[at..], "content-length"),
-            Some(b't' | b'T') => coding |= named(&head[at..], "transfer-encoding"),
-            _ => (),
-        }
+/// Whether bytes begin with a header of the PROXY protocol, version 1 or 2.
+pub(super) fn is_proxied(bytes: &[u8]) -> bool {
+    // Up to its NUL, the signature of version 2 is two empty lines, which may come before a request.
+    let signature = &PROXY_V2[..PROXY_V2.len().min(bytes.len())];
+    bytes.starts_with(b"PROXY ") || (signature.contains(&0) && bytes.starts_with(signature))
+}
+
+fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
+    if is_proxied(line) {
+        return Err(Refusal::ProxyProtocol);
     }
-    if length && coding {
-        return Err(Refusal::Malformed("both Content-Length and Transfer-Encoding"));
+    // A reader that takes it for a fragment drops what follows: the request would be for something else.
+    if memchr::memchr(b'#', line).is_some_and(|at| line[..at].contains(&b' ')) {
+        return Err(Refusal::Malformed("a raw # in the request target; send %23"));
     }
     Ok(())
+}
+
+/// Digits only: no sign, no list.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    value.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(value).ok()?.parse().ok())?
 }
 
 /// First value of a header, without the space around it.
@@ -145,12 +209,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const MAX: usize = 1024;
+
     /// Feeds byte by byte, as the slowest client would.
-    fn drip(bytes: &[u8]) -> Result<Option<std::ops::Range<usize>>, Refusal> {
+    fn drip(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         let mut scan = Scan::default();
         for end in 1..=bytes.len() {
-            if let Some(range) = scan.feed(&bytes[..end])? {
-                return Ok(Some(range));
+            if let Some(head) = scan.feed(&bytes[..end], MAX)? {
+                return Ok(Some(head));
             }
         }
         Ok(None)
@@ -158,22 +224,22 @@ mod tests {
 
     #[test]
     fn finds_the_end_of_a_head_however_it_arrives() {
-        let cases: &[(&[u8], Option<std::ops::Range<usize>>)] = &[
-            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Some(0..27)),
-            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n", Some(0..27)),
-            (b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", Some(4..22)),
+        let head = |start, end, body| Some(Head { start, end, body });
+        let cases: &[(&[u8], Option<Head>)] = &[
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", head(0, 27, Announced::Length(0))),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n", head(0, 27, Announced::Length(0))),
+            (b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", head(4, 22, Announced::Length(0))),
             (b"GET / HTTP/1.1\r\nHost: a\r\n", None),
             (b"\r\n\r\n\r\n", None),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(0..18)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", head(0, 18, Announced::Length(0))),
+            (b"P / HTTP/1.1\r\nContent-length:  17\t\r\n\r\n", head(0, 38, Announced::Length(17))),
+            (b"P / HTTP/1.1\r\nX: y\r\nTRANSFER-encoding:chunked\r\n\r\n", head(0, 49, Announced::Chunked)),
+            (b"P / HTTP/1.1\r\nContent-Lengths: 1\r\nTE: a\r\n\r\n", head(0, 43, Announced::Length(0))),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(
-                Scan::default().feed(bytes).unwrap(),
-                *expected,
-                "{:?} at once",
-                bytes.escape_ascii().to_string()
-            );
-            assert_eq!(drip(bytes).unwrap(), *expected, "{:?} dripped", bytes.escape_ascii().to_string());
+            let name = bytes.escape_ascii().to_string();
+            assert_eq!(Scan::default().feed(bytes, MAX).unwrap(), *expected, "{name:?} at once");
+            assert_eq!(drip(bytes).unwrap(), *expected, "{name:?} dripped");
         }
     }
 
@@ -186,10 +252,38 @@ mod tests {
             b"\nGET / HTTP/1.1\r\n\r\n",
             b" GET / HTTP/1.1\r\n\r\n",
             b"\r\n\0",
+            b"GET /a#b HTTP/1.1\r\n",
+            b"P / HTTP/1.1\r\nContent-Length: +1\r\n",
+            b"P / HTTP/1.1\r\nContent-Length:\r\n",
+            b"P / HTTP/1.1\r\nContent-Length: 1, 1\r\n",
+            b"P / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n",
+            b"P / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 2\r\n",
+            b"P / HTTP/1.1\r\nContent-Length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
         ] {
-            assert!(Scan::default().feed(bytes).is_err(), "{:?}", bytes.escape_ascii().to_string());
+            assert!(Scan::default().feed(bytes, MAX).is_err(), "{:?}", bytes.escape_ascii().to_string());
             assert!(drip(bytes).is_err(), "{:?} dripped", bytes.escape_ascii().to_string());
         }
+    }
+
+    #[test]
+    fn names_the_proxy_protocol() {
+        for bytes in [
+            b"PROXY TCP4 10.0.0.1 10.0.0.2 56324 443\r\nGET / HTTP/1.1\r\n\r\n".as_slice(),
+            b"PROXY UNKNOWN\r\n",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01\xdc\x04\x01\xbb",
+        ] {
+            assert_eq!(Scan::default().feed(bytes, MAX), Err(Refusal::ProxyProtocol));
+            assert_eq!(drip(bytes), Err(Refusal::ProxyProtocol));
+        }
+        assert_ne!(Scan::default().feed(b"\r\n\r\n\0\r\nHello\r\n", MAX), Err(Refusal::ProxyProtocol));
+    }
+
+    #[test]
+    fn a_head_has_a_largest_size() {
+        let long = "x".repeat(MAX);
+        assert_eq!(Scan::default().feed(long.as_bytes(), MAX), Err(Refusal::UriTooLong));
+        let large = format!("GET / HTTP/1.1\r\nX: {long}");
+        assert_eq!(Scan::default().feed(large.as_bytes(), MAX), Err(Refusal::HeadTooLarge));
     }
 
     #[test]

@@ -5,16 +5,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use fanway_broker::log_limited;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
+use super::answer::{AnswerForm, Refusal};
+use super::boundaries::{Boundaries, Seen};
 use super::connection::{End, HttpConnection, Shared, drive};
-use super::exchange::{Exchange, Phase, Wire};
+use super::door::First;
+use super::exchange::{Exchange, Phase};
+use super::hyper_io::{HyperIo, Stop};
 use super::service::Service;
 use super::takeover::Taken;
 use super::{ConnectionGuard, Io, Settings, answer};
 
-impl HttpConnection for http1::Connection<TokioIo<Wire>, Service> {
+impl HttpConnection for http1::Connection<TokioIo<HyperIo>, Service> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -28,15 +33,17 @@ pub(super) fn builder(settings: &Settings) -> http1::Builder {
 }
 
 /// Serves a connection whose first head the door has collected.
-pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: SocketAddr, guard: ConnectionGuard) {
+pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: First, peer: SocketAddr, guard: ConnectionGuard) {
     let exchange = Exchange::new(false);
+    exchange.saw(Seen::Head(first.head.body));
+    let boundaries = Boundaries::after_head(first.head.end, first.head.body, shared.settings.head_bytes());
     let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange));
-    let wire = TokioIo::new(Wire::new(io, first, Arc::clone(&exchange)));
-    let mut connection = shared.http1.serve_connection(wire, service);
+    let io = TokioIo::new(HyperIo::http1(io, first.bytes, boundaries, Arc::clone(&exchange)));
+    let mut connection = shared.http1.serve_connection(io, service);
 
     let end = drive(&mut connection, &exchange, &shared).await;
     let parts = connection.into_parts();
-    let (io, unread) = parts.io.into_inner().into_parts();
+    let (io, unread, stop) = parts.io.into_inner().into_parts();
 
     if let Some(granted) = parts.service.granted() {
         let early = join(parts.read_buf, unread);
@@ -44,19 +51,33 @@ pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: Socke
         io.forget_waker();
         return granted.takeover.start(Taken { io, head: granted.head, early, guard }, &shared.ending.tracker);
     }
-    drop(parts.read_buf);
-    match end {
+    drop((parts.read_buf, unread));
+    let refusal = match end {
         // Over before anybody could be told: the socket is broken or the client silent.
-        End::Overdue(Phase::Stalled) => shared.rejected("write_timeout"),
-        End::Overdue(_) => shared.rejected("header_timeout"),
+        End::Overdue(Phase::Stalled) => return shared.rejected("write_timeout"),
+        End::Overdue(_) => return shared.rejected("header_timeout"),
         End::Over(Err(error)) => {
+            log_limited!(DEBUG, %peer, %error, "HTTP/1.1 connection failed");
             if error.is_parse() {
                 shared.rejected("bad_head");
             }
-            tracing::debug!(%peer, %error, "HTTP/1.1 connection failed");
-            answer::part(io).await;
+            stop.map(|stop| match stop {
+                Stop::Refused(refusal) => refusal,
+                Stop::Unreadable if error.is_parse_too_large() => Refusal::HeadTooLarge,
+                Stop::Unreadable => Refusal::Unreadable(error.to_string()),
+            })
         }
-        End::Over(Ok(())) => answer::part(io).await,
+        End::Over(Ok(())) => match stop {
+            Some(Stop::Refused(refusal)) => {
+                shared.rejected("bad_head");
+                Some(refusal)
+            }
+            Some(Stop::Unreadable) | None => None,
+        },
+    };
+    match refusal {
+        Some(refusal) => answer::refuse(io, &refusal, &AnswerForm::default()).await,
+        None => answer::part(io).await,
     }
 }
 

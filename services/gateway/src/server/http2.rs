@@ -5,13 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fanway_broker::log_limited;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::task::TaskTracker;
 
 use super::connection::{End, HttpConnection, Shared, drive};
-use super::exchange::{Exchange, Phase, Wire};
+use super::exchange::{Exchange, Phase};
+use super::hyper_io::HyperIo;
 use super::service::Service;
 use super::settings::{bytes, bytes32};
 use super::{ConnectionGuard, Io, Settings};
@@ -19,6 +21,10 @@ use super::{ConnectionGuard, Io, Settings};
 /// What a client is told that there is no room for: no settings, and to go away. No stream was looked at, so that it may
 /// send its requests elsewhere; but with ENHANCE_YOUR_CALM, so that it does not do so at once.
 pub(super) const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+
+/// What is said to a client that negotiated HTTP/2 and speaks something else (RFC 9113, section 3.4): no settings, and
+/// PROTOCOL_ERROR.
+pub(super) const NOT_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
 /// Spawns the tasks of requests on the server's tracker.
 #[derive(Clone, Debug)]
@@ -30,7 +36,7 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tracked {
     }
 }
 
-impl HttpConnection for http2::Connection<TokioIo<Wire>, Service, Tracked> {
+impl HttpConnection for http2::Connection<TokioIo<HyperIo>, Service, Tracked> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -55,13 +61,13 @@ pub(super) fn builder(settings: &Settings, tracker: &TaskTracker) -> http2::Buil
 pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: SocketAddr, _guard: ConnectionGuard) {
     let exchange = Exchange::new(true);
     let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange));
-    let wire = TokioIo::new(Wire::new(io, first, Arc::clone(&exchange)));
-    let mut connection = shared.http2.serve_connection(wire, service);
+    let io = TokioIo::new(HyperIo::http2(io, first, Arc::clone(&exchange)));
+    let mut connection = shared.http2.serve_connection(io, service);
 
     match drive(&mut connection, &exchange, &shared).await {
         End::Overdue(Phase::Stalled) => shared.rejected("write_timeout"),
         End::Overdue(Phase::Head) => shared.rejected("header_timeout"),
         End::Overdue(_) | End::Over(Ok(())) => (),
-        End::Over(Err(error)) => tracing::debug!(%peer, %error, "HTTP/2 connection failed"),
+        End::Over(Err(error)) => log_limited!(DEBUG, %peer, %error, "HTTP/2 connection failed"),
     }
 }

@@ -1,12 +1,15 @@
 //! A client's socket, plain or encrypted. All that an idle connection keeps of the server, so it is small.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use super::head;
 
 /// A client's socket.
 #[derive(Debug)]
@@ -26,11 +29,25 @@ pub struct Below {
     tcp: TcpStream,
     /// The kernel has taken bytes since anybody asked.
     moved: bool,
+    /// Bytes were read.
+    began: bool,
+    /// The first of them are a header of the PROXY protocol.
+    proxied: bool,
 }
 
 impl Below {
     pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, moved: false }
+        Self { tcp, moved: false, began: false, proxied: false }
+    }
+
+    /// Address of the client, if the socket still has it.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.tcp.peer_addr().ok()
+    }
+
+    /// Whether the connection began with a header of the PROXY protocol, as far as the first read showed.
+    pub(super) fn is_proxied(&self) -> bool {
+        self.proxied
     }
 
     fn wrote(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -45,6 +62,14 @@ impl Io {
         match self {
             Self::Tcp(tcp) => tcp,
             Self::Tls(tls) => &tls.get_ref().0.tcp,
+        }
+    }
+
+    /// The protocol that TLS negotiated by ALPN; none without TLS, or if the client did not offer any.
+    pub(super) fn negotiated(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
         }
     }
 
@@ -126,7 +151,13 @@ impl AsyncWrite for Io {
 
 impl AsyncRead for Below {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if !self.began && buf.filled().len() > before {
+            self.began = true;
+            self.proxied = head::is_proxied(&buf.filled()[before..]);
+        }
+        outcome
     }
 }
 

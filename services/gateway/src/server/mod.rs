@@ -10,8 +10,10 @@
 //!
 //! What is guaranteed:
 //! * Every wait has a deadline: TLS handshake, head, body, an idle connection, a client that does not read.
-//! * Nothing above the socket sees a request whose framing two readers could understand differently: [`head`] (first
-//!   request of a connection) and [`rules`] (every request) refuse it with 400 and close.
+//! * Nothing above the socket sees a request whose framing two readers could understand differently: [`head`] (its bytes)
+//!   and [`rules`] (what hyper made of them) refuse it with 400 and close. [`boundaries`] finds the heads of later
+//!   requests, and hyper is handed one request after the other.
+//! * A connection keeps to the version of HTTP that TLS negotiated.
 //! * Where the settings say which hosts are answered ([`Hosts`]), nothing above this folder sees a request for another one.
 //! * Beyond the connection limit, or the rate of new connections, a client is told to come back later, at a bounded cost.
 //! * Every task runs on the caller's tracker. `stop_accepting` closes the listener and, after their current request, the
@@ -23,6 +25,7 @@
 
 mod accept;
 mod answer;
+mod boundaries;
 mod connection;
 mod cors;
 mod door;
@@ -34,6 +37,7 @@ mod head;
 mod hosts;
 mod http1;
 mod http2;
+mod hyper_io;
 mod io;
 mod metrics;
 mod rate;

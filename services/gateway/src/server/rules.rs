@@ -21,6 +21,9 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(Refusal::Malformed("the request target names a user"));
     }
+    if uri.authority().is_some_and(|authority| !has_port_or_none(authority)) {
+        return Err(Refusal::Malformed("the port of the request target is not a port"));
+    }
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -44,11 +47,28 @@ fn is_host(value: &HeaderValue) -> bool {
         None => (value.as_bytes(), None),
     };
     let plain = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
-    if plain && port.is_none_or(|port| matches!(port.len(), 1..=5) && port.iter().all(u8::is_ascii_digit)) {
+    if plain && port.is_none_or(is_port) {
         return true;
     }
     let authority = Authority::try_from(value.as_bytes());
-    authority.is_ok_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty())
+    authority.is_ok_and(|authority| {
+        !authority.as_str().contains('@') && !authority.host().is_empty() && has_port_or_none(&authority)
+    })
+}
+
+fn has_port_or_none(authority: &Authority) -> bool {
+    let (_, host_and_port) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
+    let rest = host_and_port.strip_prefix(authority.host()).unwrap_or(host_and_port);
+    // A colon alone stands for the default (RFC 3986, section 3.2.3).
+    matches!(rest, "" | ":") || rest.strip_prefix(':').is_some_and(|port| is_port(port.as_bytes()))
+}
+
+fn is_port(port: &[u8]) -> bool {
+    let number = port.iter().try_fold(0_u32, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
+        Some(number * 10 + digit).filter(|number| *number <= u32::from(u16::MAX))
+    });
+    number.is_some_and(|number| number > 0)
 }
 
 /// `chunked`, once, is the only transfer coding. hyper looks at the last one and would pass the others on unread.
@@ -77,13 +97,22 @@ mod tests {
 
     #[test]
     fn hosts() {
-        let one = |host| checked(Version::HTTP_11, "/", &[("host", host)]);
+        let one = |host: &str| checked(Version::HTTP_11, "/", &[("host", host)]);
         for host in ["a", "a.example:80", "127.0.0.1:8000", "[::1]:8000"] {
             assert!(one(host), "{host}");
         }
         for host in ["", "user@a", "a b", "a/b", ":80", "a?b", "http://a"] {
             assert!(!one(host), "{host}");
         }
+        for port in ["1", "80", "00080", "65535", ""] {
+            assert!(one(&format!("a:{port}")) && one(&format!("[::1]:{port}")), "{port}");
+        }
+        for port in ["0", "65536", "99999", "123456", "4294967376", "-1", "+80", "8o", "http", "80:80", " 80"] {
+            assert!(!one(&format!("a:{port}")), "{port}");
+            assert!(!one(&format!("[::1]:{port}")), "{port}");
+        }
+        assert!(!checked(Version::HTTP_2, "https://a:99999/", &[]));
+        assert!(!checked(Version::HTTP_11, "http://a:0/", &[("host", "a:0")]));
         assert!(!checked(Version::HTTP_11, "/", &[]));
         assert!(!checked(Version::HTTP_11, "/", &[("host", "a"), ("host", "a")]));
         assert!(checked(Version::HTTP_10, "/", &[]));

@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
+use fanway_broker::log_limited;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
@@ -66,10 +68,18 @@ impl Service {
         let head_only = parts.method == Method::HEAD;
         let is_of_client = self.shared.is_of_client(parts.uri.path().as_bytes());
         let express = self.shared.express.as_ref().filter(|express| express.takes(&parts));
-        let (body, fate) = upload::watch(body, early, self.shared.settings.body_timeout);
+        let limit = self.shared.settings.body_timeout;
+        let (body, fate) = match parts.method {
+            // Its content has no meaning (RFC 9110, section 9.3.1), but may be there and empty.
+            Method::GET | Method::HEAD if !body.is_end_stream() => {
+                Box::pin(upload::watch_first(body, early, limit)).await
+            }
+            _ => upload::watch(body, early, limit),
+        };
         let request = Request::from_parts(parts, body);
 
         let mut response = match express {
+            _ if fate.is_late() => Response::default(),
             Some(express) => express.answer(request).await,
             None => {
                 let Ok(response) = self.shared.router.clone().oneshot(request).await;
@@ -86,10 +96,12 @@ impl Service {
         }
         match response.extensions_mut().remove::<Takeover>() {
             Some(takeover) if !head_only => {
-                if self.exchange.is_http2() || !fate.is_read() {
-                    let reason = if self.exchange.is_http2() { "HTTP/2" } else { "the request body was not read" };
-                    tracing::error!(reason, "a takeover was asked for where there can be none");
+                if self.exchange.is_http2() {
+                    log_limited!(ERROR, "a takeover was asked for over HTTP/2");
                     return Ok(self.refuse(open, &Refusal::Internal, page));
+                }
+                if !fate.is_read() {
+                    return Ok(self.refuse(open, &Refusal::UnexpectedBody, page));
                 }
                 self.exchange.all_sent().await;
                 response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -143,7 +155,14 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // Begun here, not at the first poll: from here on the connection is not idle.
-        let open = self.exchange.begin();
+        let (open, agreed) = self.exchange.begin(request.body().size_hint().exact());
+        if let Err(refusal) = agreed {
+            self.shared.rejected("bad_head");
+            let page = self.shared.cors.as_ref();
+            let page = page.map(|cors| cors.check(request.method(), request.uri(), request.headers()));
+            let refused = self.refuse(open, &refusal, page.as_ref());
+            return Box::pin(std::future::ready(Ok(refused)));
+        }
         let early = if self.exchange.is_http2() { Early::default() } else { upload::ask_early(&mut request) };
         Box::pin(self.clone().serve(request, early, open))
     }

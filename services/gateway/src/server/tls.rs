@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanway_broker::log_limited;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::io::Below;
-use super::{Io, TlsSettings};
+use super::{Io, TlsSettings, answer};
 
 /// Plain text that may wait inside one TLS connection whose client does not read.
 const BUFFER_LIMIT: usize = 32 * 1024;
@@ -85,10 +86,14 @@ pub fn load(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
 pub(super) async fn handshake(config: &Arc<ServerConfig>, tcp: TcpStream, limit: Duration) -> Option<Io> {
     let accept = TlsAcceptor::from(Arc::clone(config))
         .accept_with(Below::new(tcp), |tls| tls.set_buffer_limit(Some(BUFFER_LIMIT)));
-    match tokio::time::timeout(limit, accept).await {
+    match tokio::time::timeout(limit, accept.into_fallible()).await {
         Ok(Ok(tls)) => Some(Io::Tls(Box::new(tls))),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "TLS handshake failed");
+        Ok(Err((error, below))) => {
+            if below.is_proxied() {
+                answer::log_proxy_protocol(below.peer());
+            } else {
+                log_limited!(DEBUG, %error, "TLS handshake failed");
+            }
             None
         }
         Err(_late) => None,

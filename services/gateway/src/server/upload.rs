@@ -10,6 +10,7 @@ use axum::body::Body as AxumBody;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
@@ -69,6 +70,28 @@ pub(super) fn ask_early(request: &mut Request<Incoming>) -> Early {
     match Pin::new(request.body_mut()).poll_frame(&mut nobody) {
         Poll::Ready(Some(frame)) => Early(Some(Box::new(frame))),
         Poll::Ready(None) | Poll::Pending => Early::default(),
+    }
+}
+
+/// As [`watch`], for a request that should have no body: waits for its first bytes, so that a chunked body without any
+/// is seen to be none.
+pub(super) async fn watch_first(mut body: Incoming, early: Early, limit: Duration) -> (AxumBody, Fate) {
+    if early.0.is_some() {
+        return watch(body, early, limit);
+    }
+    let first = async {
+        loop {
+            match body.frame().await {
+                // Trailers, or a frame of HTTP/2 without bytes.
+                Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => (),
+                frame => return frame,
+            }
+        }
+    };
+    match tokio::time::timeout(limit, first).await {
+        Ok(Some(frame)) => watch(body, Early(Some(Box::new(frame))), limit),
+        Ok(None) => (AxumBody::empty(), Fate(None)),
+        Err(_late) => (AxumBody::empty(), Fate(Some(Arc::new(AtomicU8::new(LATE))))),
     }
 }
 

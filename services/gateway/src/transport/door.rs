@@ -16,6 +16,7 @@ use fanway_protocol::DisconnectCode;
 use http::header::{ACCEPT, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
+use http_body::Body as _;
 use prometheus::IntCounterVec;
 
 use super::admission::{Admission, Wanted};
@@ -92,7 +93,10 @@ fn upgrade(state: ClientState, request: Request) -> Response {
             return refusal.response().map(Body::from);
         }
     };
-    let (parts, _) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    if !body.is_end_stream() {
+        return state.refuse(Refusal::UnexpectedBody);
+    }
     if !accept.supported {
         return unsupported(state, &accept, &parts);
     }
@@ -134,8 +138,14 @@ fn unsupported(state: ClientState, accept: &handshake::Accept, parts: &Parts) ->
 
 async fn events(State(state): State<ClientState>, request: Request) -> Response {
     let handshake = state.handshake(request.method(), "GET /sse");
-    let (parts, _) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    // An empty chunked body is none: the server has looked.
+    let has_body = !body.is_end_stream();
+    drop(body);
     let response = answer_page(&state, &parts, async |caller: &Caller| {
+        if has_body {
+            return Err(Refusal::UnexpectedBody);
+        }
         if !accepts_events(&parts.headers) {
             return Err(Refusal::NotAcceptable);
         }

@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// A body that should not be there is waited for no longer than any other.
+#[tokio::test]
+async fn a_chunked_body_of_a_get_that_does_not_come_is_answered_with_408() {
+    let server = Server::start(Settings { body_timeout: Duration::from_millis(200), ..patient() });
+    let answer = server.say("GET /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains(r#""reason":"body_timeout""#), "{answer}");
+}
+
 const SHORT: Duration = Duration::from_millis(200);
 
 #[tokio::test]

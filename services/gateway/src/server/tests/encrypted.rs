@@ -14,7 +14,9 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::http2::{ask as http2_ask, client as http2_client};
 use super::*;
+use crate::server::http2;
 
 struct Pair {
     folder: TempDir,
@@ -87,8 +89,35 @@ async fn http2_is_agreed_on() {
     let server = pair.server(patient());
     let client = pair.connect(&server, &["h2", "http/1.1"]).await;
     assert_eq!(client.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
-    let client = http2::client(client).await;
-    assert_eq!(http2::ask(&client, "GET", "/", Body::empty()).await.1, "hello");
+    let client = http2_client(client).await;
+    assert_eq!(http2_ask(&client, "GET", "/", Body::empty()).await.1, "hello");
+}
+
+/// An intermediary that let a connection through as one version must not find it read as another.
+#[tokio::test]
+async fn versions_keep_to_what_was_negotiated() {
+    let pair = Pair::new();
+    let server = pair.server(patient());
+    let mut client = pair.connect(&server, &["http/1.1"]).await;
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let answer = until_closed(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(r#""reason":"not_negotiated""#), "{answer}");
+
+    for bytes in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "NOT HTTP/2\r\n\r\n", "\0\0\0\x04\0\0\0\0\0"] {
+        let mut client = pair.connect(&server, &["h2"]).await;
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        let answer = until_closed(&mut client).await;
+        // SETTINGS, then GOAWAY with PROTOCOL_ERROR.
+        assert_eq!(answer.as_bytes(), http2::NOT_HTTP2, "{bytes:?}");
+    }
+    assert_eq!(server.rejected("bad_head"), 4);
+
+    // Without ALPN the client decides.
+    let mut client = pair.connect(&server, &[]).await;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut client, "hello").await;
+    let client = http2_client(pair.connect(&server, &[]).await).await;
+    assert_eq!(http2_ask(&client, "GET", "/", Body::empty()).await.1, "hello");
 }
 
 #[tokio::test]

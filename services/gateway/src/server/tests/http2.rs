@@ -65,7 +65,7 @@ async fn no_takeover_and_the_connection_goes_on() {
     let client = client(server.connect().await).await;
     let (status, body) = ask(&client, "GET", "/stream", Body::empty()).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(body, r#"{"error":{"code":100,"message":"internal server error"}}"#);
+    assert_eq!(body, r#"{"error":{"code":100,"message":"internal server error","reason":"internal"}}"#);
     assert_eq!(ask(&client, "GET", "/", Body::empty()).await.1, "hello");
 }
 

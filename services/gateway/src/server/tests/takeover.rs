@@ -111,12 +111,44 @@ async fn after_other_requests_and_with_a_body_that_was_read() {
 #[tokio::test]
 async fn not_with_an_unread_body_and_not_for_head() {
     let server = Server::start(patient());
-    let answer = server.say("POST /socket HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await;
-    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    for (method, body) in [
+        ("POST", "Content-Length: 3\r\n\r\nabc"),
+        ("GET", "Content-Length: 3\r\n\r\nabc"),
+        ("GET", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+    ] {
+        let answer = server.say(format!("{method} /socket HTTP/1.1\r\nHost: a\r\n{body}")).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{method} {body:?}: {answer}");
+        assert!(answer.contains(r#""reason":"unexpected_body""#), "{answer}");
+    }
 
     let answer = server.say("HEAD /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert_eq!(server.metrics.sockets_taken_over_total.with_label_values(&["public"]).get(), 0);
+}
+
+/// RFC 9112, section 6.3: a chunked body may be empty.
+#[tokio::test]
+async fn an_empty_chunked_body_is_none() {
+    let server = Server::start(patient());
+    let head = UPGRADE.replacen("Upgrade:", "Transfer-Encoding: chunked\r\nUpgrade:", 1);
+    for body in ["0\r\n\r\n", "0\r\nTrailer: a\r\n\r\n"] {
+        let mut client = server.connect().await;
+        client.write_all(format!("{head}{body}early").as_bytes()).await.unwrap();
+        let answer = until(&mut client, "early").await;
+        assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nearly"), "{answer}");
+
+        let mut client = server.connect().await;
+        client.write_all(head.as_bytes()).await.unwrap();
+        for byte in body.as_bytes() {
+            client.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        until(&mut client, "\r\n\r\n").await;
+        client.write_all(b"late").await.unwrap();
+        assert_eq!(until(&mut client, "late").await, "late");
+    }
+    let answer = server.say("GET /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("data: "), "{answer}");
 }
 
 #[test]

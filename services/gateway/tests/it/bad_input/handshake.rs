@@ -113,6 +113,7 @@ async fn upgrades() {
     const VERSION: Expected =
         status(&[426]).reason("websocket_version").headers(&[("sec-websocket-version", Some("13"))]);
     const KEY: Expected = status(&[400]).reason("websocket_key");
+    const BODY: Expected = status(&[400]).reason("unexpected_body");
     let node = node().start().await;
     let bad_key = |key: &str| upgrade().instead("Sec-WebSocket-Key", key).bytes();
     table(
@@ -158,6 +159,9 @@ async fn upgrades() {
                 upgrade().with("Sec-WebSocket-Protocol", &format!("a{}b", " ".repeat(15_000))).bytes(),
                 status(&[101, 400, 431]),
             ),
+            ("an empty chunked body", upgrade().with("Transfer-Encoding", "chunked").bytes() + "0\r\n\r\n", PLAIN),
+            ("a chunked body", upgrade().with("Transfer-Encoding", "chunked").bytes() + "1\r\na\r\n0\r\n\r\n", BODY),
+            ("a body", upgrade().with("Content-Length", "1").bytes() + "a", BODY),
             (
                 "protobuf is granted, to be closed with a reason",
                 upgrade().with("Sec-WebSocket-Protocol", "centrifuge-protobuf").bytes(),
@@ -269,6 +273,8 @@ async fn origins() {
 async fn requests() {
     const BAD: Expected = status(&[400]);
     const NOWHERE: Expected = status(&[400, 404]);
+    const PROXY: Expected = BAD.reason("proxy_protocol");
+    const MALFORMED: Expected = BAD.reason("malformed_request");
     let node = node().start().await;
     let get = |path: &str| ask(&format!("GET {path} HTTP/1.1"));
     let post = || {
@@ -285,13 +291,16 @@ async fn requests() {
         ("0 with a length", with_body(post().with("Content-Length", &length), good), status(&[200])),
         ("16 99 headers", (0..99).fold(get("/"), |ask, n| ask.with(&format!("X-{n}"), "y")).bytes(), status(&[431])),
         ("18 500 kB header", get("/").with("X-Long", &"x".repeat(500_000)).bytes(), status(&[431])),
-        ("19 NUL", get("/").with("X", "a\0b").bytes(), BAD),
+        ("19 NUL", get("/").with("X", "a\0b").bytes(), MALFORMED),
         ("19 folded", get("/").with("X", "a\r\n b").bytes(), BAD),
         ("19 space before the colon", get("/").with("X ", "a").bytes(), BAD),
         ("21 no Host", get("/").without("Host").bytes(), BAD),
         ("21 two Hosts", get("/").with("Host", "127.0.0.1").bytes(), BAD),
         ("21 Host with a user", get("/").instead("Host", "user@127.0.0.1").bytes(), BAD),
         ("21 Host with a space", get("/").instead("Host", "127.0. 0.1").bytes(), BAD),
+        ("21 Host with a nonsense port", get("/").instead("Host", "127.0.0.1:99999").bytes(), MALFORMED),
+        ("a raw # in the target", get("/poll?channel=news#other&timeout=0").bytes(), MALFORMED),
+        ("PROXY protocol", format!("PROXY TCP4 10.0.0.1 10.0.0.2 5 80\r\n{}", get("/").bytes()), PROXY),
         (
             "22 length and chunks",
             chunked.replacen("Transfer-Encoding", &format!("Content-Length: {length}\r\nTransfer-Encoding"), 1),

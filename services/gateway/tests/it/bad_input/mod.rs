@@ -7,6 +7,7 @@ mod commands;
 mod deadlines;
 mod frames;
 mod handshake;
+mod logs;
 mod server_api;
 mod streams;
 mod tokens;

@@ -28,7 +28,7 @@ async fn requests() {
         ("94 of another user".to_owned(), "&channel=user:43".to_owned(), 403, "permission_denied"),
         ("94 one of two".to_owned(), "&channel=user:42&channel=user:43".to_owned(), 403, "permission_denied"),
         ("95 out of the fleet".to_owned(), "&channel=../b:x".to_owned(), 404, "unknown_channel"),
-        ("103 100 kB".to_owned(), format!("&channel=news&cursor={}", "x".repeat(100_000)), 414, ""),
+        ("103 100 kB".to_owned(), format!("&channel=news&cursor={}", "x".repeat(100_000)), 414, "uri_too_long"),
     ];
     for channel in [&long, "a b", "a\0", "a\nb", "\u{202e}", "🦀", "a{b", "a}b", "*", "%"] {
         if channel != "%" {
