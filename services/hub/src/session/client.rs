@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
+use fanway_broker::log_limited;
 use fanway_protocol::command::{Command, decode_frame};
 use fanway_protocol::reply::{CodeReason, Push, PushFrame, Reply};
 use fanway_protocol::{DisconnectCode, ErrorCode, UnsubscribeCode};
@@ -155,7 +156,7 @@ impl ClientSession {
             match command {
                 Ok(command) => self.on_command(command, now),
                 Err(error) => {
-                    tracing::debug!(client = %self.id, %error, "undecodable command");
+                    log_limited!(DEBUG, client = %self.id, %error, "undecodable command");
                     self.core.close(DisconnectCode::BadRequest);
                     return;
                 }

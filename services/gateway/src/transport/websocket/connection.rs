@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fanway_broker::log_limited;
 use fanway_hub::handle::Handle;
 use fanway_hub::session::ClientSession;
 use fanway_hub::{Hub, Identity};
@@ -149,7 +150,7 @@ impl Connection {
                 }
                 Err(fault) => {
                     self.pong(pong.take());
-                    tracing::debug!(fault = fault.metric_label(), "websocket fault");
+                    log_limited!(DEBUG, fault = fault.metric_label(), "websocket fault");
                     self.session.close(DisconnectCode::BadRequest);
                     self.begin_closing(Some(fault.close_code()), fault.reason());
                 }

@@ -53,16 +53,22 @@ async fn at_the_debug_level_it_is_rate_limited() {
     let node = node().set("telemetry.log_level", "debug").start().await;
     let began = Instant::now();
     acknowledge_nothing(&node, 5_000).await;
-    for _ in 0..200 {
+    for _ in 0..100 {
         assert_eq!(say(&node, "GET / HTTP/1.1\r\nHost : a\r\n\r\n").await.unwrap().status, 400);
         let answer = say(&node, "PROXY TCP4 10.0.0.1 10.0.0.2 5 80\r\nGET / HTTP/1.1\r\n\r\n").await.unwrap();
         assert_eq!(answer.reason().as_deref(), Some("proxy_protocol"));
+        let mut raw = Raw::open(node.websocket_url()).await;
+        raw.write_frame(&Frame::new(Frame::TEXT, "no JSON")).await;
+        ending(&mut raw).await.unwrap();
+        let mut raw = Raw::open(node.websocket_url()).await;
+        raw.write_frame(&Frame::new(3, "an opcode that is none")).await;
+        ending(&mut raw).await.unwrap();
     }
     // A line per second, and the first.
     let most = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
     let log = node.log();
     assert!(!log.contains("h2::"), "libraries are silent: {log}");
-    for line in ["HTTP/1.1 connection failed", "PROXY protocol header"] {
+    for line in ["HTTP/1.1 connection failed", "PROXY protocol header", "undecodable command", "websocket fault"] {
         let lines = log.lines().filter(|logged| logged.contains(line)).count();
         assert!((1..=most).contains(&lines), "{line}: {lines} lines in {:?}", began.elapsed());
     }
