@@ -11,10 +11,12 @@ use std::str::FromStr;
 
 use axum::body::Body;
 use fanway_protocol::codes::ErrorCode;
-use http::header::{self, HeaderValue};
+use http::header;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Response, StatusCode};
+
+use crate::error_body::ErrorBody;
 
 /// A host without a port, as `Host` has it: in lower case, an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,13 +98,8 @@ impl Hosts {
             "the host {host:?} is not answered, only {}; to allow it, start the node with --allow-host {flag}",
             answered.join(", ")
         );
-        let code = ErrorCode::PermissionDenied.code();
-        let error = serde_json::json!({"error": {"code": code, "message": message, "reason": "host_not_allowed"}});
-        let mut response = Response::new(Body::from(error.to_string()));
-        *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Some(response)
+        let body = ErrorBody::new(ErrorCode::PermissionDenied, "host_not_allowed", message);
+        Some(body.response(StatusCode::MISDIRECTED_REQUEST))
     }
 }
 
