@@ -98,7 +98,7 @@ test("each transport connects, and hears what the page publishes", options, asyn
     const rows = await console.field("positions").locator("tr").allTextContents();
     assert.equal(rows.length, 2);
     assert.match(rows[0], new RegExp(`^news.*${published}$`));
-    assert.match(await console.field("cursor").textContent(), new RegExp(`^1~[^~]+\\.${published}~[^~]+\\.0$`));
+    assert.match(await console.field("cursor").textContent(), new RegExp(`^2~[^~]+\\.${published}~[^~]+\\.0$`));
     assert.deepEqual(console.page.complaints, []);
   }
 });

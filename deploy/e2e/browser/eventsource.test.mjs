@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import test, { after, before } from "node:test";
 
 import { openPage, startBrowser, untilPage } from "../support/browser.mjs";
+import { cursorOf } from "../support/cursor.mjs";
 import { openDoor } from "../support/door.mjs";
 import { joined, startNode } from "../support/node.mjs";
 import { startRedis } from "../support/redis.mjs";
@@ -63,8 +64,8 @@ test("publications carry the cursor as their id", options, async (t) => {
   const { epoch } = await node.publish("news", { text: "line\nbreak, ünïcode" }, { tags: { lang: "en" } });
   await node.publish("news", 2);
   const [first, second] = await stream.heard("message", 2);
-  assert.equal(first.id, `1~${epoch}.1`);
-  assert.equal(second.id, `1~${epoch}.2`);
+  assert.equal(first.id, cursorOf(["news", epoch, 1]));
+  assert.equal(second.id, cursorOf(["news", epoch, 2]));
   const { channel, offset, data, tags, time } = first.data;
   assert.deepEqual([channel, offset, first.data.epoch, data], ["news", 1, epoch, { text: "line\nbreak, ünïcode" }]);
   assert.deepEqual(tags, { lang: "en" });
@@ -95,7 +96,7 @@ test("two channels in one stream resume together", options, async (t) => {
   const { epoch: sport } = await a.publish("sport", "s1");
   const { epoch: news } = await a.publish("news", "n1");
   const [, { id }] = await stream.heard("message", 2);
-  assert.equal(id, `1~${news}.1~${sport}.1`);
+  assert.equal(id, cursorOf(["news", news, 1], ["sport", sport, 1]));
   door.lead(null);
   await a.kill();
   await b.publish("sport", "s2");
@@ -109,7 +110,7 @@ test("two channels in one stream resume together", options, async (t) => {
   const of = (channel) => data(events.filter((event) => event.data.channel === channel));
   assert.deepEqual(of("sport"), ["s1", "s2", "s3"]);
   assert.deepEqual(of("news"), ["n1", "n2", "n3"]);
-  assert.equal(events.at(-1).id, `1~${news}.3~${sport}.3`);
+  assert.equal(events.at(-1).id, cursorOf(["news", news, 3], ["sport", sport, 3]));
 });
 
 test("a flushed Redis is a gap with a reason, and the stream goes on", options, async (t) => {
@@ -121,7 +122,7 @@ test("a flushed Redis is a gap with a reason, and the stream goes on", options, 
   const { epoch } = await b.publish("news", "after");
   const [gap] = await stream.heard("gap", 1);
   assert.deepEqual([gap.data.channel, gap.data.reason, gap.data.epoch], ["news", "unknown_epoch", epoch]);
-  assert.match(gap.id, new RegExp(`^1~${epoch}\\.[01]$`));
+  assert.ok([0, 1].some((offset) => gap.id === cursorOf(["news", epoch, offset])), gap.id);
   await b.publish("news", "later");
   const kinds = await untilPage("the later one", stream.all, (events) => events.at(-1)?.data?.data === "later");
   const at = kinds.findIndex(({ kind }) => kind === "gap");

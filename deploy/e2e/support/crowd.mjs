@@ -278,7 +278,7 @@ class ByPolling extends ByRequests {
 
 const KINDS = { websocket: ByWebSocket, sse: ByEventStream, poll: ByPolling };
 
-/** The offset in a cursor of one channel: `1~<epoch>.<offset>`. */
+/** The offset in a cursor of one channel: `2~<hash><epoch>.<offset>`. */
 const offsetOf = (cursor) => Number(cursor.slice(cursor.lastIndexOf(".") + 1));
 
 async function json(answer) {

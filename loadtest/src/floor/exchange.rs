@@ -2,12 +2,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use fanway_protocol::chunk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use sha1::{Digest, Sha1};
 
 /// As long as Fanway's epochs.
 const EPOCH: &str = "26YQpm8bglUPu2-hhxOM";
+/// As long as the beginning of Fanway's cursors of one channel.
+const CURSOR: &str = "2~x7wN";
 const DATE: &str = "date: Sat, 21 Nov 2026 16:32:32 GMT\r\n";
 
 /// How a connection receives.
@@ -51,12 +54,15 @@ pub(super) fn upgrade(key: &str) -> Vec<u8> {
 
 /// The opening of an event stream.
 pub(super) fn stream_open() -> Vec<u8> {
-    format!(
+    let mut out = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache, no-transform\r\n\
-         x-accel-buffering: no\r\nvary: origin\r\n{DATE}connection: close\r\n\r\n: fanway\nretry: 1928\nevent: ready\n\
-         data: {{\"cursor\":\"1~{EPOCH}.0\"}}\nid: 1~{EPOCH}.0\n\n"
+         x-accel-buffering: no\r\ntransfer-encoding: chunked\r\nvary: origin\r\n{DATE}connection: close\r\n\r\n"
     )
-    .into_bytes()
+    .into_bytes();
+    chunk::write(b": fanway\nretry: 1928\n", &mut out);
+    let cursor = format!("{CURSOR}{EPOCH}.0");
+    chunk::write(format!("event: ready\ndata: {{\"cursor\":\"{cursor}\"}}\nid: {cursor}\n\n").as_bytes(), &mut out);
+    out
 }
 
 /// What a client says first over WebSocket, unmasked: its token and its channels.
@@ -119,7 +125,9 @@ pub(super) fn publication(form: Form, channel: &str, offset: u64, data: &str) ->
             );
             frame(push.as_bytes(), &mut out);
         }
-        Form::EventStream => out = format!("data: {}\nid: 1~{EPOCH}.{offset}\n\n", event()).into_bytes(),
+        Form::EventStream => {
+            chunk::write(format!("data: {}\nid: {CURSOR}{EPOCH}.{offset}\n\n", event()).as_bytes(), &mut out);
+        }
         Form::Poll => out = event().into_bytes(),
     }
     out
@@ -129,7 +137,8 @@ pub(super) fn publication(form: Form, channel: &str, offset: u64, data: &str) ->
 pub(super) fn answer(publications: &[Vec<u8>], offset: u64) -> Vec<u8> {
     let publications: Vec<&str> =
         publications.iter().filter_map(|publication| std::str::from_utf8(publication).ok()).collect();
-    let body = format!(r#"{{"publications":[{}],"gaps":[],"cursor":"1~{EPOCH}.{offset}"}}"#, publications.join(","));
+    let body =
+        format!(r#"{{"publications":[{}],"gaps":[],"cursor":"{CURSOR}{EPOCH}.{offset}"}}"#, publications.join(","));
     format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\nvary: origin\r\n\
          content-length: {}\r\n{DATE}\r\n{body}",

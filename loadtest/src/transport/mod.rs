@@ -18,7 +18,7 @@ mod websocket;
 use std::borrow::Cow;
 use std::fmt;
 
-use fanway_protocol::Channel;
+use fanway_protocol::{Channel, ChannelHash};
 
 use crate::channels::Channels;
 use crate::target::Target;
@@ -94,8 +94,8 @@ impl Position {
     fn cursor(&self, channels: &[Channel]) -> String {
         let mut names: Vec<&Channel> = channels.iter().collect();
         names.sort_by_key(|channel| channel.as_str());
-        let items = names.iter().map(|channel| format!("~{}.{}", self.epoch(channel), self.offset));
-        std::iter::once("1".to_owned()).chain(items).collect()
+        let item = |channel: &&Channel| format!("~{}{}.{}", ChannelHash::of(channel), self.epoch(channel), self.offset);
+        std::iter::once("2".to_owned()).chain(names.iter().map(item)).collect()
     }
 }
 
@@ -273,7 +273,12 @@ mod tests {
     fn a_cursor_is_in_the_order_of_names() {
         let channels: Vec<Channel> = (0..11).map(|number| Channel::new(&format!("c-{number}")).unwrap()).collect();
         let position = Position { epochs: (0..11).map(|number| format!("e{number}")).collect(), offset: 7 };
-        assert_eq!(position.cursor(&channels[..1]), "1~e0.7");
-        assert_eq!(position.cursor(&[channels[2].clone(), channels[10].clone()]), "1~e10.7~e2.7");
+        let hash = |at: usize| ChannelHash::of(&channels[at]);
+        assert_eq!(position.cursor(&channels[..1]), format!("2~{}e0.7", hash(0)));
+        let (second, last) = (hash(2), hash(10));
+        assert_eq!(
+            position.cursor(&[channels[2].clone(), channels[10].clone()]),
+            format!("2~{last}e10.7~{second}e2.7")
+        );
     }
 }

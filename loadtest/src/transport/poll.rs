@@ -160,7 +160,7 @@ mod tests {
     fn a_resume_asks_from_its_position_and_refusals_are_faults() {
         let mut asked = Vec::new();
         let mut wire = open(Some(&Position { epochs: vec!["e".into()], offset: 7 }), &mut asked);
-        assert!(asked.starts_with(b"GET /poll?channel=a-0&timeout=25&cursor=1~e.7 HTTP/1.1\r\n"));
+        assert!(asked.starts_with(b"GET /poll?channel=a-0&timeout=25&cursor=2~iWRFe.7 HTTP/1.1\r\n"));
         let mut receive =
             |text: &str| wire.receive(text.as_bytes(), &mut Memo::default(), &mut Vec::new(), &mut |_| {}).unwrap_err();
         assert_eq!(receive("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"), Fault::Status(503));

@@ -139,7 +139,8 @@ impl Node {
         let tls = settings.server.tls.as_ref().map(tls::load).transpose()?;
 
         let metrics = ServerMetrics::register(&registry)?;
-        let admission = Arc::new(Admission { origins, credentials, secure: tls.is_some() });
+        let max_head = settings.server.head_bytes();
+        let admission = Arc::new(Admission { origins, credentials, secure: tls.is_some(), max_head });
         let cors = admission.cors();
         let client = ClientState {
             hub: hub.clone(),

@@ -1,5 +1,7 @@
 //! Who a client is and what it may do, as a verified credential says.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use fanway_broker::log_limited;
 use fanway_protocol::grants::PatternError;
@@ -26,6 +28,13 @@ impl Identity {
     /// A client that presented nothing at all.
     pub fn anonymous() -> Self {
         Self::default()
+    }
+
+    /// Time until the credential has expired and the grace after it is over; `None` if it never expires.
+    pub(crate) fn left(&self, grace: Duration) -> Option<Duration> {
+        let end = Duration::from_secs(self.expires_at?).saturating_add(grace);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Some(end.saturating_sub(now))
     }
 
     /// Seconds from `now` (since 1970) after which the client has to refresh its credential; `None` if it never expires.

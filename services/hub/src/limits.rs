@@ -18,7 +18,8 @@ pub struct Limits {
     /// A connection that has not authenticated after so long is ended (3502).
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// A connection whose token has expired is ended (3005) if it was not refreshed within so long.
+    /// A connection whose token has expired is ended (3005) if it was not refreshed within so long. Event streams end and
+    /// polls are answered then too; event streams are told as long before the expiry (`auth_expiring`).
     #[serde(with = "humantime_serde")]
     pub expiry_grace: Duration,
     /// A connection that takes no byte of what waits for it for so long is ended (3008).

@@ -4,10 +4,10 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fanway_hub::handle::Handle;
-use fanway_hub::session::{EventSession, Framing, poll, resume_points};
+use fanway_hub::session::{EventSession, Framing, Resume, poll};
 use fanway_hub::turn::Turn;
 use fanway_hub::{Hub, Identity, Limits};
 use fanway_protocol::Channel;
@@ -26,12 +26,15 @@ impl Stream {
 
     fn of(hub: &Arc<Hub>, channels: &[&str], cursor: Option<&str>, framing: Framing) -> Self {
         let channels = channels.iter().map(|channel| Channel::new(channel).unwrap()).collect();
-        let points = resume_points(hub.namespaces(), channels, cursor);
+        Self::as_whom(hub, Identity::anonymous(), Resume::new(hub.namespaces(), channels, cursor), framing)
+    }
+
+    fn as_whom(hub: &Arc<Hub>, identity: Identity, resume: Resume, framing: Framing) -> Self {
         Self {
             session: EventSession::new(
                 hub.clone(),
-                Identity::anonymous(),
-                points,
+                identity,
+                resume,
                 Handle::by_task(),
                 Vec::new(),
                 framing,
@@ -179,8 +182,72 @@ async fn a_silent_stream_has_a_heartbeat() {
 #[tokio::test]
 async fn a_poll_during_the_drain_is_told_to_come_later() {
     let (hub, _broker) = hub(10, fast());
-    let points = || resume_points(hub.namespaces(), vec![Channel::new("a").unwrap()], None);
+    let resume = Resume::new(hub.namespaces(), vec![Channel::new("a").unwrap()], Some("2~DCnI-"));
     hub.drain(Duration::ZERO).await;
-    let answer = tokio::time::timeout(Duration::from_secs(5), poll(&hub, points(), false, Duration::from_secs(60)));
+    let identity = Identity::anonymous();
+    let asked = poll(&hub, &identity, &resume.points, Duration::from_secs(60));
+    let answer = tokio::time::timeout(Duration::from_secs(5), asked);
     assert!(answer.await.unwrap().unwrap().draining);
+}
+
+/// An identity that expires after so many seconds.
+fn brief(seconds: u64) -> Identity {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    Identity { expires_at: Some(now + seconds), ..Identity::anonymous() }
+}
+
+/// The id that `EventSource` has after an event.
+fn id_of<'a>(text: &'a str, event: &str) -> Option<&'a str> {
+    let block = text.split("\n\n").find(|block| block.contains(event)).unwrap_or_else(|| panic!("{event} in {text}"));
+    block.lines().find_map(|line| line.strip_prefix("id: "))
+}
+
+/// A client that leaves before the last of its gaps comes back with its own old cursor, and is told again.
+#[tokio::test]
+async fn what_comes_before_the_last_gap_has_the_old_cursor() {
+    let (hub, _broker) = hub(10, fast());
+    let old = "2~DCnIaaaaaaaaaaaaaaaaaaaa.7~DC0Caaaaaaaaaaaaaaaaaaaa.9";
+    let channels = || ["a", "b", "c"].map(|channel| Channel::new(channel).unwrap()).to_vec();
+    let resume = || Resume::new(hub.namespaces(), channels(), Some(old));
+    let mut stream = Stream::as_whom(&hub, brief(10), resume(), Framing::Plain);
+    // The expiry is announced at once, before anything is joined.
+    stream.until("event: gap\ndata: {\"channel\":\"b\"").await;
+    let text = String::from_utf8_lossy(&stream.taken).into_owned();
+    assert_eq!(id_of(&text, "event: auth_expiring"), Some(old), "{text}");
+    assert_eq!(id_of(&text, "event: ready"), Some(old), "{text}");
+    assert_eq!(id_of(&text, "\"channel\":\"a\""), None, "the old one still holds: {text}");
+    let new = id_of(&text, "\"channel\":\"b\"").unwrap();
+    assert!(new != old && text.contains(&format!("data: {{\"cursor\":\"{new}\"}}")), "{text}");
+    assert_eq!(text.matches("event: gap").count(), 2, "c is new: {text}");
+}
+
+/// Later the announcement has the cursor of what came before it.
+#[tokio::test]
+async fn an_announced_expiry_has_the_current_cursor() {
+    let (hub, broker) = hub(10, Limits { expiry_grace: Duration::from_millis(500), ..fast() });
+    let resume = Resume::new(hub.namespaces(), vec![Channel::new("a").unwrap()], None);
+    let mut stream = Stream::as_whom(&hub, brief(3), resume, Framing::Plain);
+    stream.until("event: ready").await;
+    publish(&broker, &hub, "a", "1".to_owned()).await;
+    stream.until("\"offset\":1").await;
+    stream.until("event: auth_expiring").await;
+    let text = String::from_utf8_lossy(&stream.taken).into_owned();
+    assert_eq!(id_of(&text, "event: auth_expiring"), id_of(&text, "\"offset\":1"), "{text}");
+    stream.until("\n\nretry: ").await;
+    assert!(stream.session.ended(), "the grace is over");
+}
+
+/// A poll that would wait for longer than its token lives is answered, and gets nothing that comes later.
+#[tokio::test]
+async fn a_poll_waits_for_no_longer_than_its_token_and_the_grace() {
+    let (hub, _broker) = hub(10, Limits { expiry_grace: Duration::from_millis(500), ..fast() });
+    let resume = Resume::new(hub.namespaces(), vec![Channel::new("a").unwrap()], None);
+    let first = poll(&hub, &brief(60), &resume.points, Duration::from_secs(60)).await.unwrap();
+    let resume = Resume::new(hub.namespaces(), vec![Channel::new("a").unwrap()], Some(&first.cursor));
+    let identity = brief(2);
+    let asked = poll(&hub, &identity, &resume.points, Duration::from_secs(60));
+    let answer = tokio::time::timeout(Duration::from_secs(20), asked).await.expect("answered early").unwrap();
+    assert_eq!((answer.cursor, answer.publications.len()), (first.cursor, 0));
+    let end = UNIX_EPOCH + Duration::from_secs(identity.expires_at.unwrap()) + Duration::from_millis(500);
+    assert!(SystemTime::now() >= end, "not before the grace is over");
 }

@@ -18,7 +18,7 @@ pub mod reply;
 
 pub use channel::{Channel, ChannelError};
 pub use codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
-pub use cursor::{Cursor, CursorError};
+pub use cursor::{ChannelHash, Cursor, CursorError, StartPosition};
 pub use grants::{Grants, PatternError, Right, Rule};
 pub use heartbeat::{Heartbeat, HeartbeatError};
 pub use position::{Epoch, GapReason, Position};

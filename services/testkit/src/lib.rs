@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 pub mod chaos;
+pub mod cursor;
 pub mod dial;
 pub mod http;
 pub mod node;

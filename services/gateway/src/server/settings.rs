@@ -66,7 +66,7 @@ pub struct Settings {
     #[serde(with = "humantime_serde")]
     pub tls_handshake_timeout: Duration,
     /// Largest request head, from 8 KiB to 1 MiB. Larger ones are answered with 431, or 414 when the request line alone
-    /// is larger.
+    /// is larger. Bounds the channels of an event stream or poll too: their cursor must fit the head of a reconnect.
     pub max_head: ByteSize,
     /// Most header lines of a request, at most 100. More are answered with 431.
     pub max_headers: usize,
@@ -205,7 +205,7 @@ impl Settings {
     }
 
     /// Largest head in bytes.
-    pub(super) fn head_bytes(&self) -> usize {
+    pub fn head_bytes(&self) -> usize {
         bytes(self.max_head)
     }
 }

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use fanway_hub::session::{ResumePoint, resume_points};
+use fanway_hub::session::Resume;
 use fanway_hub::{Hub, Identity};
 use fanway_protocol::cursor::MAX_CURSOR_ITEMS;
-use fanway_protocol::{Channel, Right};
+use fanway_protocol::{Channel, Cursor, Right};
+use http::Version;
 use http::request::Parts;
 
 use super::refusal::Refusal;
@@ -22,6 +23,8 @@ pub struct Admission {
     pub credentials: Credentials,
     /// The node ends TLS itself.
     pub secure: bool,
+    /// The largest request head, in bytes.
+    pub max_head: usize,
 }
 
 impl Admission {
@@ -60,6 +63,46 @@ impl Admission {
             None => Err(Refusal::Credential(fanway_hub::AuthFailure::Missing)),
         }
     }
+
+    /// Where the client joins each channel that it wants, if it may subscribe to all of them, and can come back to them.
+    pub fn resume(&self, hub: &Hub, parts: &Parts, identity: &Identity, wanted: Wanted) -> Result<Resume, Refusal> {
+        for channel in &wanted.channels {
+            let namespace = hub.namespaces().of(channel).ok_or(Refusal::UnknownChannel)?;
+            let by_server = identity.channels.contains(channel);
+            if !by_server && !namespace.allows(Right::Subscribe, channel, identity, false) {
+                return Err(Refusal::Forbidden);
+            }
+        }
+        let without_cursor = head_bytes(parts).saturating_sub(wanted.cursor_bytes);
+        let resume = Resume::new(hub.namespaces(), wanted.channels, wanted.cursor.as_deref());
+        let needed = without_cursor + room_for_cursors(resume.points.len());
+        if needed > self.max_head {
+            return Err(Refusal::NoRoomForCursor { needed, max_head: self.max_head });
+        }
+        Ok(resume)
+    }
+}
+
+/// Bytes of a request's head, as the limit counts them: over HTTP/1 the lines, over HTTP/2 each field with 32 bytes more
+/// (RFC 9113, section 6.5.2).
+fn head_bytes(parts: &Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    let (line, around) = if parts.version == Version::HTTP_2 {
+        // The fields :method, :scheme, :authority and :path.
+        (":method:scheme:authority:path".len() + "https".len() + 4 * 32, 32)
+    } else {
+        ("  HTTP/1.1\r\n\r\n".len() + "https://".len(), ": \r\n".len())
+    };
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + around);
+    parts.method.as_str().len() + authority + target + line + fields.sum::<usize>()
+}
+
+/// Bytes that must be left in the head for the cursor of so many channels, when the client reconnects with it. Twice: an
+/// `EventSource` whose URL has a cursor keeps that, and sends the newer one besides.
+fn room_for_cursors(channels: usize) -> usize {
+    // The name of the header or parameter, and each `~` as `%7E`, as some clients write it.
+    2 * (Cursor::longest(channels) + 2 * channels + 64)
 }
 
 /// The channels and the cursor that a request names.
@@ -69,6 +112,8 @@ pub struct Wanted {
     /// The cursor as sent, if one was: of the header `Last-Event-ID`, else of the query's `lastEventId`, else of its
     /// `cursor`. An empty one is none.
     pub cursor: Option<String>,
+    /// Bytes of the head that cursors take.
+    cursor_bytes: usize,
     /// The value of `timeout`, if given.
     pub timeout: Option<String>,
 }
@@ -80,7 +125,11 @@ impl Wanted {
     pub fn parse(parts: &Parts) -> Result<Self, Refusal> {
         let mut wanted = Self::default();
         let (mut event_id, mut cursor) = (None, None);
-        for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+        for pair in parts.uri.query().unwrap_or_default().split('&') {
+            let Some((name, value)) = form_urlencoded::parse(pair.as_bytes()).next() else { continue };
+            if name == "cursor" || is_event_id(&name) {
+                wanted.cursor_bytes += pair.len() + "&".len();
+            }
             match &*name {
                 "channel" => {
                     if wanted.channels.len() == MAX_CURSOR_ITEMS {
@@ -97,25 +146,15 @@ impl Wanted {
             }
         }
         // An EventSource reconnects to the URL it began with: what it sends besides is newer than a `cursor` in the URL.
-        let header = parts.headers.get_all("last-event-id").iter().rfind(|id| !id.is_empty());
+        let headers = parts.headers.get_all("last-event-id");
+        wanted.cursor_bytes += headers.iter().map(|id| "last-event-id: \r\n".len() + id.len()).sum::<usize>();
+        let header = headers.iter().rfind(|id| !id.is_empty());
         let header = header.map(|id| id.to_str().unwrap_or("not a cursor").to_owned());
         wanted.cursor = header.or(event_id).or(cursor);
         if wanted.channels.is_empty() {
             return Err(Refusal::BadRequest("channel: at least one is needed"));
         }
         Ok(wanted)
-    }
-
-    /// Where the client joins each channel, if it may subscribe to all of them.
-    pub fn authorise(self, hub: &Hub, identity: &Identity) -> Result<Vec<ResumePoint>, Refusal> {
-        for channel in &self.channels {
-            let namespace = hub.namespaces().of(channel).ok_or(Refusal::UnknownChannel)?;
-            let by_server = identity.channels.contains(channel);
-            if !by_server && !namespace.allows(Right::Subscribe, channel, identity, false) {
-                return Err(Refusal::Forbidden);
-            }
-        }
-        Ok(resume_points(hub.namespaces(), self.channels, self.cursor.as_deref()))
     }
 }
 

@@ -150,7 +150,7 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
             return Err(Refusal::NotAcceptable);
         }
         let identity = state.admission.identity(&state.hub, &parts, caller)?;
-        let points = Wanted::parse(&parts)?.authorise(&state.hub, &identity)?;
+        let resume = state.admission.resume(&state.hub, &parts, &identity, Wanted::parse(&parts)?)?;
         if parts.method == Method::HEAD {
             return Ok(sse::head(body_of_get()));
         }
@@ -158,7 +158,7 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         let hub = state.hub.clone();
         if parts.version >= Version::HTTP_2 {
             let (handle, now) = (Handle::by_task(), Instant::now());
-            let session = EventSession::new(hub, identity, points, handle, Vec::new(), Framing::Plain, now);
+            let session = EventSession::new(hub, identity, resume, handle, Vec::new(), Framing::Plain, now);
             return Ok(sse::head(sse::EventBody::of(session)));
         }
         let mut response = sse::head(Body::empty());
@@ -170,7 +170,7 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         response.extensions_mut().insert(Takeover::new(move |mut taken, tracker| {
             let head = std::mem::take(&mut taken.head);
             tracker.spawn(Driver::new(|handle| {
-                let session = EventSession::new(hub, identity, points, handle, head, framing, Instant::now());
+                let session = EventSession::new(hub, identity, resume, handle, head, framing, Instant::now());
                 sse::EventConnection::new(taken, session)
             }));
         }));
@@ -188,14 +188,13 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
         let identity = state.admission.identity(&state.hub, &parts, caller)?;
         let wanted = Wanted::parse(&parts)?;
         let wait = poll::wait(wanted.timeout.as_deref())?;
-        let first = wanted.cursor.is_none();
-        let points = wanted.authorise(&state.hub, &identity)?;
+        let resume = state.admission.resume(&state.hub, &parts, &identity, wanted)?;
         if parts.method == Method::HEAD {
             return Ok(poll::head(body_of_get()));
         }
         // What follows is waiting, and how that ends nobody can tell yet.
         drop(handshake.take());
-        let answer = session::poll(&state.hub, points, first, wait).await.map_err(|error| {
+        let answer = session::poll(&state.hub, &identity, &resume.points, wait).await.map_err(|error| {
             tracing::debug!(%error, "poll failed");
             Refusal::Unavailable
         })?;

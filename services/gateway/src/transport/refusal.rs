@@ -37,6 +37,17 @@ pub enum Refusal {
     /// More channels than one stream may have.
     #[error("too many channels")]
     TooManyChannels,
+    /// The cursor of the channels would not fit the head of a request: a client could begin, and never come back.
+    #[error(
+        "these channels leave no room for their cursor: with it a request head could have {needed} bytes, and \
+         server.max_head is {max_head}; ask for fewer channels at once, or for channels with shorter names"
+    )]
+    NoRoomForCursor {
+        /// Bytes of the head with the largest cursor.
+        needed: usize,
+        /// The limit.
+        max_head: usize,
+    },
     /// The client does not accept what the endpoint answers.
     #[error("only text/event-stream is served here")]
     NotAcceptable,
@@ -64,6 +75,7 @@ impl Refusal {
             Self::UnknownChannel => (StatusCode::NOT_FOUND, ErrorCode::UnknownChannel, "unknown_channel"),
             Self::Forbidden => (StatusCode::FORBIDDEN, ErrorCode::PermissionDenied, "permission_denied"),
             Self::TooManyChannels => (StatusCode::BAD_REQUEST, ErrorCode::LimitExceeded, "too_many_channels"),
+            Self::NoRoomForCursor { .. } => (StatusCode::BAD_REQUEST, ErrorCode::LimitExceeded, "no_room_for_cursor"),
             Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, ErrorCode::BadRequest, "not_acceptable"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Internal, "broker_unavailable"),
         }
@@ -79,6 +91,7 @@ impl Refusal {
             | Self::UnexpectedBody
             | Self::InvalidChannel(_)
             | Self::TooManyChannels
+            | Self::NoRoomForCursor { .. }
             | Self::NotAcceptable => "bad_request",
             Self::Unavailable => "broker",
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fanway_testkit::node::Node;
-use fanway_testkit::{poll, sse, websocket};
+use fanway_testkit::{cursor, poll, sse, websocket};
 use serde_json::Value;
 
 use super::{PATIENCE, token};
@@ -25,13 +25,13 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
-    pub(crate) fn cursor(&self) -> String {
-        format!("1~{}.{}", self.epoch, self.offset)
+    pub(crate) fn cursor(&self, channel: &str) -> String {
+        cursor::write(&[(channel, &self.epoch, self.offset)])
     }
 
     pub(super) fn of_cursor(cursor: &str) -> Self {
-        let (epoch, offset) = cursor.strip_prefix("1~").unwrap().split_once('.').unwrap();
-        Self { epoch: epoch.to_owned(), offset: offset.parse().unwrap() }
+        let (epoch, offset) = cursor::read(cursor).remove(0);
+        Self { epoch, offset }
     }
 }
 
@@ -83,7 +83,7 @@ impl Client {
                 let target = node.url("/sse").with_query(&format!("channel={channel}"));
                 let mut request = sse::Request::to(target).bearer(&token);
                 if let Some(stand) = from {
-                    request = request.last_event_id(&stand.cursor());
+                    request = request.last_event_id(&stand.cursor(channel));
                 }
                 let mut stream = request.send().await.expect("the stream opens");
                 let ready = stream.next_event().await;
@@ -92,7 +92,8 @@ impl Client {
                 client.inner = Inner::Sse(Box::new(stream));
             }
             Transport::Poll => {
-                client.poll(from.map(Stand::cursor).as_deref(), Duration::ZERO, &token).await;
+                let cursor = from.map(|stand| stand.cursor(channel));
+                client.poll(cursor.as_deref(), Duration::ZERO, &token).await;
             }
         }
         client
@@ -160,7 +161,10 @@ impl Client {
                         }
                     });
                 }
-                Inner::Poll => self.poll(Some(&stand.cursor()), Duration::from_secs(5), &token(node)).await,
+                Inner::Poll => {
+                    let cursor = stand.cursor(&self.channel);
+                    self.poll(Some(&cursor), Duration::from_secs(5), &token(node)).await;
+                }
             }
         }
     }

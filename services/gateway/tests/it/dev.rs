@@ -82,7 +82,7 @@ fn every_printed_line_works() {
     });
     assert!(shell(node.line(" publish --url ")).contains('2'));
     let polled = shell(node.line("/poll?channel=news"));
-    assert!(polled.contains(r#""cursor":"1~"#), "{polled}");
+    assert!(polled.contains(r#""cursor":"2~"#), "{polled}");
     let token = shell(node.line(" token --user alice"));
     assert_eq!(token.trim().split('.').count(), 3, "{token}");
     let page = shell(&format!("curl -sf {}", node.line("Console").trim_start_matches("Console").trim()));

@@ -28,7 +28,7 @@ async fn a_stopping_node_gives_its_connections_away() {
     let mut stream = sse::Request::to(target).bearer(&token).send().await.unwrap();
     stream.next_event().await;
     let poll = {
-        let target = node.url("/poll").with_query("channel=news&timeout=50&cursor=1~");
+        let target = node.url("/poll").with_query("channel=news&timeout=50&cursor=2~");
         let bearer = format!("Bearer {token}");
         tokio::spawn(async move { http::get(target, &[("authorization", &bearer)]).await.status })
     };
@@ -113,7 +113,7 @@ async fn who_comes_too_late_is_counted_once() {
     };
     let mut stream = ask("/sse?channel=news", &token).await;
     let mut stranger = ask("/sse?channel=news", "nonsense").await;
-    let mut poll = ask("/poll?channel=news&timeout=50&cursor=1~", &token).await;
+    let mut poll = ask("/poll?channel=news&timeout=50&cursor=2~", &token).await;
     let open = async || node.metric("fanway_sockets_open", &[("listener", "public")]).await;
     wait::until_async("all are there", || async { (open().await == Some(8.0)).then_some(()) }).await;
     node.term();

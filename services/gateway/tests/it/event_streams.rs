@@ -1,12 +1,12 @@
 //! Event streams as bytes: what a client that reads less leniently than a browser sees.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanway_testkit::chaos::{ChaosProxy, Direction, Which};
 use fanway_testkit::node::Node;
 use fanway_testkit::redis::RedisServer;
-use fanway_testkit::sse;
 use fanway_testkit::token::Claims;
+use fanway_testkit::{cursor, http, sse};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -189,13 +189,107 @@ async fn http_2_has_no_chunks() {
     assert!(text.starts_with(": fanway\nretry: ") && !text.contains('\r'), "{text}");
 }
 
+/// A client that adds and removes channels keeps its position in those that stay, over each transport.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_channel_set_keeps_the_positions_of_those_that_stay() {
+    let node = node().start().await;
+    let bearer = format!("Bearer {}", token(&node));
+    let poll = async |query: &str| {
+        let target = node.url("/poll").with_query(query);
+        http::get(target, &[("authorization", &bearer)]).await.json()
+    };
+    for channel in ["a", "b", "c"] {
+        node.publish(channel, json!(format!("{channel}1"))).await;
+    }
+    let cursor = poll("channel=a&channel=b").await["cursor"].as_str().unwrap().to_owned();
+    for channel in ["a", "b", "c"] {
+        node.publish(channel, json!(format!("{channel}2"))).await;
+    }
+    // `b` is removed, `c` is added: what it had before is not for this client.
+    let query = format!("channel=c&channel=a&timeout=50&cursor={cursor}");
+    let answer = poll(&query).await;
+    assert_eq!((&answer["publications"][0]["data"], &answer["gaps"]), (&json!("a2"), &json!([])), "{answer}");
+    assert_eq!(answer["publications"].as_array().unwrap().len(), 1, "{answer}");
+    let target = node.url("/sse").with_query("channel=c&channel=a");
+    let mut stream =
+        sse::Request::to(target).header("authorization", &bearer).last_event_id(&cursor).send().await.unwrap();
+    assert_eq!(stream.next_event().await.event, "ready");
+    assert_eq!(stream.next_publication().await.data, json!("a2"));
+    node.publish("c", json!("c3")).await;
+    assert_eq!(stream.next_publication().await.data, json!("c3"));
+    // And back: the cursor has `a` and `c` now, and `b` begins anew.
+    let query = format!("channel=a&channel=b&channel=c&timeout=50&cursor={}", stream.last_event_id());
+    let answer = poll(&query).await;
+    assert_eq!((&answer["publications"], &answer["gaps"]), (&json!([]), &json!([])), "answered at once: {answer}");
+    assert_eq!(
+        cursor::read(answer["cursor"].as_str().unwrap()).iter().map(|item| item.1).collect::<Vec<_>>(),
+        [2, 2, 3]
+    );
+}
+
+/// Whoever may begin can come back: with the largest cursor there is, in any place, also one more in the URL.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_set_that_leaves_no_room_for_its_cursor_is_refused_at_once() {
+    let node = node().start().await;
+    let bearer = format!("Bearer {}", token(&node));
+    let ask = async |path: &str, query: &str, headers: &[(&str, &str)]| {
+        let headers = [&[("authorization", &*bearer)], headers].concat();
+        let target = node.url(path).with_query(query);
+        if path == "/poll" {
+            return http::get(target.with_query("timeout=0"), &headers).await;
+        }
+        let request =
+            headers.iter().fold(sse::Request::to(target), |request, (name, value)| request.header(name, value));
+        match request.send().await {
+            Ok(stream) => http::Response {
+                status: 200.try_into().unwrap(),
+                headers: stream.headers().clone(),
+                body: Default::default(),
+            },
+            Err(refused) => *refused,
+        }
+    };
+    let name = |n: usize| format!("{n:0>255}");
+    let query = |count: usize| (0..count).map(|n| format!("channel={}", name(n))).collect::<Vec<_>>().join("&");
+    let epoch = "a".repeat(20);
+    for path in ["/sse", "/poll"] {
+        let mut count = 57;
+        let refused = ask(path, &query(count), &[]).await;
+        assert_eq!((refused.status.as_u16(), &refused.json()["error"]["reason"]), (400, &json!("no_room_for_cursor")));
+        let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("server.max_head is 16384") && message.contains("fewer channels"), "{message}");
+        while ask(path, &query(count), &[]).await.status != 200 {
+            count -= 1;
+        }
+        assert!(count > 30, "{count}");
+        let names: Vec<_> = (0..count).map(name).collect();
+        let items: Vec<_> = names.iter().map(|name| (&**name, &*epoch, u64::MAX)).collect();
+        let largest = cursor::write(&items);
+        let escaped = largest.replace('~', "%7E");
+        let (base, id) = (query(count), [("last-event-id", &*largest)]);
+        for (query, headers) in [
+            (base.clone(), &id[..]),
+            (format!("{base}&cursor={escaped}"), &[]),
+            (format!("{base}&lastEventId={escaped}"), &[]),
+            (format!("{base}&cursor={escaped}&evs_last_event_id={escaped}"), &[]),
+            (format!("{base}&cursor={escaped}"), &id),
+        ] {
+            assert_eq!(ask(path, &query, headers).await.status, 200, "{count} channels over {path}");
+        }
+    }
+}
+
 /// Whatever ends a stream in order: the client can tell that from a connection that broke.
 #[tokio::test(flavor = "multi_thread")]
 async fn expiry_ends_a_stream_in_order() {
     let node = node().set("client.expiry_grace", "1s").start().await;
-    let token = node.token(&Claims::user("alice").expires_in(Duration::from_secs(2)));
+    let end = Instant::now() + Duration::from_secs(3 + 1);
+    let token = node.token(&Claims::user("alice").expires_in(Duration::from_secs(3)));
     let target = node.url("/sse").with_query("channel=news");
     let mut stream = sse::Request::to(target).bearer(&token).send().await.unwrap();
+    assert_eq!(stream.next_event().await.event, "ready");
+    assert_eq!(stream.next_event().await.event, "auth_expiring");
     assert_eq!(stream.ended_within(PATIENCE).await, sse::Silence::Ended);
+    assert!(Instant::now() >= end, "not before the grace is over");
     assert!(stream.retry().is_some());
 }

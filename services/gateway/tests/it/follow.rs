@@ -228,7 +228,7 @@ impl Follower {
     async fn stream(&mut self, target: Target, arrived: impl Fn()) -> Option<Closed> {
         let mut request = sse::Request::to(target).bearer(&self.token);
         if let Some(stand) = &self.stand {
-            request = request.last_event_id(&stand.cursor());
+            request = request.last_event_id(&stand.cursor(CHANNEL));
         }
         let mut stream = request.send().await.unwrap();
         let mut arrived = Some(arrived);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fanway_testkit::node::SECRET;
 use fanway_testkit::token::{Claims, mint};
 use fanway_testkit::websocket::{Push, Subscribed};
-use fanway_testkit::{poll, sse, wait, websocket};
+use fanway_testkit::{cursor, poll, sse, wait, websocket};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -117,19 +117,18 @@ impl Client {
     }
 
     fn cursor(&self) -> Option<String> {
-        (!self.epoch.is_empty()).then(|| format!("1~{}.{}", self.epoch, self.offset()))
+        (!self.epoch.is_empty()).then(|| cursor::write(&[(&self.channel(), &self.epoch, self.offset())]))
     }
 
     /// Takes the cursor of a stream that opens: where it was left, or anywhere the first time.
     fn stands_at(&mut self, cursor: &str) {
-        let (epoch, offset) = cursor.strip_prefix("1~").and_then(|rest| rest.split_once('.')).expect("a cursor");
-        let offset = offset.parse().unwrap();
+        let (epoch, offset) = cursor::read(cursor).remove(0);
         if self.epoch.is_empty() {
-            self.epoch = epoch.to_owned();
+            self.epoch.clone_from(&epoch);
             self.stand.offset.store(offset, Ordering::SeqCst);
         }
         assert_eq!(
-            (epoch, offset),
+            (epoch.as_str(), offset),
             (self.epoch.as_str(), self.offset()),
             "client {} goes on where it was",
             self.number

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use fanway_protocol::{Cursor, DisconnectCode, GapReason, Position, Publication};
+use fanway_protocol::{ChannelHash, Cursor, DisconnectCode, GapReason, Position, Publication};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
@@ -68,8 +68,9 @@ pub(crate) struct Core {
     pub(crate) outbox: Outbox,
     /// Marks taken but not yet gathered.
     pub(super) marks: u64,
-    /// Writes the cursor's `id:` line after each event: the subscriptions' indexes in byte order of their channels.
-    pub(crate) id_order: Option<Box<[u32]>>,
+    /// Writes the cursor's `id:` line after each event: the hashes of the subscriptions' channels, which are in byte order
+    /// (see [`super::Resume`]).
+    pub(crate) ids: Option<Box<[ChannelHash]>>,
     /// Each event is a chunk of a body in the chunked transfer coding. The header of a chunk belongs to the connection: the
     /// same event goes to others without one.
     pub(crate) chunked: bool,
@@ -106,7 +107,7 @@ impl Core {
             subs: SmallVec::new(),
             outbox: Outbox::default(),
             marks: 0,
-            id_order: None,
+            ids: None,
             chunked: false,
             stalled_since: None,
             closing,
@@ -265,13 +266,18 @@ impl Core {
         }
     }
 
-    /// The cursor of all subscriptions.
-    pub(crate) fn cursor(&self, order: &[u32]) -> String {
-        Cursor { items: self.positions(order).collect() }.to_string()
+    /// The cursor of all subscriptions, which are in byte order of their channels.
+    pub(crate) fn cursor(&self) -> String {
+        Cursor::text(self.hashes().zip(self.positions()))
     }
 
-    pub(super) fn positions(&self, order: &[u32]) -> impl Iterator<Item = Option<Position>> {
-        order.iter().map(|&index| self.subs.get(index as usize)?.as_ref()?.position)
+    /// How cursors name the channels.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = ChannelHash> {
+        self.subs.iter().flatten().map(|sub| ChannelHash::of(sub.channel()))
+    }
+
+    pub(super) fn positions(&self) -> impl Iterator<Item = Option<Position>> {
+        self.subs.iter().flatten().map(|sub| sub.position)
     }
 
     /// The socket takes bytes again. The marks that stayed with the handle meanwhile are taken now: they woke nobody, and

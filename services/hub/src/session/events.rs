@@ -18,12 +18,12 @@ use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
 
 use super::core::{Core, Transport, backlog};
-use super::resume_points::ResumePoint;
+use super::resume_points::Resume;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
 use crate::entry::{gap_body, sse_event};
 use crate::handle::Handle;
-use crate::hub::{Hub, unix_now};
+use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::turn::Turn;
 
@@ -32,7 +32,11 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 /// How long a client waits before it reconnects, unless it is told otherwise on leaving.
 const RETRY: Duration = Duration::from_secs(2);
 
-type Attaching = BoxFuture<'static, Vec<Result<Attached, AttachError>>>;
+/// Channels that are being joined.
+struct Joining {
+    resume: Resume,
+    attaching: BoxFuture<'static, Vec<Result<Attached, AttachError>>>,
+}
 
 /// How the bytes of a stream are delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +53,7 @@ pub struct EventSession {
     core: Core,
     identity: Identity,
     /// The channels being joined, until they are.
-    attaching: Option<(Vec<ResumePoint>, Attaching)>,
+    joining: Option<Box<Joining>>,
     next_heartbeat: Instant,
     /// The client was told that its credential expires.
     told_expiry: bool,
@@ -79,14 +83,15 @@ impl EventSession {
     pub fn new(
         hub: Arc<Hub>,
         identity: Identity,
-        points: Vec<ResumePoint>,
+        resume: Resume,
         handle: Arc<Handle>,
         head: Vec<u8>,
         framing: Framing,
         now: Instant,
     ) -> Self {
         let mut core = Core::new(hub.clone(), Transport::Sse, handle, now, now + LONGEST_SILENCE);
-        let joins: Vec<_> = points
+        let joins: Vec<_> = resume
+            .points
             .iter()
             .enumerate()
             .map(|(index, point)| {
@@ -99,7 +104,7 @@ impl EventSession {
         let mut session = Self {
             core,
             identity,
-            attaching: Some((points, join_all(joins).boxed())),
+            joining: Some(Box::new(Joining { resume, attaching: join_all(joins).boxed() })),
             next_heartbeat: now + heartbeat_after(&hub),
             told_expiry: false,
             ended: false,
@@ -139,12 +144,12 @@ impl EventSession {
         if taken.tick {
             self.on_tick(now);
         }
-        if let Some((points, attaching)) = &mut self.attaching
-            && let Poll::Ready(attached) = attaching.poll_unpin(cx)
+        if let Some(joining) = &mut self.joining
+            && let Poll::Ready(attached) = joining.attaching.poll_unpin(cx)
         {
-            let points = std::mem::take(points);
-            self.attaching = None;
-            self.joined(&points, attached, now);
+            let resume = std::mem::take(&mut joining.resume);
+            self.joining = None;
+            self.joined(&resume, attached, now);
         }
         self.core.poll_catch_ups(cx, now);
         if self.core.closing.is_some() && !self.ended {
@@ -153,9 +158,12 @@ impl EventSession {
     }
 
     /// All channels are joined: tells where the stream stands, and of each gap, before anything newer.
-    fn joined(&mut self, points: &[ResumePoint], attached: Vec<Result<Attached, AttachError>>, now: Instant) {
+    ///
+    /// Until the last gap is told, a client that leaves must come back with its old cursor and be told again. So the first
+    /// event has the old cursor as its id, which holds for the gaps after it, and only the last gap has the new one.
+    fn joined(&mut self, resume: &Resume, attached: Vec<Result<Attached, AttachError>>, now: Instant) {
         let mut gaps = Vec::new();
-        for (index, (point, attached)) in points.iter().zip(attached).enumerate() {
+        for (index, (point, attached)) in resume.points.iter().zip(attached).enumerate() {
             let attached = match attached {
                 Ok(attached) => attached,
                 Err(error) => {
@@ -174,22 +182,20 @@ impl EventSession {
             }
             self.core.insert(index as u32, sub);
         }
-        let order: Box<[u32]> = (0..points.len() as u32).collect();
-        let cursor = self.core.cursor(&order);
+        let cursor = self.core.cursor();
         let ready = sse_event(Some("ready"), &Ready { cursor: &cursor });
-        // Until the last gap is told, a client that leaves must come back with its old cursor and be told again.
-        self.write_event(&ready, gaps.is_empty().then_some(&cursor));
+        self.write_event(&ready, if gaps.is_empty() { Some(&*cursor) } else { resume.id.as_deref() });
         let last = gaps.len();
         for (told, (index, reason)) in gaps.into_iter().enumerate() {
             let Some(Some(sub)) = self.core.subs.get(index as usize) else { continue };
             let gap = sse_event(Some("gap"), &gap_body(sub.channel(), reason, sub.position));
-            self.write_event(&gap, (told + 1 == last).then_some(&cursor));
+            self.write_event(&gap, (told + 1 == last).then_some(&*cursor));
         }
-        self.core.id_order = Some(order);
+        self.core.ids = Some(self.core.hashes().collect());
     }
 
     /// Queues an event of these lines, its id and the blank line.
-    fn write_event(&mut self, lines: &[u8], id: Option<&String>) {
+    fn write_event(&mut self, lines: &[u8], id: Option<&str>) {
         let mut event = lines.to_vec();
         if let Some(id) = id {
             event.extend_from_slice(format!("id: {id}\n").as_bytes());
@@ -212,17 +218,25 @@ impl EventSession {
             self.next_heartbeat = now + heartbeat_after(&self.core.hub);
         }
         let mut at = self.next_heartbeat;
-        if let Some(expires_at) = self.identity.expires_at {
-            let left = Duration::from_secs(expires_at.saturating_sub(unix_now()));
-            let grace = self.core.hub.limits.expiry_grace;
+        let grace = self.core.hub.limits.expiry_grace;
+        if let Some((expires_at, left)) = self.identity.expires_at.zip(self.identity.left(grace)) {
+            // Announced as long before the expiry as the stream lives on after it.
+            let announced = grace.saturating_mul(2);
             if left.is_zero() {
                 self.core.close(DisconnectCode::ConnectionExpired);
-            } else if left <= grace && !self.told_expiry {
+            } else if left <= announced && !self.told_expiry {
                 self.told_expiry = true;
                 let event = sse_event(Some("auth_expiring"), &AuthExpiring { expires_at });
-                self.write_event(&event, None);
+                // Before the client has been told of its gaps it must not get the positions behind them.
+                let id = match &self.joining {
+                    Some(joining) => joining.resume.id.clone(),
+                    None => Some(self.core.cursor()),
+                };
+                self.write_event(&event, id.as_deref());
             }
-            at = at.min(now + if self.told_expiry { left } else { left.saturating_sub(grace) });
+            let next = if self.told_expiry { left } else { left.saturating_sub(announced) };
+            // Not later than the next heartbeat: an expiry in a million years is no time that there is.
+            at = at.min(now + next.min(LONGEST_SILENCE));
         }
         if let Some(deadline) = self.core.stall_deadline() {
             at = at.min(deadline);

@@ -166,9 +166,9 @@ impl Core {
 
     /// The connection's own end of a server-sent event: its cursor, and the blank line.
     fn write_id(&self, out: &mut Vec<u8>) {
-        if let Some(order) = &self.id_order {
+        if let Some(hashes) = &self.ids {
             out.extend_from_slice(b"id: ");
-            Cursor::write(self.positions(order), out);
+            Cursor::write(hashes.iter().copied().zip(self.positions()), out);
             out.push(b'\n');
         }
         out.push(b'\n');

@@ -20,4 +20,4 @@ pub use self::client::ClientSession;
 pub use self::core::Transport;
 pub use self::events::{EventSession, Framing};
 pub use self::poll::{PollAnswer, PollError, poll};
-pub use self::resume_points::{ResumePoint, resume_points};
+pub use self::resume_points::{Resume, ResumePoint};

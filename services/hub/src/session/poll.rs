@@ -19,6 +19,7 @@ use crate::entry::gap_body;
 use crate::entry::write_json;
 use crate::handle::Handle;
 use crate::hub::Hub;
+use crate::identity::Identity;
 use crate::turn::{Turn, with_turn};
 
 /// What a poll found, each publication and gap as one JSON text.
@@ -43,16 +44,18 @@ pub struct PollError(String);
 const DATA: &[u8] = b"data: ";
 const GAP: &[u8] = b"event: gap\ndata: ";
 
-/// Answers one poll of channels that the caller has authorised. With a `wait` of zero, or when no cursor was given,
-/// answers at once.
+/// Answers one poll of channels that the caller has authorised. With a `wait` of zero answers at once, and likewise if a
+/// channel is new to the client: it should have a position there before it waits. Nobody waits for longer than their
+/// credential and the grace after it last.
 pub async fn poll(
     hub: &Arc<Hub>,
-    points: Vec<ResumePoint>,
-    first: bool,
+    identity: &Identity,
+    points: &[ResumePoint],
     wait: Duration,
 ) -> Result<PollAnswer, PollError> {
     let now = Instant::now();
-    let until = if first { now } else { now + wait };
+    let wait = identity.left(hub.limits.expiry_grace).map_or(wait, |left| wait.min(left));
+    let until = if points.iter().any(|point| point.fresh) { now } else { now + wait };
     let mut core = Core::new(hub.clone(), Transport::Poll, Handle::by_task(), now, until);
     let deadline = now + hub.limits.command_timeout;
     let joins = points.iter().enumerate().map(|(index, point)| {
@@ -78,7 +81,6 @@ pub async fn poll(
         }
         core.insert(index as u32, sub);
     }
-    let order: Vec<u32> = (0..points.len() as u32).collect();
     std::future::poll_fn(|cx| {
         let now = Instant::now();
         core.handle.register(cx.waker());
@@ -100,7 +102,7 @@ pub async fn poll(
         Poll::Pending
     })
     .await;
-    answer.cursor = core.cursor(&order);
+    answer.cursor = core.cursor();
     Ok(answer)
 }
 

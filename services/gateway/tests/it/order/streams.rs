@@ -1,6 +1,6 @@
 //! Event streams of one HTTP/2 connection.
 
-use fanway_testkit::sse;
+use fanway_testkit::{cursor, sse};
 
 use super::*;
 
@@ -29,7 +29,7 @@ impl Stream {
         if let Some(from) = from {
             assert_eq!(ready.id, from, "it goes on where it was left");
         }
-        let at = cursor(&ready.id);
+        let at = cursor::read(&ready.id);
         assert_eq!(at.len(), channels.len());
         Self { client, channels, at, events: 0 }
     }
@@ -42,7 +42,7 @@ impl Stream {
         let channel: usize = data["channel"].as_str().unwrap()[1..].parse().unwrap();
         let item = self.channels.iter().position(|known| *known == channel).expect("a channel of this stream");
         self.at[item].1 += 1;
-        assert_eq!(cursor(&event.id), self.at, "{}", name(channel));
+        assert_eq!(cursor::read(&event.id), self.at, "{}", name(channel));
         let (epoch, offset) = &self.at[item];
         assert_eq!(
             (&data["offset"], &data["epoch"], &data["data"]["n"]),
@@ -54,14 +54,6 @@ impl Stream {
     fn stands_at(&self, published: &[u64]) -> bool {
         self.channels.iter().zip(&self.at).all(|(channel, (_, offset))| *offset == published[*channel])
     }
-}
-
-fn cursor(text: &str) -> Vec<(String, u64)> {
-    let items = text.strip_prefix("1~").unwrap_or_else(|| panic!("not a cursor: {text}")).split('~');
-    items
-        .map(|item| item.split_once('.').unwrap())
-        .map(|(epoch, offset)| (epoch.to_owned(), offset.parse().unwrap()))
-        .collect()
 }
 
 /// Streams on one HTTP/2 connection, some of them ended and resumed in the middle.
@@ -90,8 +82,9 @@ async fn streams(node: Node) {
         if turn % 10 == 0 {
             let Stream { client, channels, at, events } = open.swap_remove(which);
             // Not the last id received: events of it may not have been looked at.
-            let items: String = at.iter().map(|(epoch, offset)| format!("~{epoch}.{offset}")).collect();
-            let from = format!("1{items}");
+            let names: Vec<_> = channels.iter().map(|channel| name(*channel)).collect();
+            let items = names.iter().zip(&at).map(|(name, (epoch, offset))| (&**name, &**epoch, *offset));
+            let from = cursor::write(&items.collect::<Vec<_>>());
             drop(client);
             let client = connection.stream(Stream::request(&node, &channels, Some(&from))).await.expect("a stream");
             let resumed = Stream::opened(client, channels, Some(&from)).await;
