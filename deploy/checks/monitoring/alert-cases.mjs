@@ -512,6 +512,18 @@ export const CASES = [
   },
   {
     alert: "FanwayPublishErrors",
+    what: "Redis refuses one of four",
+    series: node("a", {
+      'fanway_api_requests_total{endpoint="publish",outcome="ok"}': "0+90x20",
+      'fanway_api_requests_total{endpoint="publish",outcome="broker_full"}': "0+20x20",
+      'fanway_api_requests_total{endpoint="publish",outcome="broker_refused"}': "0+10x20",
+    }),
+    time: "12m",
+    fires: {},
+    says: "fanway answers 25% of the requests of the server API with 503.",
+  },
+  {
+    alert: "FanwayPublishErrors",
     what: "the back end's own mistakes",
     series: node("a", {
       'fanway_api_requests_total{endpoint="publish",outcome="ok"}': "0+90x20",
