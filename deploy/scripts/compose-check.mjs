@@ -47,6 +47,13 @@ row("lost, doubled, out of order", crowd.journal.faults.length, crowd.journal.fa
 for (const fault of [...crowd.journal.faults, ...crowd.journal.failures, ...publisher.failures].slice(0, 5)) console.log("       ", JSON.stringify(fault));
 crowd.close();
 
+const command = await fetch(`http://${host}:8001/api`, {
+  method: "POST",
+  headers: { "Content-Type": "application/json", "X-API-Key": "only-for-trying-things" },
+  body: JSON.stringify({ method: "info", params: {} }),
+});
+row("a command to /api", command.status, command.status === 200 && Boolean((await command.json()).result));
+
 const up = await query("up");
 row("gateways that Prometheus scrapes", up.filter(({ value }) => value === 1).length, up.length === 2 && up.every(({ value }) => value === 1));
 const { data } = await (await fetch(`http://${host}:9090/api/v1/rules`)).json();
