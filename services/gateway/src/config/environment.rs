@@ -3,11 +3,16 @@
 use config::builder::DefaultState;
 use config::{Config, ConfigBuilder, ConfigError, File, FileFormat, Value, ValueKind};
 
+use super::explain::relocated;
+
 /// Environment variables with this prefix are settings; the parts of a path are joined by `__`.
 const PREFIX: &str = "FANWAY__";
 
 /// Settings with these names are texts whatever they begin with: a generated secret may begin with anything.
 const SECRETS: [&str; 3] = ["secret", "password", "key"];
+
+/// What makes a value a document.
+const TOML: &str = "value = ";
 
 /// Kubernetes describes every Service of a namespace in the environment of its pods. That of a Service called `fanway--x`
 /// looks like a setting.
@@ -46,16 +51,17 @@ impl<'a> Variable<'a> {
     pub(super) fn set(&self, builder: ConfigBuilder<DefaultState>) -> Result<ConfigBuilder<DefaultState>, ConfigError> {
         let text = self.text;
         let origin = format!("environment variable {}", self.name);
-        let unreadable = |error: ConfigError| ConfigError::Message(format!("{origin}: {error}"));
+        // The parser's report and the value, which may be a secret, are not shown.
+        let unreadable = |error: ConfigError| relocated(error, &origin, TOML.len());
         let is_secret = SECRETS.iter().any(|name| self.path.rsplit('.').next() == Some(name));
         let kind = if text.starts_with(['[', '{']) && !is_secret {
-            let toml = File::from_str(&format!("value = {text}"), FileFormat::Toml);
+            let toml = File::from_str(&format!("{TOML}{text}"), FileFormat::Toml);
             let parsed = Config::builder().add_source(toml).build();
             parsed.and_then(|parsed| parsed.get::<Value>("value")).map_err(unreadable)?.kind
         } else {
             ValueKind::String(text.to_owned())
         };
-        builder.set_override(&self.path, Value::new(Some(&origin), kind)).map_err(unreadable)
+        builder.set_override(&self.path, Value::new(Some(&origin), kind))
     }
 
     /// Whether it sets this setting, a part of it, or what it is a part of.

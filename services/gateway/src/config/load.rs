@@ -6,6 +6,7 @@ use config::{Config, ConfigError, File, FileFormat};
 
 use super::Settings;
 use super::environment::Variable;
+use super::explain::explain;
 use super::problem::Problems;
 
 /// Everything settings are read from.
@@ -54,24 +55,26 @@ impl Settings {
     pub fn read(sources: &Sources) -> Result<Self, LoadError> {
         let variables = Variable::all(&sources.environment);
         deserialize(sources, &variables).map_err(|error| {
-            let culprit = culprit(sources, &variables, &error);
-            LoadError::Unreadable(culprit.map_or(error.clone(), |variable| variable.blame(error)))
+            let culprit = culprit(sources, &variables, &error.to_string());
+            let text = explain(&error);
+            LoadError::Unreadable(culprit.map_or(text.clone(), |variable| variable.blame(text)))
         })
     }
 }
 
 /// The settings of some variables, or what is wrong with them.
-fn deserialize(sources: &Sources, variables: &[Variable<'_>]) -> Result<Settings, String> {
+fn deserialize(sources: &Sources, variables: &[Variable<'_>]) -> Result<Settings, ConfigError> {
     let settings = assemble(sources, variables).and_then(Config::try_deserialize::<Settings>);
-    settings.map(Settings::without_line_breaks).map_err(|error| explain(&error))
+    settings.map(Settings::without_line_breaks)
 }
 
 /// The variable that causes an error. What is wrong with a struct as a whole, as an unknown field or a missing one, the
-/// error itself attributes to none.
+/// error itself attributes to none. The error is compared in the words of its library, which may hold values and are not
+/// shown.
 ///
 /// The one without which all is well; if there are other errors, the one that causes this error by itself.
 fn culprit<'v, 'e>(sources: &Sources, variables: &'v [Variable<'e>], error: &str) -> Option<&'v Variable<'e>> {
-    let causes = |variables: &[Variable<'e>]| deserialize(sources, variables).err();
+    let causes = |variables: &[Variable<'e>]| deserialize(sources, variables).err().map(|error| error.to_string());
     if causes(&[]).as_deref() == Some(error) {
         return None; // The file does.
     }
@@ -96,35 +99,4 @@ fn assemble(sources: &Sources, variables: &[Variable<'_>]) -> Result<Config, Con
         builder = builder.set_override(path, value.as_str())?;
     }
     builder.build()
-}
-
-/// The error's text; for an unknown key with the key that was probably meant.
-fn explain(error: &ConfigError) -> String {
-    let text = match error {
-        ConfigError::At { error, key: Some(key), .. } => format!("{}: {error}", dotted(key)),
-        ConfigError::Type { unexpected, expected, key: Some(key), origin } => {
-            let origin = origin.as_ref().map(|origin| format!(" (in {origin})")).unwrap_or_default();
-            format!("{}: {unexpected}, but {expected} is needed{origin}", dotted(key))
-        }
-        _ => error.to_string(),
-    };
-    match nearest(&text) {
-        Some(known) => format!("{text}; did you mean `{known}`?"),
-        None => text,
-    }
-}
-
-/// The `config` crate writes `keys[0]secret` for `keys[0].secret`, and a dot too many at the end.
-fn dotted(path: &str) -> String {
-    path.replace(']', "].").replace(".[", "[").trim_end_matches('.').to_owned()
-}
-
-/// Serde's text names the unknown key first and then every known one, each in backquotes.
-fn nearest(text: &str) -> Option<&str> {
-    let (_, names) = text.split_once("unknown field ").or_else(|| text.split_once("unknown variant "))?;
-    let mut quoted = names.split('`').skip(1).step_by(2);
-    let unknown = quoted.next()?;
-    let likeness = |known: &&str| strsim::jaro_winkler(unknown, known);
-    let best = quoted.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(&best) > 0.75).then_some(best)
 }

@@ -1,4 +1,4 @@
-//! Settings: one struct of sub-structs, each owned by the room it configures.
+//! Settings: one struct of sub-structs, each owned by the module that it configures.
 //!
 //! Precedence, lowest first: defaults, TOML file, environment (`FANWAY__SECTION__KEY`), flags. A key that nobody knows is
 //! refused wherever it stands. [`Settings::load`] returns only settings that [`Settings::validate`] accepts, so the rest
@@ -7,6 +7,7 @@
 mod client;
 mod dev;
 mod environment;
+mod explain;
 mod load;
 mod namespaces;
 mod problem;

@@ -209,6 +209,39 @@ fn unreadable_settings_are_named() {
 }
 
 #[test]
+fn no_value_and_no_line_of_a_source_is_shown() {
+    const HIDDEN: &str = "REALSECRET";
+    let shown = |refusal: String, parts: &[&str]| {
+        assert!(!refusal.contains(HIDDEN), "{refusal}");
+        for part in parts {
+            assert!(refusal.contains(part), "{refusal:?} lacks {part:?}");
+        }
+    };
+    // A value of the environment that is no TOML.
+    for (value, position) in [
+        ("[{ algorithm = \"HS256\", secret = \"REALSECRET }]", "line 1, column 48"),
+        ("[{ algorithm = \"HS256\",\n secret = REALSECRET }]", "line 2, column 11"),
+    ] {
+        let refusal = load_with("", &[("FANWAY__AUTH__KEYS", value)], Vec::new()).unwrap_err();
+        shown(refusal, &["FANWAY__AUTH__KEYS", position]);
+    }
+    // A value of the wrong type, or none that there is.
+    for (name, value, parts) in [
+        ("FANWAY__AUTH__KEYS", "REALSECRET", ["auth.keys: ", "string, expected a sequence"]),
+        ("FANWAY__AUTH__KEYS", "[\"REALSECRET\"]", ["auth.keys[0]: ", "invalid type: string"]),
+        ("FANWAY__BROKER__ENGINE", "REALSECRET", ["broker.engine: ", "expected `memory` or `redis`"]),
+        ("FANWAY__CLIENT__PING_INTERVAL", "REALSECRET", ["client.ping_interval: ", "expected a duration"]),
+        ("FANWAY__CLIENT__MESSAGE_SIZE", "5 REALSECRET\" x", ["client.message_size: ", "invalid value: string"]),
+    ] {
+        shown(load_with("", &[(name, value)], Vec::new()).unwrap_err(), &[&[name], parts.as_slice()].concat());
+    }
+    // A file that is no TOML.
+    for toml in ["[redis]\npassword = \"REALSECRET", "[redis]\npassword = REALSECRET"] {
+        shown(load(toml).unwrap_err(), &["fanway.toml: line 2, column "]);
+    }
+}
+
+#[test]
 fn senseless_settings_are_named_all_at_once() {
     let toml = "
         [auth]
