@@ -148,7 +148,8 @@ const RULES: &[Rule] = &[
             let (channels, burst) = (s.client.channel_limit, s.client.command_burst);
             conflict(channels as u64 > u64::from(burst), channels, burst)
         }),
-        breaks: "a client that resumes all its channels at once would be closed with 3013, and its SDK do so for ever",
+        breaks: "a client that resumes all its channels at once would be closed with 3013, \
+                 and its SDK would reconnect for ever",
         remedy: "lower client.channel_limit or raise client.command_burst",
     },
     Rule {
@@ -159,7 +160,7 @@ const RULES: &[Rule] = &[
             conflict((channels as u64).saturating_mul(RESUME_BYTES) > size.as_u64(), channels, size)
         }),
         breaks: "a client that resumes all its channels in one message, at about 128 B each, would be closed for its size, \
-                 and its SDK do so for ever",
+                 and its SDK would reconnect for ever",
         remedy: "lower client.channel_limit or raise client.message_size",
     },
     Rule {
@@ -171,28 +172,6 @@ const RULES: &[Rule] = &[
         }),
         breaks: "shedding would begin again where it ends",
         remedy: "raise rebalance.shed_ratio or lower rebalance.shed_target",
-    },
-    Rule {
-        setting: "rebalance.shed_rate",
-        other: "server.accept_rate",
-        conflict: Check::Node(|s| {
-            let (shed, accept) = (s.rebalance.shed_rate, s.server.accept_rate?);
-            let sheds = s.rebalance.shed && s.broker.engine == Engine::Redis;
-            conflict(sheds && shed > accept, shed, accept)
-        }),
-        breaks: "a node would close connections faster than another one takes them, and clients be turned away",
-        remedy: "lower rebalance.shed_rate or raise server.accept_rate",
-    },
-    Rule {
-        setting: "rebalance.max_connection_age",
-        other: "server.accept_rate",
-        conflict: Check::Node(|s| {
-            let (age, accept) = (s.rebalance.max_connection_age?, s.server.accept_rate?);
-            let mean = age.as_secs_f64() * (1.0 - s.rebalance.max_connection_age_jitter / 2.0);
-            conflict(s.server.max_connections as f64 > f64::from(accept) * mean, time(age), accept)
-        }),
-        breaks: "the connections of a full node (server.max_connections) would end faster than nodes take them again",
-        remedy: "raise either, or lower server.max_connections",
     },
     Rule {
         setting: ".history_ttl",

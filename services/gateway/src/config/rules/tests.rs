@@ -99,19 +99,6 @@ const CASES: &[Case] = &[
         boundary: "rebalance = { shed_ratio = 1.11, shed_target = 1.1 }",
     },
     Case {
-        settings: ["rebalance.shed_rate", "server.accept_rate"],
-        red: "broker.engine = 'redis'\nserver.accept_rate = 49",
-        values: ["50", "49"],
-        boundary: "broker.engine = 'redis'\nserver.accept_rate = 50",
-    },
-    Case {
-        settings: ["rebalance.max_connection_age", "server.accept_rate"],
-        // Every 90 s on average, with the jitter of a fifth.
-        red: "rebalance.max_connection_age = '100s'\nserver = { accept_rate = 10, max_connections = 901 }",
-        values: ["1m 40s", "10"],
-        boundary: "rebalance.max_connection_age = '100s'\nserver = { accept_rate = 10, max_connections = 900 }",
-    },
-    Case {
         settings: ["default_namespace.history_ttl", "default_namespace.history_size"],
         red: "default_namespace = { history_size = 5 }",
         values: ["0s", "5"],
@@ -189,9 +176,9 @@ fn a_rule_about_namespaces_holds_for_each() {
 #[test]
 fn what_does_not_apply_is_not_checked() {
     for toml in [
-        // Nothing is shed without other nodes, or where that is switched off.
-        "server.accept_rate = 1",
-        "broker.engine = 'redis'\nserver.accept_rate = 1\nrebalance.shed = false",
+        // What one node closes, many others take.
+        "broker.engine = 'redis'\nserver.accept_rate = 1",
+        "rebalance.max_connection_age = '100s'\nserver = { accept_rate = 1, max_connections = 100000 }",
         // There is no log whose meta data could expire.
         "default_namespace.meta_ttl = '1s'",
     ] {
