@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanway_broker::{Broker, BrokerError, Ledger, LogView};
+use fanway_broker::{Broker, BrokerError, Ledger, LogView, log_limited};
 use fanway_protocol::Channel;
 
 use crate::channel::{LocalChannel, Marked};
@@ -49,7 +49,7 @@ impl Hub {
             match done {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
-                    tracing::debug!(channel = %local.name, %error, "channel not repaired yet");
+                    log_limited!(DEBUG, channel = %local.name, %error, "channel not repaired yet");
                     tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

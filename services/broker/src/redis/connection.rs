@@ -93,7 +93,7 @@ impl Keeper {
             match trouble {
                 Trouble::Refused(cure) => {
                     if state.commands_down(cure.clone()) {
-                        tracing::error!(cure, "redis cannot be used");
+                        tracing::error!(remedy = cure, "redis cannot be used");
                     }
                 }
                 Trouble::Passing(reason) => {

@@ -6,7 +6,7 @@
 //! [`ErrorMode::Transport`] makes it a status too. The body is the same either way.
 
 use axum::response::Response;
-use fanway_broker::{BrokerError, Refusal};
+use fanway_broker::{BrokerError, Refusal, log_limited};
 use fanway_protocol::{ChannelError, ErrorCode};
 use http::{HeaderValue, StatusCode, header};
 
@@ -159,7 +159,7 @@ impl BrokerFailure {
 impl ApiError {
     /// The answer to a failed write. Details stay here: they may name servers.
     pub(super) fn of_write(error: BrokerError) -> Self {
-        tracing::debug!(%error, "publish failed");
+        log_limited!(DEBUG, %error, "publish failed");
         match error {
             BrokerError::Unavailable(_) => Self::Broker(BrokerFailure::Unavailable),
             BrokerError::Refused { cause, .. } => Self::Broker(BrokerFailure::Refused(cause)),
@@ -171,7 +171,7 @@ impl ApiError {
 
     /// The answer to a failed read, of which nothing can be left unknown.
     pub(super) fn of_read(error: BrokerError) -> Self {
-        tracing::debug!(%error, "read failed");
+        log_limited!(DEBUG, %error, "read failed");
         match error {
             BrokerError::Corrupt(_) => Self::Broker(BrokerFailure::Unreadable),
             BrokerError::Refused { cause, .. } => Self::Broker(BrokerFailure::Refused(cause)),

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
+use fanway_broker::log_limited;
 use fanway_broker::trace::Begun;
 use fanway_hub::Hub;
 use fanway_hub::handle::Handle;
@@ -195,7 +196,7 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
         // What follows is waiting, and how that ends nobody can tell yet.
         drop(handshake.take());
         let answer = session::poll(&state.hub, &identity, &resume.points, wait).await.map_err(|error| {
-            tracing::debug!(%error, "poll failed");
+            log_limited!(DEBUG, %error, "poll failed");
             Refusal::Unavailable
         })?;
         Ok(poll::response(&answer))

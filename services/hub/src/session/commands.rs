@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fanway_broker::HistoryQuery;
 use fanway_broker::trace::Begun;
+use fanway_broker::{HistoryQuery, log_limited};
 use fanway_protocol::command::{
     Command, ConnectRequest, HistoryRequest, PublishRequest, StreamPosition, SubscribeRequest,
 };
@@ -97,7 +97,7 @@ impl ClientSession {
         }
         match verified {
             Ok(identity) => {
-                tracing::debug!(client = %self.id, sdk = %request.name.escape_debug(), "connecting");
+                log_limited!(DEBUG, client = %self.id, sdk = %request.name.escape_debug(), "connecting");
                 self.phase = Phase::Connecting;
                 self.reschedule();
                 match self.server_side(&identity, request, now) {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use fanway_broker::log_limited;
 use fanway_protocol::{DisconnectCode, chunk};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -167,7 +168,7 @@ impl EventSession {
             let attached = match attached {
                 Ok(attached) => attached,
                 Err(error) => {
-                    tracing::debug!(channel = %point.channel, %error, "stream not joined");
+                    log_limited!(DEBUG, channel = %point.channel, %error, "stream not joined");
                     return self.core.close(DisconnectCode::Internal);
                 }
             };

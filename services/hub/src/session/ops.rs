@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fanway_broker::trace::Begun;
-use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published};
+use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published, log_limited};
 use fanway_protocol::command::SubscribeRequest;
 use fanway_protocol::reply::{ConnectResult, Empty, HistoryResult, Reply, SubscribeResult, WirePublication};
 use fanway_protocol::{Channel, DisconnectCode, Epoch, ErrorCode, GapReason, Position, Publication, Right};
@@ -382,7 +382,7 @@ impl ClientSession {
             Some(Ok(attached)) => attached,
             Some(Err(AttachError::UnknownNamespace)) => return Err(ErrorCode::UnknownChannel),
             Some(Err(error)) => {
-                tracing::debug!(client = %self.id, channel = %joining.channel, %error, "subscribe failed");
+                log_limited!(DEBUG, client = %self.id, channel = %joining.channel, %error, "subscribe failed");
                 return Err(ErrorCode::Internal);
             }
             None => return Err(ErrorCode::Internal),
@@ -421,7 +421,7 @@ impl ClientSession {
     }
 
     fn broker_failed(&mut self, id: u32, error: &BrokerError) {
-        tracing::debug!(client = %self.id, %error, "broker call failed");
+        log_limited!(DEBUG, client = %self.id, %error, "broker call failed");
         self.error(id, ErrorCode::Internal);
     }
 
