@@ -1,4 +1,4 @@
-//! A node: its rooms put together, run, and taken down again.
+//! A node: its parts assembled, run, and stopped.
 //!
 //! Start: settings, metrics, broker, hub, endpoints. Stop (SIGTERM or SIGINT): not ready, wait until the load balancers
 //! have heard it, stop accepting, close the sessions evenly over the window, cut what is left. SIGUSR1 does the same, but

@@ -30,8 +30,9 @@ pub(super) enum Either<T> {
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "only described, never made")]
 pub(super) enum Failures {
-    /// The body is not a JSON object of the described types (`bad_json`), has too many channels (`batch_too_large`), or
-    /// the idempotency key is unusable (`invalid_idempotency_key`). In transport mode also every error 107.
+    /// The body is not a JSON object of the described types (`bad_json`), has too many channels or commands
+    /// (`batch_too_large`), or the idempotency key is unusable (`invalid_idempotency_key`). In transport mode also every
+    /// error 107, and a command for whose reply there is no room beside the others (`replies_too_large`).
     #[response(status = 400)]
     BadRequest(ErrorBody),
     /// No valid API key (`unauthorized`).
@@ -40,8 +41,8 @@ pub(super) enum Failures {
     /// The API key does not allow this (`forbidden`).
     #[response(status = 403)]
     Forbidden(ErrorBody),
-    /// In transport mode: the channel's namespace is not configured (`unknown_channel`), or the channel does not have
-    /// what was asked for (`not_available`).
+    /// In transport mode: the channel's namespace is not configured (`unknown_channel`), the channel does not have what
+    /// was asked for (`not_available`), or there is no such method (`unknown_method`).
     #[response(status = 404)]
     NotFound(ErrorBody),
     /// Another method than `POST` (`method_not_allowed`).
@@ -62,8 +63,9 @@ pub(super) enum Failures {
     /// In transport mode: the position is not on the channel's current line (`unrecoverable_position`).
     #[response(status = 416)]
     OffTheLine(ErrorBody),
-    /// The broker failed. `outcome` says whether it was certainly not done (`unavailable`) or may have been
-    /// (`outcome_unknown`); with an idempotency key it is safe to ask again.
+    /// The broker failed. `outcome` says whether it was certainly not done, because the broker does not answer
+    /// (`unavailable`) or because it answers and refuses (`refused`), or may have been done (`outcome_unknown`); with an
+    /// idempotency key it is safe to ask again.
     #[response(status = 503, headers(("Retry-After" = u32, description = "Seconds to wait before asking again.")))]
     Unavailable(ErrorBody),
 }
