@@ -29,6 +29,15 @@ const MANY: usize = 8;
 /// connections that are not blocked.
 const FEW_KEEP: Duration = Duration::from_secs(2);
 
+/// Origin of publications, and when this node received them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// The feed, which brings them as they are published.
+    Feed(Instant),
+    /// A read of the log, where they may have been for any time.
+    Log(Instant),
+}
+
 /// Connections that were marked and must be served.
 #[derive(Debug, Default)]
 pub(crate) struct Marked {
@@ -147,7 +156,7 @@ impl LocalChannel {
                         state.active = Moment::of(now);
                         let mut steps = Vec::new();
                         sequencer.live(Incoming { place, publication: delivery.publication }, &mut steps);
-                        self.emit(state, steps, delivery.received, marked);
+                        self.emit(state, steps, Source::Feed(delivery.received), marked);
                     }
                     // Published past the history on purpose, or by a node with other settings: passed on without a place.
                     (_, _) => {
@@ -185,17 +194,13 @@ impl LocalChannel {
     }
 
     /// Passes the sequencer's steps on to the subscribers.
-    pub(crate) fn emit(
-        &self,
-        state: &State,
-        steps: Vec<Step<Arc<Publication>>>,
-        received: Instant,
-        marked: &mut Marked,
-    ) {
+    pub(crate) fn emit(&self, state: &State, steps: Vec<Step<Arc<Publication>>>, source: Source, marked: &mut Marked) {
+        let (Source::Feed(received) | Source::Log(received)) = source;
         for step in steps {
             let entry = match step {
                 Step::Emit { position, first_of_epoch, publication } => {
-                    Entry::publication(publication, Some(position), first_of_epoch, received)
+                    let entry = Entry::publication(publication, Some(position), first_of_epoch, received);
+                    if matches!(source, Source::Log(_)) { entry.of_unknown_age() } else { entry }
                 }
                 Step::Gap { reason, position } => {
                     self.shared.metrics.gaps_total.with_label_values(&[reason.as_str()]).inc();

@@ -25,6 +25,8 @@ pub enum Kind {
         publication: Arc<Publication>,
         /// Carries its epoch on the wire.
         first_of_epoch: bool,
+        /// Received by the feed as it was published. False for one that a repair read from the log: it may be old.
+        age_known: bool,
     },
     /// Continuity was lost; the stream goes on at the entry's position.
     Gap(GapReason),
@@ -51,8 +53,21 @@ impl Entry {
         first_of_epoch: bool,
         received: Instant,
     ) -> Self {
-        let kind = Kind::Publication { publication, first_of_epoch };
+        let kind = Kind::Publication { publication, first_of_epoch, age_known: true };
         Self { position, kind, received, forms: Default::default() }
+    }
+
+    /// The same entry, published at an unknown time before it was received.
+    pub(crate) fn of_unknown_age(mut self) -> Self {
+        if let Kind::Publication { age_known, .. } = &mut self.kind {
+            *age_known = false;
+        }
+        self
+    }
+
+    /// Whether a publication was received as it was published. A gap counts as such: nothing is served over it.
+    pub(crate) fn age_known(&self) -> bool {
+        !matches!(self.kind, Kind::Publication { age_known: false, .. })
     }
 
     /// A gap.
@@ -103,7 +118,7 @@ impl Entry {
     /// to subscribe anew instead (see the session), who has none is told nothing.
     pub fn form(&self, form: Form, channel: &Channel) -> &Bytes {
         self.forms[form as usize].get_or_init(|| match (form, &self.kind) {
-            (Form::JsonFrame, Kind::Publication { publication, first_of_epoch }) => {
+            (Form::JsonFrame, Kind::Publication { publication, first_of_epoch, .. }) => {
                 json_frame(channel, publication, self.position, *first_of_epoch)
             }
             (Form::JsonFrame, Kind::Gap(_)) => Bytes::new(),
@@ -190,6 +205,11 @@ fn json_frame(channel: &Channel, publication: &Publication, position: Option<Pos
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<Entry>() <= 144, "{}", size_of::<Entry>());
+    }
 
     #[test]
     fn frames_have_the_shortest_header() {

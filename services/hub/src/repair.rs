@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fanway_broker::{Broker, BrokerError, Ledger, LogView, log_limited};
 use fanway_protocol::Channel;
 
-use crate::channel::{LocalChannel, Marked};
+use crate::channel::{LocalChannel, Marked, Source};
 use crate::hub::Hub;
 
 /// Entries of one read for a repair. More are read in further steps.
@@ -95,7 +95,7 @@ impl Hub {
                 if sequencer.is_live() {
                     state.end_read(began);
                 }
-                local.emit(state, steps, Instant::now(), marked);
+                local.emit(state, steps, Source::Log(Instant::now()), marked);
                 Ok(())
             }
             Err(error) => {

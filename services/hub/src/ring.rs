@@ -134,10 +134,14 @@ impl Ring {
 const SLACK: Duration = Duration::from_secs(1);
 
 /// Whether the log still has these, its newest publications, by what this node has received: no more of them than it
-/// keeps, the last one younger than their lifetime, and no pause between them in which all before it expired.
+/// keeps, the last one younger than their lifetime, and no pause between them in which all before it expired. If the age
+/// of one is unknown, so is the pause on either side of it, or the time since the last one: the log decides.
 fn retained<'a>(missed: impl Iterator<Item = &'a Arc<Entry>>, retention: Retention, now: Instant) -> bool {
     let (mut count, mut last) = (0, None);
     for entry in missed {
+        if !entry.age_known() {
+            return false;
+        }
         let pause = last.map(|last| entry.received.saturating_duration_since(last));
         if pause.is_some_and(|pause| pause + SLACK >= retention.ttl) {
             return false;
@@ -235,6 +239,26 @@ mod tests {
             }
             let now = start + Duration::from_millis(pause);
             assert_eq!(offsets(ring.since(at(1), Some(at(3)), ring.head(), KEPT, now)), expected, "{pause}");
+        }
+    }
+
+    #[test]
+    fn what_a_repair_has_read_is_for_the_log_to_judge() {
+        // What resumes from 1, 2, 3 and 4 are served, if this one was repaired.
+        for (repaired, expected) in [
+            (1, [Some(vec![2, 3, 4]), Some(vec![3, 4]), Some(vec![4]), Some(vec![])]),
+            (2, [None, Some(vec![3, 4]), Some(vec![4]), Some(vec![])]),
+            (3, [None, None, Some(vec![4]), Some(vec![])]),
+            (4, [None, None, None, Some(vec![])]),
+        ] {
+            let (mut ring, now) = (Ring::default(), Instant::now());
+            for offset in 1..=4 {
+                let entry = Entry::publication(Arc::default(), Some(at(offset)), false, now);
+                let entry = if offset == repaired { entry.of_unknown_age() } else { entry };
+                ring.push(Arc::new(entry), 10, usize::MAX);
+            }
+            let served = [1, 2, 3, 4].map(|from| offsets(ring.since(at(from), Some(at(4)), ring.head(), KEPT, now)));
+            assert_eq!(served, expected, "{repaired}");
         }
     }
 

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use fanway_broker::{AnyBroker, Broker};
+use fanway_broker::{AnyBroker, Broker, Event, Sink};
 use fanway_hub::Inbox;
 use fanway_protocol::Channel;
 use serde_json::Value;
@@ -73,6 +73,40 @@ async fn a_resume_gets_no_publications_beyond_the_history_ttl() {
     socket.settle(|socket| socket.heard().len() == 2 + 6).await;
     assert_eq!(resume(&hub, &epoch, 4).await, (false, vec![]));
     assert_eq!(resume(&hub, &epoch, 5).await, (true, vec![6]));
+}
+
+/// A publication that a repair has read from the log may be old already: its lifetime does not begin with the repair.
+#[tokio::test]
+async fn a_repaired_publication_is_not_served_beyond_the_history_ttl() {
+    let ttl = Duration::from_secs(2);
+    let inbox = Inbox::new();
+    let (hub, broker, _) = hub_keeping(100, ttl, fast(), inbox.clone());
+    let (mut socket, epoch) = follower(&hub).await;
+    publish(&broker, &hub, "a", "1".to_owned()).await;
+    socket.settle(|socket| socket.heard().len() == 2 + 1).await;
+    inbox.on_events(vec![Event::Interrupted]);
+    let published = Instant::now();
+    publish(&broker, &hub, "a", "2".to_owned()).await;
+    // It gets half of its lifetime old before this node reads it.
+    while published.elapsed() < ttl / 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    inbox.on_events(vec![Event::Restored(Channel::new("a").unwrap())]);
+    socket.settle(|socket| socket.heard().len() == 2 + 2).await;
+    let early = resume(&hub, &epoch, 1).await;
+    if published.elapsed() < ttl {
+        assert_eq!(early, (true, vec![2]), "the log still has it");
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while kept(&broker).await > 0 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // By now a view of the log that was kept for those who come together is too old.
+    while published.elapsed() < ttl + Duration::from_millis(600) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(resume(&hub, &epoch, 1).await, (false, vec![]));
 }
 
 /// A read of the log is shared with those who come shortly after; what came meanwhile may have displaced its oldest.
