@@ -215,9 +215,11 @@ async fn what_comes_before_the_last_gap_has_the_old_cursor() {
     let text = String::from_utf8_lossy(&stream.taken).into_owned();
     assert_eq!(id_of(&text, "event: auth_expiring"), Some(old), "{text}");
     assert_eq!(id_of(&text, "event: ready"), Some(old), "{text}");
+    assert!(text.contains(&format!("event: ready\ndata: {{\"cursor\":\"{old}\"}}\n")), "the data too: {text}");
     assert_eq!(id_of(&text, "\"channel\":\"a\""), None, "the old one still holds: {text}");
     let new = id_of(&text, "\"channel\":\"b\"").unwrap();
-    assert!(new != old && text.contains(&format!("data: {{\"cursor\":\"{new}\"}}")), "{text}");
+    assert_ne!(new, old);
+    assert_eq!(text.matches(new).count(), 1, "not before the last gap: {text}");
     assert_eq!(text.matches("event: gap").count(), 2, "c is new: {text}");
 }
 

@@ -160,8 +160,9 @@ impl EventSession {
 
     /// All channels are joined: tells where the stream stands, and of each gap, before anything newer.
     ///
-    /// Until the last gap is told, a client that leaves must come back with its old cursor and be told again. So the first
-    /// event has the old cursor as its id, which holds for the gaps after it, and only the last gap has the new one.
+    /// Until the last gap is sent, a client that leaves must come back with its old cursor and get its gaps again. So the
+    /// first event has the old cursor, as its id (which holds for the gaps after it) and in its data, from which some
+    /// clients take it; only the last gap has the new one.
     fn joined(&mut self, resume: &Resume, attached: Vec<Result<Attached, AttachError>>, now: Instant) {
         let mut gaps = Vec::new();
         for (index, (point, attached)) in resume.points.iter().zip(attached).enumerate() {
@@ -184,8 +185,10 @@ impl EventSession {
             self.core.insert(index as u32, sub);
         }
         let cursor = self.core.cursor();
-        let ready = sse_event(Some("ready"), &Ready { cursor: &cursor });
-        self.write_event(&ready, if gaps.is_empty() { Some(&*cursor) } else { resume.id.as_deref() });
+        // Only a client that has a cursor gets gaps.
+        let known = resume.id.as_deref().filter(|_| !gaps.is_empty()).unwrap_or(&cursor);
+        let ready = sse_event(Some("ready"), &Ready { cursor: known });
+        self.write_event(&ready, Some(known));
         let last = gaps.len();
         for (told, (index, reason)) in gaps.into_iter().enumerate() {
             let Some(Some(sub)) = self.core.subs.get(index as usize) else { continue };
