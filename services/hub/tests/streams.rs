@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fanway_hub::handle::Handle;
 use fanway_hub::session::{EventSession, Framing, Resume, poll};
 use fanway_hub::turn::Turn;
-use fanway_hub::{Hub, Identity, Limits};
-use fanway_protocol::Channel;
+use fanway_hub::{Hub, Identity, Inbox, Limits};
+use fanway_protocol::{Channel, DisconnectCode};
 
-use support::{fast, hub, publish};
+use support::{fast, hub, hub_counting, publish};
 
 struct Stream {
     session: EventSession,
@@ -166,6 +166,83 @@ async fn a_stream_that_ends_in_order_writes_the_last_chunk() {
     plain.until("retry: ").await;
     assert!(plain.session.ended());
     assert!(!String::from_utf8_lossy(&plain.taken).contains('\r'));
+}
+
+/// A tick after the end adds no heartbeat behind the last chunk.
+#[tokio::test]
+async fn a_tick_after_the_end_writes_nothing() {
+    let (hub, _broker) = hub(10, fast());
+    let mut stream = Stream::of(&hub, &["a"], None, Framing::Chunked);
+    stream.until("event: ready").await;
+    hub.drain(Duration::ZERO).await;
+    stream.until("\r\n0\r\n\r\n").await;
+    assert!(stream.session.ended());
+    // A stall that begins is a tick; by then a heartbeat is due.
+    stream.session.stuck(true, false, Instant::now() + Duration::from_secs(60));
+    assert!(!stream.session.has_output());
+}
+
+/// An attach that completes after the end adds no event behind the last chunk, whether the bytes before it were taken or
+/// wait in the middle of a chunk.
+#[tokio::test]
+async fn an_attach_after_the_end_writes_nothing() {
+    let (hub, _broker) = hub(10, fast());
+    for room in [5, usize::MAX] {
+        // A channel of its own, so that the attach has to wait.
+        let channel = format!("a{room}");
+        let mut stream = Stream::of(&hub, &[&channel], None, Framing::Chunked);
+        stream.write(room);
+        let mut other = Stream::of(&hub, &[&channel], None, Framing::Chunked);
+        stream.poll().await;
+        assert!(!stream.session.ended(), "it joins");
+        stream.session.handle().close(DisconnectCode::Shutdown);
+        stream.poll().await;
+        assert!(stream.session.ended());
+        other.until("event: ready").await;
+        stream.poll().await;
+        while stream.session.has_output() {
+            stream.write(usize::MAX);
+        }
+        let (lines, last) = chunks(&stream.taken);
+        assert!(last && lines.len() == 2 && lines[1].starts_with("retry: "), "{lines:?}");
+    }
+}
+
+/// A stalled stream is counted once, however often it ticks before and after its end.
+#[tokio::test]
+async fn a_stalled_stream_is_counted_once() {
+    const STALL: Duration = Duration::from_millis(20);
+    let (hub, broker, registry) = hub_counting(10, Limits { write_stall: STALL, ..fast() }, Inbox::new());
+    let mut stream = Stream::of(&hub, &["a"], None, Framing::Chunked);
+    stream.until("event: ready").await;
+    stream.taken.clear();
+    publish(&broker, &hub, "a", "1".to_owned()).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !stream.session.has_output() {
+        assert!(Instant::now() < deadline);
+        stream.poll().await;
+        tokio::task::yield_now().await;
+    }
+    stream.write(1);
+    assert!(stream.session.blocked());
+    let begun = Instant::now();
+    while begun.elapsed() < STALL {
+        std::thread::yield_now();
+    }
+    // A write that is not taken whole is a tick.
+    stream.write(0);
+    assert_eq!(stream.session.closing(), Some(DisconnectCode::Slow));
+    stream.write(0);
+    stream.poll().await;
+    assert!(stream.session.ended());
+    stream.write(0);
+    let families = registry.gather();
+    let slow = families.iter().find(|family| family.name() == "fanway_slow_consumers_total").unwrap();
+    let counted: f64 = slow.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum();
+    assert!((counted - 1.0).abs() < f64::EPSILON, "{counted}");
+    stream.write(usize::MAX);
+    let (lines, last) = chunks(&stream.taken);
+    assert!(last && lines.len() == 2, "the begun event and the last line: {lines:?}");
 }
 
 #[tokio::test]

@@ -209,6 +209,9 @@ impl EventSession {
     }
 
     fn on_tick(&mut self, now: Instant) {
+        if self.core.closing.is_some() {
+            return; // Nothing follows the last chunk, and the driver has its own deadline for what is owed.
+        }
         if self.core.stalled(now) {
             self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
             self.core.close(DisconnectCode::Slow);
@@ -254,6 +257,8 @@ impl EventSession {
     /// The last line, which says when to come back, and the end of the body.
     fn end(&mut self) {
         self.ended = true;
+        // Channels that are joined from now on would add events behind the last chunk.
+        self.joining = None;
         self.write(format!("retry: {}\n", jittered(RETRY).as_millis()).as_bytes());
         if self.core.chunked {
             self.core.outbox.buffer().extend_from_slice(chunk::LAST);
