@@ -54,7 +54,7 @@ impl Raw {
 }
 
 /// The chunks of a response that has come so far, and whether the last one has; panics on anything but chunks.
-fn chunks(response: &str) -> (Vec<&str>, bool) {
+pub(super) fn chunks(response: &str) -> (Vec<&str>, bool) {
     let (head, mut coded) = response.split_once("\r\n\r\n").expect("a whole head");
     assert!(head.contains("\r\ntransfer-encoding: chunked") && head.contains("\r\nconnection: close"), "{head}");
     let mut chunks = Vec::new();

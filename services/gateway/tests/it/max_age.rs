@@ -4,8 +4,9 @@ use fanway_testkit::redis::RedisServer;
 use fanway_testkit::wait;
 
 use super::clients::Transport;
-use super::fleet;
+use super::event_streams::{Raw, chunks};
 use super::follow::Crowd;
+use super::{PATIENCE, fleet};
 
 const EACH: usize = 15;
 
@@ -49,4 +50,21 @@ async fn connections_end_at_their_age_and_lose_nothing() {
     let moments: std::collections::HashSet<_> =
         closed.iter().map(|one| (one.at - closed[0].at).as_millis() / 100).collect();
     assert!(moments.len() >= 5, "closed in {} different tenths of a second", moments.len());
+}
+
+/// A client that reads the coding of the body must not take the end for a broken connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ends_at_its_age_has_the_last_chunk() {
+    let redis = RedisServer::start().await;
+    let node = fleet(&redis).set("rebalance.max_connection_age", "1s").start().await;
+    let mut stream = Raw::request(&node, "channel=news", "HTTP/1.1", "").await;
+    let all = stream.until_end().await;
+    let (chunks, last) = chunks(&all);
+    assert!(last, "{chunks:?}");
+    assert!(chunks.last().unwrap().starts_with("retry: "), "{chunks:?}");
+    wait::within(PATIENCE, "it is counted", async || {
+        let closed = node.metric("fanway_connections_closed_total", &[("reason", "max_age")]).await?;
+        (closed == 1.0).then_some(())
+    })
+    .await;
 }
