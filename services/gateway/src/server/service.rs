@@ -70,8 +70,10 @@ impl Service {
         let express = self.shared.express.as_ref().filter(|express| express.takes(&parts));
         let limit = self.shared.settings.body_timeout;
         let (body, fate) = match parts.method {
-            // Its content has no meaning (RFC 9110, section 9.3.1), but may be there and empty.
-            Method::GET | Method::HEAD if !body.is_end_stream() => {
+            // Its content has no meaning (RFC 9110, section 9.3.1), but a body of unknown length may be empty. One that
+            // the client announces by its length, or by waiting for `100 Continue`, is not: it is neither awaited nor
+            // requested.
+            Method::GET | Method::HEAD if may_be_empty(&parts, &body) => {
                 Box::pin(upload::watch_first(body, early, limit)).await
             }
             _ => upload::watch(body, early, limit),
@@ -90,12 +92,16 @@ impl Service {
             self.shared.rejected("body_timeout");
             return Ok(self.refuse(open, &Refusal::BodyTimeout, page));
         }
+        let takeover = response.extensions_mut().remove::<Takeover>().filter(|_| !head_only);
+        if head_only && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            withdraw_upgrade(&mut response);
+        }
         // Nobody reads the head of an upgrade but the client that asked for it.
         if let Some(page) = page.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
             page.mark(response.headers_mut());
         }
-        match response.extensions_mut().remove::<Takeover>() {
-            Some(takeover) if !head_only => {
+        match takeover {
+            Some(takeover) => {
                 if self.exchange.is_http2() {
                     log_limited!(ERROR, "a takeover was asked for over HTTP/2");
                     return Ok(self.refuse(open, &Refusal::Internal, page));
@@ -109,9 +115,10 @@ impl Service {
                 *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Granted { head, takeover });
                 Err(TakenOver)
             }
-            _ => {
+            None => {
                 // Not for clients, who are given away in the drain's own time. On HTTP/2 the end itself is as gentle.
-                let last = !is_of_client && self.shared.ending.draining.load(Ordering::Relaxed);
+                let drains = !is_of_client && self.shared.ending.draining.load(Ordering::Relaxed);
+                let last = drains || fate.is_broken();
                 if last && !self.exchange.is_http2() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -134,6 +141,27 @@ impl Service {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response.map(|body| open.answer(body))
+    }
+}
+
+/// Unread body of a GET or HEAD that only its first bytes show to be empty or not.
+fn may_be_empty(request: &Parts, body: &Incoming) -> bool {
+    // Over HTTP/2 the end of a body of length 0 may still be on its way.
+    let unknown = body.size_hint().exact().is_none_or(|length| length == 0);
+    !body.is_end_stream() && unknown && !request.headers.contains_key(header::EXPECT)
+}
+
+/// Turns a granted upgrade into the answer to a HEAD, which upgrades nothing: 204, and the connection goes on.
+fn withdraw_upgrade(response: &mut Response<Body>) {
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    for name in [
+        header::CONNECTION,
+        header::UPGRADE,
+        header::SEC_WEBSOCKET_ACCEPT,
+        header::SEC_WEBSOCKET_EXTENSIONS,
+        header::SEC_WEBSOCKET_PROTOCOL,
+    ] {
+        response.headers_mut().remove(name);
     }
 }
 

@@ -22,6 +22,7 @@ const SMALL: u64 = 4096;
 const UNREAD: u8 = 0;
 const READ: u8 = 1;
 const LATE: u8 = 2;
+const BROKEN: u8 = 3;
 
 /// What became of a body, for those who do not hold it; `None` if there was none.
 #[derive(Clone, Debug)]
@@ -31,6 +32,11 @@ impl Fate {
     /// Somebody read it to its end, or there was none.
     pub(super) fn is_read(&self) -> bool {
         self.0.as_ref().is_none_or(|fate| fate.load(Ordering::Relaxed) == READ)
+    }
+
+    /// It failed while somebody was reading it: an HTTP/1.1 connection cannot go on after it.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.as_ref().is_some_and(|fate| fate.load(Ordering::Relaxed) == BROKEN)
     }
 
     /// It did not arrive in time while somebody was reading it.
@@ -116,7 +122,9 @@ impl Body for Upload {
             None => Pin::new(&mut this.body).poll_frame(cx),
         };
         if let Poll::Ready(frame) = frame {
-            if frame.is_none() || this.body.is_end_stream() {
+            if matches!(frame, Some(Err(_))) {
+                this.fate.store(BROKEN, Ordering::Relaxed);
+            } else if frame.is_none() || this.body.is_end_stream() {
                 this.fate.store(READ, Ordering::Relaxed);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));

@@ -98,12 +98,14 @@ fn upgrade(state: ClientState, request: Request) -> Response {
     if !body.is_end_stream() {
         return state.refuse(Refusal::UnexpectedBody);
     }
-    if !accept.supported {
-        return unsupported(state, &accept, &parts);
+    let caller = match state.admission.caller(&parts) {
+        Ok(caller) => caller,
+        Err(refusal) => return state.refuse(refusal),
+    };
+    if !accept.supported && parts.method != Method::HEAD {
+        return unsupported(state, &accept);
     }
-    let presented =
-        state.admission.caller(&parts).and_then(|caller| state.admission.presented(&state.hub, &parts, &caller));
-    let presented = match presented {
+    let presented = match state.admission.presented(&state.hub, &parts, &caller) {
         Ok(presented) => presented,
         Err(refusal) => return state.refuse(refusal),
     };
@@ -123,10 +125,7 @@ fn upgrade(state: ClientState, request: Request) -> Response {
 }
 
 /// Grants an upgrade and closes the connection at once, because the client asks for a format that is not supported.
-fn unsupported(state: ClientState, accept: &handshake::Accept, parts: &Parts) -> Response {
-    if let Err(refusal) = state.admission.caller(parts) {
-        return state.refuse(refusal);
-    }
+fn unsupported(state: ClientState, accept: &handshake::Accept) -> Response {
     state.rejected("protocol");
     let mut response = accept.response().map(|()| Body::empty());
     let hub = state.hub;

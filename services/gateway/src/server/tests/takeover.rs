@@ -123,6 +123,38 @@ async fn not_with_an_unread_body_and_not_for_head() {
 
     let answer = server.say("HEAD /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let head = UPGRADE.replacen("GET", "HEAD", 1);
+    let answers = server.say(format!("{head}GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+    assert!(answers.starts_with("HTTP/1.1 204 ") && answers.ends_with("hello"), "{answers}");
+    assert!(!answers.contains("upgrade") && !answers.contains("sec-websocket-"), "{answers}");
+    assert_eq!(server.metrics.sockets_taken_over_total.with_label_values(&["public"]).get(), 0);
+}
+
+/// A body of known length that a GET or HEAD announces is refused or ignored without being awaited or requested.
+#[tokio::test]
+async fn an_announced_body_of_a_get_is_not_awaited() {
+    let server = Server::start(patient());
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        for length in ["Content-Length: 5", "Content-Length: 50000", "Transfer-Encoding: chunked"] {
+            if expect.is_empty() && length.starts_with('T') {
+                // Such a body may be empty: its first bytes decide.
+                continue;
+            }
+            for (request, status, end) in [
+                ("GET /socket", "400", "}"),
+                ("GET /stream", "400", "}"),
+                ("GET /", "200", "hello"),
+                ("HEAD /stream", "200", "\r\n\r\n"),
+                ("HEAD /", "200", "\r\n\r\n"),
+            ] {
+                let mut client = server.connect().await;
+                let head = format!("{request} HTTP/1.1\r\nHost: a\r\n{expect}{length}\r\n\r\n");
+                client.write_all(head.as_bytes()).await.unwrap();
+                let answer = until(&mut client, end).await;
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {answer}");
+            }
+        }
+    }
     assert_eq!(server.metrics.sockets_taken_over_total.with_label_values(&["public"]).get(), 0);
 }
 
