@@ -1,4 +1,4 @@
-//! Where the requests of an HTTP/1.1 connection begin, in the bytes that hyper reads.
+//! Request boundaries of an HTTP/1.1 connection: the start of each request in the bytes that hyper reads.
 //!
 //! The rules for heads ([`super::head`]) must see exactly the bytes that hyper consumes as a head. A second parser of
 //! bodies could disagree with hyper's about where a body ends, so there is none:
@@ -8,10 +8,31 @@
 //! * Where a chunked body ends, only hyper knows. It ends with an empty line, as a head does, and a head has no other
 //!   (RFC 9112, sections 2.1 and 7.1). So from there to the next head, hyper is handed at most one *block* per read: the
 //!   bytes up to an empty line. hyper reads again only when it has used up what it has, so the head that it has when it
-//!   calls the service is the last block. Each block is checked as if it were a head; whether it was one, hyper says.
+//!   calls the service is the last block. Each block is checked as if it were a head; the service call identifies the
+//!   block that was a head.
+//!
+//! Each block costs a read and a body frame, and an empty line is a single byte. The number of blocks is therefore bounded:
+//! [`FREE_BLOCKS`], and one more per [`BYTES_PER_BLOCK`] bytes. Beyond that the body fails, or the connection is refused
+//! between requests. Joining blocks that cannot end a body would need hyper's understanding of chunks and trailers.
 
 use super::answer::Refusal;
 use super::head::{Announced, Scan};
+
+/// Blocks that a chunked body may have whatever its size.
+const FREE_BLOCKS: u64 = 1024;
+
+/// Bytes of a chunked body per further block. A chunk of text that ends with a line break is a block: this permits any
+/// number of chunks of eleven bytes, and costs less than the chunks of one byte (six with their framing) that hyper permits.
+const BYTES_PER_BLOCK: u64 = 16;
+
+/// A chunked body with too many blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", Self::MESSAGE)]
+pub(super) struct TooManyBlocks;
+
+impl TooManyBlocks {
+    pub(super) const MESSAGE: &str = "the chunked body has too many empty lines";
+}
 
 /// Boundaries of requests: where the next head begins, and which part of it has been seen.
 #[derive(Debug)]
@@ -37,8 +58,11 @@ pub(super) enum Seen {
     /// This is a head.
     Head(Announced),
     /// This was a head if hyper calls the service before it reads again; the outcome of the check.
-    Block(Result<Announced, Refusal>),
+    Block(Checked),
 }
+
+/// Outcome of the check of a block as a head.
+pub(super) type Checked = Result<Announced, Refusal>;
 
 impl Boundaries {
     /// A connection whose first `first` bytes are a head that passed the rules and announces `body`.
@@ -66,19 +90,19 @@ impl Boundaries {
         Ok(Some(Seen::Head(head.body)))
     }
 
-    /// How many of these bytes, which are not at a head, may be handed out by one read: at least one. Tells of a block
-    /// that ends there.
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Seen>) {
+    /// Number of these bytes, which are not at a head, that one read may hand out: at least one; and the block that ends
+    /// there.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<(usize, Option<Seen>), TooManyBlocks> {
         match &mut self.next {
             // A head before the blocks is handed out alone: what was seen of it stands until hyper calls the service.
             Next::Blocks(blocks) if self.left == 0 => {
-                let (length, ended) = blocks.pass(bytes, self.max);
-                (length, ended.map(Seen::Block))
+                let (length, ended) = blocks.pass(bytes, self.max)?;
+                Ok((length, ended.map(Seen::Block)))
             }
             _ => {
                 let known = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 self.left -= known as u64;
-                (known, None)
+                Ok((known, None))
             }
         }
     }
@@ -111,6 +135,10 @@ struct Blocks {
     line: Line,
     /// A bare line feed was all there was of the block before: an empty line before a head, if a head follows.
     bare: bool,
+    /// Blocks so far.
+    count: u64,
+    /// Bytes so far.
+    bytes: u64,
 }
 
 /// What there is of the current line.
@@ -134,22 +162,27 @@ impl Line {
 
 impl Blocks {
     /// Takes bytes up to the end of the block, and says of a whole one whether it is a head.
-    fn pass(&mut self, bytes: &[u8], max: usize) -> (usize, Option<Result<Announced, Refusal>>) {
+    fn pass(&mut self, bytes: &[u8], max: usize) -> Result<(usize, Option<Checked>), TooManyBlocks> {
         let mut at = 0;
         while let Some(feed) = memchr::memchr(b'\n', &bytes[at..]).map(|found| at + found) {
             let line = std::mem::take(&mut self.line).and(&bytes[at..feed]);
             at = feed + 1;
             if line != Line::Text {
                 self.keep(&bytes[..at], max);
-                return (at, self.end(max));
+                self.count += 1;
+                if self.count > FREE_BLOCKS + self.bytes / BYTES_PER_BLOCK {
+                    return Err(TooManyBlocks);
+                }
+                return Ok((at, self.end(max)));
             }
         }
         self.line = self.line.and(&bytes[at..]);
         self.keep(bytes, max);
-        (bytes.len(), None)
+        Ok((bytes.len(), None))
     }
 
     fn keep(&mut self, bytes: &[u8], max: usize) {
+        self.bytes += bytes.len() as u64;
         self.too_large |= self.block.len() + bytes.len() > max;
         if self.too_large {
             self.block = Vec::new();
@@ -158,7 +191,7 @@ impl Blocks {
         }
     }
 
-    fn end(&mut self, max: usize) -> Option<Result<Announced, Refusal>> {
+    fn end(&mut self, max: usize) -> Option<Checked> {
         let (block, too_large) = (std::mem::take(&mut self.block), std::mem::take(&mut self.too_large));
         match block.as_slice() {
             b"\r\n" => return None,
@@ -195,7 +228,7 @@ mod tests {
         let mut boundaries = Boundaries::after_head(0, Announced::Chunked, MAX);
         let (mut handed, mut at) = (Vec::new(), 0);
         while at < bytes.len() {
-            let (length, seen) = boundaries.pass(&bytes[at..bytes.len().min(at.saturating_add(read))]);
+            let (length, seen) = boundaries.pass(&bytes[at..bytes.len().min(at.saturating_add(read))]).unwrap();
             let seen = seen.map(|seen| matches!(seen, Seen::Block(Ok(_))));
             handed.push((String::from_utf8(bytes[at..at + length].to_vec()).unwrap(), seen));
             at += length;
@@ -235,13 +268,13 @@ mod tests {
     fn after_a_length_the_next_head_begins_where_it_ends() {
         let mut boundaries = Boundaries::after_head(10, Announced::Length(5), MAX);
         assert!(!boundaries.at_head());
-        assert_eq!(boundaries.pass(b"0123456"), (7, None));
-        assert_eq!(boundaries.pass(b"789helloGET"), (8, None));
+        assert_eq!(boundaries.pass(b"0123456"), Ok((7, None)));
+        assert_eq!(boundaries.pass(b"789helloGET"), Ok((8, None)));
         assert!(boundaries.at_head());
         assert_eq!(boundaries.scan(b"GET / HTTP/1.1\r\n"), Ok(None));
         let whole = b"GET / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
         assert_eq!(boundaries.scan(whole), Ok(Some(Seen::Head(Announced::Length(2)))));
-        assert_eq!(boundaries.pass(whole), (whole.len(), None));
+        assert_eq!(boundaries.pass(whole), Ok((whole.len(), None)));
         assert!(boundaries.scan(b"GET / HTTP/1.1\n").is_err());
     }
 
@@ -249,9 +282,34 @@ mod tests {
     fn a_block_that_was_a_head_is_followed_by_its_body() {
         let mut boundaries = Boundaries::after_head(0, Announced::Chunked, MAX);
         let head = b"GET / HTTP/1.1\r\nContent-Length: 2\r\n\r\n";
-        assert_eq!(boundaries.pass(head), (head.len(), Some(Seen::Block(Ok(Announced::Length(2))))));
+        assert_eq!(boundaries.pass(head), Ok((head.len(), Some(Seen::Block(Ok(Announced::Length(2)))))));
         boundaries.was_head(Announced::Length(2));
-        assert_eq!(boundaries.pass(b"abGET"), (2, None));
+        assert_eq!(boundaries.pass(b"abGET"), Ok((2, None)));
         assert!(boundaries.at_head());
+    }
+
+    /// Number of reads that hand out a body of one chunk, and whether that was all of it.
+    fn reads(body: &str) -> (u64, bool) {
+        let bytes = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).into_bytes();
+        let mut boundaries = Boundaries::after_head(0, Announced::Chunked, MAX);
+        let (mut reads, mut at) = (0, 0);
+        while at < bytes.len() {
+            let Ok((length, _)) = boundaries.pass(&bytes[at..]) else { return (reads, false) };
+            (reads, at) = (reads + 1, at + length);
+        }
+        (reads, true)
+    }
+
+    #[test]
+    fn the_blocks_of_a_chunked_body_are_bounded() {
+        for line in ["\n", "\r\n", "0\n\n"] {
+            let (reads, whole) = reads(&line.repeat(1024 * 1024));
+            assert!(!whole && (FREE_BLOCKS..FREE_BLOCKS * 2).contains(&reads), "{line:?}: {reads}");
+        }
+        assert_eq!(reads(&"\n".repeat(1000)), (1002, true));
+        assert_eq!(reads(&"fourteen bytes\n\n".repeat(100_000)), (100_002, true));
+        // One chunk per line of text.
+        let lines = "b\r\nten bytes.\n\r\n".repeat(100_000);
+        assert_eq!(reads(&lines), (100_002, true));
     }
 }

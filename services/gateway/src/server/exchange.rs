@@ -113,7 +113,7 @@ impl Exchange {
         self.state().seen = Some(seen);
     }
 
-    /// Whether hyper took the last block for a head, and which body it announces.
+    /// The body that the last block announces, if hyper took it for a head.
     pub(super) fn take_was_head(&self) -> Option<Announced> {
         self.state().was_head.take()
     }
@@ -142,7 +142,7 @@ impl Exchange {
         waits
     }
 
-    /// Whether what hyper writes now is an answer of its own, to a head that it cannot read.
+    /// True while what hyper writes is an answer of its own, to a head that it cannot read.
     pub(super) fn is_unasked(&self) -> bool {
         let state = self.state();
         state.open == 0 && !state.unsent

@@ -19,6 +19,9 @@ use super::service::Service;
 use super::takeover::Taken;
 use super::{ConnectionGuard, Io, Settings, answer};
 
+/// Text of hyper's error for a request target above 65,534 bytes.
+const URI_TOO_LONG: &str = "URI too long";
+
 impl HttpConnection for http1::Connection<TokioIo<HyperIo>, Service> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
@@ -63,6 +66,8 @@ pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: First, peer: Socke
             }
             stop.map(|stop| match stop {
                 Stop::Refused(refusal) => refusal,
+                // Only the text of hyper's error distinguishes a long target from a large head.
+                Stop::Unreadable if error.to_string() == URI_TOO_LONG => Refusal::UriTooLong,
                 Stop::Unreadable if error.is_parse_too_large() => Refusal::HeadTooLarge,
                 Stop::Unreadable => Refusal::Unreadable(error.to_string()),
             })

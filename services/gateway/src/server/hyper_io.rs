@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Io;
 use super::answer::Refusal;
-use super::boundaries::Boundaries;
+use super::boundaries::{Boundaries, TooManyBlocks};
 use super::exchange::Exchange;
 
 /// The socket as hyper sees it.
@@ -125,7 +125,13 @@ impl HyperIo {
             true => &buf.filled()[before..],
             false => &self.held[..self.held.len().min(buf.remaining())],
         };
-        let (length, seen) = boundaries.pass(bytes);
+        let (length, seen) = match boundaries.pass(bytes) {
+            Ok(passed) => passed,
+            Err(error) => {
+                buf.set_filled(before);
+                return self.poll_refused(cx, error);
+            }
+        };
         if let Some(seen) = seen {
             self.exchange.saw(seen);
         }
@@ -141,6 +147,16 @@ impl HyperIo {
             buf.set_filled(before + length);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Refuses a chunked body. While its request is open the body fails, and the handler answers; hyper reads no more.
+    /// After that the server answers.
+    fn poll_refused(&mut self, cx: &Context<'_>, error: TooManyBlocks) -> Poll<io::Result<()>> {
+        if self.exchange.is_open() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+        }
+        self.stop = Some(Stop::Refused(Refusal::Malformed(TooManyBlocks::MESSAGE)));
+        self.poll_stopped(cx)
     }
 
     /// The end, as soon as hyper has nothing left to send: it would drop that.

@@ -213,6 +213,44 @@ async fn a_later_head_has_a_largest_size_too() {
     }
 }
 
+/// hyper reads no target above 65,534 bytes, however large a head may be.
+#[tokio::test]
+async fn a_long_target_in_a_large_head_is_answered_with_414() {
+    let server = Server::start(Settings { max_head: bytesize::ByteSize::mib(1), ..patient() });
+    for good in ["", GOOD[0], GOOD[2]] {
+        for (length, expected) in [(65_533, "404"), (65_534, "414"), (200_000, "414")] {
+            let target = "x".repeat(length);
+            let head = format!("GET /{target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            let answers = server.say(format!("{good}{head}")).await;
+            assert_eq!(statuses(&answers).last(), Some(&expected), "{length} after {good:?}: {answers}");
+            assert_eq!(answers.contains(r#""reason":"uri_too_long""#), expected == "414", "{answers}");
+        }
+    }
+}
+
+/// An empty line in a chunked body costs a read of its own, so their number is bounded in relation to the body.
+#[tokio::test]
+async fn a_chunked_body_of_empty_lines_is_refused() {
+    let server = Server::start(patient());
+    let post = |body: &str| {
+        let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let next = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n{next}", body.len())
+    };
+    for line in ["\n", "\r\n", "0\n\n"] {
+        let answers = server.say(post(&line.repeat(500_000))).await;
+        assert_eq!(statuses(&answers), ["400"], "{line:?}: {:.200}", answers);
+        assert!(answers.contains("connection: close"), "{line:?}: {answers}");
+    }
+    // Between requests as well.
+    let answers = server.say(format!("{}{}", GOOD[2], "\r\n".repeat(100_000))).await;
+    assert_eq!(statuses(&answers), ["200", "400"], "{answers}");
+    for honest in ["\n".repeat(1000), "a paragraph of text\n\n".repeat(20_000), "\r\n\r\n".repeat(500)] {
+        let answers = server.say(post(&honest)).await;
+        assert_eq!(statuses(&answers), ["200", "200"], "{:.200}", answers);
+    }
+}
+
 /// The answer before a refusal is sent completely, even if the client is slow to read it.
 #[tokio::test]
 async fn a_refusal_waits_for_the_answers_before_it() {
