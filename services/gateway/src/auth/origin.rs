@@ -78,11 +78,6 @@ impl Origins {
         if self.any { Ok(Caller::Any) } else { Err(ForeignOrigin) }
     }
 
-    /// Whether answers differ from one origin to another.
-    pub fn differ(&self) -> bool {
-        !self.any
-    }
-
     /// Whether pages of listed origins may read the answers to requests that carry cookies.
     pub fn allow_credentials(&self) -> bool {
         self.credentials

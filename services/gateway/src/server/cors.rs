@@ -46,14 +46,12 @@ type Judge = dyn Fn(&HeaderMap, &Uri) -> OriginAccess + Send + Sync;
 #[derive(Clone)]
 pub struct Cors {
     judge: Arc<Judge>,
-    /// Whether the same request gets other headers for another origin, so that caches must keep the answers apart.
-    varies: bool,
 }
 
 impl Cors {
     /// `judge` decides by the headers and the target of a request.
-    pub fn new(varies: bool, judge: impl Fn(&HeaderMap, &Uri) -> OriginAccess + Send + Sync + 'static) -> Self {
-        Self { judge: Arc::new(judge), varies }
+    pub fn new(judge: impl Fn(&HeaderMap, &Uri) -> OriginAccess + Send + Sync + 'static) -> Self {
+        Self { judge: Arc::new(judge) }
     }
 
     /// Decides on a request.
@@ -65,15 +63,16 @@ impl Cors {
         CrossOrigin {
             access,
             preflight: method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
-            // No cache keeps the answer to anything else.
-            varies: self.varies && (method == Method::GET || method == Method::HEAD || method == Method::OPTIONS),
+            // The same request gets other headers for another origin or none, even where all origins are allowed: caches
+            // must keep the answers apart. They keep none to other methods.
+            varies: method == Method::GET || method == Method::HEAD || method == Method::OPTIONS,
         }
     }
 }
 
 impl fmt::Debug for Cors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cors").field("varies", &self.varies).finish_non_exhaustive()
+        f.debug_struct("Cors").finish_non_exhaustive()
     }
 }
 

@@ -36,15 +36,13 @@ impl Admission {
     /// Which pages of other origins may read answers.
     pub fn cors(self: &Arc<Self>) -> Cors {
         let admission = Arc::clone(self);
-        Cors::new(self.origins.differ(), move |headers, uri| {
-            match admission.origins.judge(headers, uri, admission.secure) {
-                Ok(Caller::Listed(origin)) => {
-                    OriginAccess::Listed { origin, credentials: admission.origins.allow_credentials() }
-                }
-                Ok(Caller::Any) => OriginAccess::Any,
-                Ok(Caller::SameOrigin | Caller::Unstated) => OriginAccess::SameOrigin,
-                Err(ForeignOrigin) => OriginAccess::Foreign,
+        Cors::new(move |headers, uri| match admission.origins.judge(headers, uri, admission.secure) {
+            Ok(Caller::Listed(origin)) => {
+                OriginAccess::Listed { origin, credentials: admission.origins.allow_credentials() }
             }
+            Ok(Caller::Any) => OriginAccess::Any,
+            Ok(Caller::SameOrigin | Caller::Unstated) => OriginAccess::SameOrigin,
+            Err(ForeignOrigin) => OriginAccess::Foreign,
         })
     }
 

@@ -75,6 +75,17 @@ async fn head_is_answered_wherever_get_is() {
         let answer = ask(&node, Method::HEAD, "/connection/websocket", &headers).await;
         assert_eq!(answer.status, status, "{header:?}");
     }
+    // What a GET would be upgraded for only to be closed.
+    for query in ["cf_protocol=protobuf", "format=protobuf"] {
+        let path = format!("/connection/websocket?{query}");
+        for (header, status) in more {
+            let answer = ask(&node, Method::HEAD, &path, &[&upgrade[..], &[header]].concat()).await;
+            assert_eq!(answer.status, status, "{query} {header:?}");
+            for name in ["upgrade", "connection", "sec-websocket-accept"] {
+                assert_eq!(answer.header(name), None, "{query} {header:?}");
+            }
+        }
+    }
     for (transport, expected) in [("websocket", 0.0), ("sse", 1.0)] {
         let opened = node.metric("fanway_connections_opened_total", &[("transport", transport)]).await;
         assert_eq!(opened, Some(expected), "a session of a HEAD over {transport}");
@@ -161,4 +172,16 @@ async fn pages_of_allowed_origins_read_every_answer_and_others_none() {
     assert_eq!((page.status.as_u16(), allowed(&page)), (200, None));
     let internal = http::get(open.url("/health/live"), &[("origin", FRIEND)]).await;
     assert_eq!((internal.status.as_u16(), allowed(&internal)), (200, None));
+}
+
+/// Answers differ between a page of another origin and none, so a cache must keep them apart whatever is allowed.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_vary_by_origin_whatever_is_allowed() {
+    for origins in ["[]".to_owned(), "[\"*\"]".to_owned(), format!("[\"*\", \"{FRIEND}\"]")] {
+        let node = node().set("auth.allowed_origins", Setting::toml(&origins)).start().await;
+        for origin in [FRIEND, STRANGER] {
+            let answer = from_page(&node, Method::GET, "/nowhere", origin, &[]).await;
+            assert_eq!(answer.header("vary"), Some("origin"), "{origins}: {origin}");
+        }
+    }
 }

@@ -116,7 +116,7 @@ impl Drop for Server {
 
 /// Pages of one origin may read answers, with cookies.
 fn friends() -> Cors {
-    Cors::new(true, |headers, _| match headers.get_all("origin").iter().collect::<Vec<_>>()[..] {
+    Cors::new(|headers, _| match headers.get_all("origin").iter().collect::<Vec<_>>()[..] {
         [origin] if origin == "https://app.example" => {
             OriginAccess::Listed { origin: origin.clone(), credentials: true }
         }
@@ -176,6 +176,7 @@ async fn echo_socket() -> Response {
         });
     });
     let response = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "echo");
+    let response = response.header("sec-websocket-accept", "echo");
     response.extension(takeover).body(Body::empty()).unwrap()
 }
 
