@@ -100,7 +100,7 @@ pub(crate) struct State {
     reads: u32,
     /// Number of the newest read that was answered and left the stream live.
     verified: u32,
-    /// When something with a place in the log was last heard, or the log last read.
+    /// When a publication with a position was last received. Publishing it refreshed the log's meta data.
     pub(crate) active: Moment,
     /// When the last subscriber left.
     pub(crate) idle_since: Moment,
@@ -298,6 +298,12 @@ impl State {
         self.confirmed && self.sequencer.as_ref().is_none_or(Sequencer::is_live)
     }
 
+    /// Whether no publication came for so long that the position is to be checked and the log's meta data refreshed. A read
+    /// of the log is no substitute: it does not put off the log's expiry.
+    pub(crate) fn check_due(&self, now: Instant, silence: Duration) -> bool {
+        self.sequencer.is_some() && self.active.ago(now) >= silence
+    }
+
     /// A read of the log begins.
     pub(crate) fn begin_read(&mut self) {
         if let Some(sequencer) = &mut self.sequencer {
@@ -307,9 +313,8 @@ impl State {
     }
 
     /// The newest read left the stream live.
-    pub(crate) fn end_read(&mut self, began: Instant) {
+    pub(crate) fn end_read(&mut self) {
         self.verified = self.reads;
-        self.active = Moment::of(began);
     }
 
     /// Number of the newest read of the log.
@@ -438,17 +443,29 @@ mod tests {
 
     #[test]
     fn only_a_read_that_began_later_verifies() {
-        let (local, now) = (channel(), Instant::now());
+        let local = channel();
         let mut state = local.state();
         state.sequencer = Some(Sequencer::new(1));
         state.begin_read();
         let asked = state.reads();
-        state.end_read(now);
+        state.end_read();
         assert!(!state.verified_after(asked));
         state.begin_read();
         assert!(!state.verified_after(asked), "it is not answered yet");
-        state.end_read(now);
+        state.end_read();
         assert!(state.verified_after(asked));
+    }
+
+    #[test]
+    fn reads_of_the_log_do_not_put_off_its_refresh() {
+        let (local, start) = (channel(), Instant::now());
+        let (mut state, second) = (local.state(), Duration::from_secs(1));
+        state.sequencer = Some(Sequencer::new(1));
+        state.active = Moment::of(start);
+        assert!(!state.check_due(start + second * 5, second * 10));
+        state.begin_read();
+        state.end_read();
+        assert!(state.check_due(start + second * 20, second * 10));
     }
 
     #[test]

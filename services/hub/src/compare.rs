@@ -5,7 +5,6 @@
 //! by the channel's own repair.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use fanway_broker::{Broker, Ledger, LogView};
 use fanway_protocol::{Channel, Position};
@@ -30,7 +29,6 @@ impl Hub {
         for batch in channels.chunks(CHECK_BATCH) {
             let (asked, others): (Vec<_>, Vec<_>) = batch.iter().partition(|local| begin(local));
             others.into_iter().for_each(|local| self.repair(local));
-            let began = Instant::now();
             let names: Vec<Channel> = asked.iter().map(|local| local.name.clone()).collect();
             let tops = self.broker.tops(&names, false).await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "logs not compared yet");
@@ -38,26 +36,20 @@ impl Hub {
             });
             let mut marked = Marked::default();
             for (local, top) in asked.into_iter().zip(tops) {
-                self.compared(local, began, top, &mut marked);
+                self.compared(local, top, &mut marked);
             }
             self.serve(&mut marked);
         }
     }
 
     /// Takes a log's top as the answer to a read, if it shows that there is nothing to read.
-    fn compared(
-        self: &Arc<Self>,
-        local: &Arc<LocalChannel>,
-        began: Instant,
-        top: Option<Position>,
-        marked: &mut Marked,
-    ) {
+    fn compared(self: &Arc<Self>, local: &Arc<LocalChannel>, top: Option<Position>, marked: &mut Marked) {
         // While a read is under way the head stands still.
         match top.filter(|top| local.state().head() == Some(*top)) {
             Some(top) => {
                 let view = LogView { top, ledger: Ledger::new(top.epoch), entries: Vec::new() };
                 // Only an error could be given back, and there was none.
-                let _ = self.take_read(local, began, Ok(view), marked);
+                let _ = self.take_read(local, Ok(view), marked);
             }
             None => {
                 if let Some(sequencer) = &mut local.state().sequencer {

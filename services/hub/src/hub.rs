@@ -467,7 +467,7 @@ impl Hub {
                 if state.needs_repair() {
                     drop(state);
                     self.repair(&local);
-                } else if state.sequencer.is_some() && state.active.ago(now) >= every.mul_f64(0.5) {
+                } else if state.check_due(now, every.mul_f64(0.5)) {
                     drop(state);
                     silent.push(local);
                 }

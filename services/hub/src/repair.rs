@@ -69,11 +69,10 @@ impl Hub {
     }
 
     async fn read_log(self: &Arc<Self>, local: &LocalChannel, since: Option<u64>) -> Result<(), BrokerError> {
-        let began = Instant::now();
         let read = self.view(&local.name, local.shared.namespace.retention(), since, REPAIR_ENTRIES).await;
         self.metrics.repair_reads_total.inc();
         let mut marked = Marked::default();
-        let done = self.take_read(local, began, read, &mut marked);
+        let done = self.take_read(local, read, &mut marked);
         self.serve(&mut marked);
         done
     }
@@ -81,7 +80,6 @@ impl Hub {
     pub(crate) fn take_read(
         &self,
         local: &LocalChannel,
-        began: Instant,
         read: Result<LogView, BrokerError>,
         marked: &mut Marked,
     ) -> Result<(), BrokerError> {
@@ -93,7 +91,7 @@ impl Hub {
                 let mut steps = Vec::new();
                 sequencer.read(&view, &mut steps);
                 if sequencer.is_live() {
-                    state.end_read(began);
+                    state.end_read();
                 }
                 local.emit(state, steps, Source::Log(Instant::now()), marked);
                 Ok(())
