@@ -31,10 +31,15 @@ impl LogLimit {
 
     /// `Some` if a line may be written now, with the number of lines left out since the previous one.
     pub fn permit(&self) -> Option<u64> {
-        self.permit_at(START.elapsed())
+        self.permit_at(Instant::now())
     }
 
-    fn permit_at(&self, now: Duration) -> Option<u64> {
+    /// As [`LogLimit::permit`], at a given time.
+    pub(crate) fn permit_at(&self, now: Instant) -> Option<u64> {
+        self.permit_after(now.saturating_duration_since(*START))
+    }
+
+    fn permit_after(&self, now: Duration) -> Option<u64> {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let (now, next) = (nanos(now), self.next.load(Ordering::Relaxed));
         let due = now.saturating_add(nanos(self.interval));
@@ -72,7 +77,7 @@ mod tests {
     #[test]
     fn one_line_per_interval_and_a_count_of_the_rest() {
         let limit = LogLimit::new(Duration::from_secs(10));
-        let at = |seconds| limit.permit_at(Duration::from_secs(seconds));
+        let at = |seconds| limit.permit_after(Duration::from_secs(seconds));
         assert_eq!(at(3), Some(0), "the first line is written at once");
         assert_eq!([at(3), at(4), at(12)], [None; 3]);
         assert_eq!(at(13), Some(3));

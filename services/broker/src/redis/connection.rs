@@ -185,7 +185,7 @@ impl Keeper {
         state.commands_up(findings.warning);
         match findings.refused {
             None => state.writes_tested(began),
-            Some((cause, reason)) => state.publish_refused(Kind::Log, cause, reason),
+            Some((cause, reason)) => state.publish_refused(Kind::SelfTest, cause, reason),
         }
     }
 }

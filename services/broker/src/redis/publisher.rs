@@ -18,7 +18,7 @@ use super::{Context, failure, millis, text};
 use crate::{ANNOUNCEMENT_BYTES, BrokerError, Idempotency, Publish, Published, Refusal, Retention, epochs};
 
 /// What a publish to a log has done, when it is answered with a place.
-const LOGGED: &[Kind] = &[Kind::Log, Kind::Announcement];
+const LOGGED: &[Kind] = &[Kind::Log, Kind::Announcement, Kind::SelfTest];
 /// What a publish past all logs has done.
 const PLAIN: &[Kind] = &[Kind::Plain];
 

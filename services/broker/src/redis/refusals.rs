@@ -1,10 +1,10 @@
 //! Publishes that the server refuses although it answers: full, read-only, not permitted.
 //!
-//! Kept per kind of publish, because they fail apart: a full server still announces, and an ACL may allow one key and not
-//! another. A kind is refused from its last refused publish until one is done. The self-test, which writes every
+//! Kept per kind of write, because kinds fail apart: a full server still announces, and an ACL may allow one key and not
+//! another. A kind is refused from its last refused write until one is done. The self-test, which writes every
 //! [`super::RedisSettings::probe_interval`] while anything is refused, ends a refusal too: at once if the cause concerns
-//! every write alike, else only when none was refused for [`MEMORY`]. Its own keys may be allowed where others are not,
-//! and a nearly full server that refuses large publications has room for its small ones.
+//! every write alike, else [`MEMORY`] after the last refused publish. The keys of the self-test may be allowed where
+//! others are not, and a nearly full server that refuses large publications has room for its small ones.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,26 +12,30 @@ use std::time::{Duration, Instant};
 
 use crate::{BrokerMetrics, LogLimit, Refusal};
 
-/// For so long a refusal that the self-test cannot disprove is remembered.
-const MEMORY: Duration = Duration::from_secs(10);
+/// Time after the last refused publish from which the self-test ends a refusal that it cannot disprove. Far above the
+/// `for` of the alert FanwayPublishesRefused (1 min) and two scrapes, so that it fires although a node publishes seldom;
+/// bounded, so that a node that publishes no more does not report the refusal for ever.
+const MEMORY: Duration = Duration::from_secs(300);
 
-/// Time between two log lines of one kind: refusals come as often as somebody publishes.
+/// Time between two log lines on refusals of one kind: refusals come as often as somebody publishes.
 const LINES: Duration = Duration::from_secs(60);
 
-/// What a publish does.
+/// Kind of write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Appends to a log.
+    /// Publish that appends to a log.
     Log,
-    /// Announces what was appended.
+    /// Announcement of what was appended.
     Announcement,
-    /// Announces what no log keeps.
+    /// Publish of what no log keeps.
     Plain,
+    /// Writes of the self-test.
+    SelfTest,
 }
 
-const KINDS: [Kind; 3] = [Kind::Log, Kind::Announcement, Kind::Plain];
+const KINDS: [Kind; 4] = [Kind::Log, Kind::Announcement, Kind::Plain, Kind::SelfTest];
 
-/// The last refusal of one kind.
+/// Last refusal of one kind.
 #[derive(Clone, Debug)]
 struct Last {
     cause: Refusal,
@@ -39,67 +43,90 @@ struct Last {
     at: Instant,
 }
 
-/// What is refused at present.
+/// Log lines on one kind: at most one per [`LINES`] on refusals, and one on the end of every refusal that has one.
+#[derive(Debug)]
+struct Lines {
+    limit: LogLimit,
+    /// A refusal was logged, and its end was not.
+    open: bool,
+}
+
+/// Refusals at present, by kind.
 #[derive(Debug)]
 pub(crate) struct Refusals {
-    /// Kinds in `last`: read at every publish, without the lock.
+    /// Number of refused kinds: read at every publish, without the lock.
     count: AtomicUsize,
-    last: Mutex<[Option<Last>; KINDS.len()]>,
-    /// Per kind.
-    refused_lines: [LogLimit; KINDS.len()],
-    accepted_lines: [LogLimit; KINDS.len()],
+    present: Mutex<Present>,
+}
+
+#[derive(Debug)]
+struct Present {
+    last: [Option<Last>; KINDS.len()],
+    lines: [Lines; KINDS.len()],
+    /// Commands are answered. While they are not, the broker is away rather than refusing.
+    answered: bool,
 }
 
 impl Default for Refusals {
     fn default() -> Self {
-        let lines = || std::array::from_fn(|_| LogLimit::new(LINES));
-        Self { count: AtomicUsize::new(0), last: Mutex::default(), refused_lines: lines(), accepted_lines: lines() }
+        let lines = std::array::from_fn(|_| Lines { limit: LogLimit::new(LINES), open: false });
+        let present = Present { last: Default::default(), lines, answered: false };
+        Self { count: AtomicUsize::new(0), present: Mutex::new(present) }
     }
 }
 
 impl Refusals {
-    fn last(&self) -> MutexGuard<'_, [Option<Last>; KINDS.len()]> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A publish was refused.
+    /// A write was refused.
     pub(crate) fn refused(&self, kind: Kind, cause: Refusal, reason: String, metrics: &BrokerMetrics, now: Instant) {
-        if let Some(suppressed) = self.refused_lines[kind as usize].permit() {
-            tracing::warn!(kind = kind.name(), cause = cause.label(), reason, suppressed, "redis refuses publishes");
-        }
-        self.change(metrics, |last| last[kind as usize] = Some(Last { cause, reason, at: now }));
+        self.change(metrics, |present| {
+            // Under the lock, like the line on the end: in the log as in the order of events.
+            // The self-test runs because something is refused: what it meets is news only on its own.
+            let known = kind == Kind::SelfTest && present.last[..kind as usize].iter().any(Option::is_some);
+            if !known && let Some(suppressed) = present.lines[kind as usize].refused(now) {
+                tracing::warn!(
+                    kind = kind.name(),
+                    cause = cause.label(),
+                    reason,
+                    suppressed,
+                    "redis refuses publishes"
+                );
+            }
+            present.last[kind as usize] = Some(Last { cause, reason, at: now });
+        });
     }
 
-    /// A publish was done.
+    /// Writes of these kinds were done.
     pub(crate) fn done(&self, kinds: &[Kind], metrics: &BrokerMetrics) {
         if self.any() {
-            self.change(metrics, |last| {
-                for kind in kinds {
-                    if last[*kind as usize].take().is_some() {
-                        self.accepted(*kind);
-                    }
-                }
-            });
+            self.change(metrics, |present| kinds.iter().for_each(|kind| present.accepted(*kind)));
         }
     }
 
-    /// A self-test that began at a time has written.
+    /// The self-test that began at this time has written.
     pub(crate) fn disproved(&self, began: Instant, metrics: &BrokerMetrics) {
         if !self.any() {
             return;
         }
-        self.change(metrics, |last| {
-            for (kind, slot) in KINDS.into_iter().zip(last) {
-                let over = slot.as_ref().is_some_and(|refusal| {
-                    let memory = if refusal.cause.concerns_every_write() { Duration::ZERO } else { MEMORY };
-                    refusal.at + memory <= began
+        self.change(metrics, |present| {
+            for kind in KINDS {
+                let over = present.last[kind as usize].as_ref().is_some_and(|refusal| {
+                    let disproved = kind == Kind::SelfTest || refusal.cause.concerns_every_write();
+                    refusal.at + if disproved { Duration::ZERO } else { MEMORY } <= began
                 });
                 if over {
-                    *slot = None;
-                    self.accepted(kind);
+                    present.accepted(kind);
                 }
             }
         });
+    }
+
+    /// Commands are answered, or are not any more.
+    pub(crate) fn answered(&self, answered: bool, metrics: &BrokerMetrics) {
+        self.change(metrics, |present| present.answered = answered);
     }
 
     /// Whether anything is refused.
@@ -107,29 +134,52 @@ impl Refusals {
         self.count.load(Relaxed) > 0
     }
 
-    /// The newest refusal, and the server's words.
+    /// The newest refusal, and the server's words; `None` while commands are not answered.
     pub(crate) fn newest(&self) -> Option<(Refusal, String)> {
         if !self.any() {
             return None;
         }
-        let last = self.last();
-        last.iter().flatten().max_by_key(|refusal| refusal.at).map(|refusal| (refusal.cause, refusal.reason.clone()))
+        let present = self.present();
+        let newest = present.shown().max_by_key(|refusal| refusal.at);
+        newest.map(|refusal| (refusal.cause, refusal.reason.clone()))
     }
 
-    fn accepted(&self, kind: Kind) {
-        if let Some(suppressed) = self.accepted_lines[kind as usize].permit() {
-            tracing::info!(kind = kind.name(), suppressed, "redis accepts publishes again");
-        }
-    }
-
-    fn change(&self, metrics: &BrokerMetrics, change: impl FnOnce(&mut [Option<Last>; KINDS.len()])) {
-        let mut last = self.last();
-        change(&mut last);
-        self.count.store(last.iter().flatten().count(), Relaxed);
+    fn change(&self, metrics: &BrokerMetrics, change: impl FnOnce(&mut Present)) {
+        let mut present = self.present();
+        change(&mut present);
+        self.count.store(present.last.iter().flatten().count(), Relaxed);
         for cause in Refusal::ALL {
-            let refused = last.iter().flatten().any(|refusal| refusal.cause == cause);
+            let refused = present.shown().any(|refusal| refusal.cause == cause);
             metrics.broker_publishes_refused.with_label_values(&[cause.label()]).set(refused.into());
         }
+    }
+}
+
+impl Present {
+    /// Ends the refusal of a kind, if there is one.
+    fn accepted(&mut self, kind: Kind) {
+        if self.last[kind as usize].take().is_some() && self.lines[kind as usize].accepted() {
+            tracing::info!(kind = kind.name(), "redis accepts publishes again");
+        }
+    }
+
+    /// Refusals for health and metrics.
+    fn shown(&self) -> impl Iterator<Item = &Last> {
+        self.last.iter().flatten().filter(|_| self.answered)
+    }
+}
+
+impl Lines {
+    /// `Some` if a refusal is to be logged, with the number of those left out.
+    fn refused(&mut self, now: Instant) -> Option<u64> {
+        let permitted = self.limit.permit_at(now);
+        self.open |= permitted.is_some();
+        permitted
+    }
+
+    /// Whether the end of a refusal is to be logged.
+    fn accepted(&mut self) -> bool {
+        std::mem::take(&mut self.open)
     }
 }
 
@@ -139,6 +189,7 @@ impl Kind {
             Self::Log => "log",
             Self::Announcement => "announcement",
             Self::Plain => "publication without history",
+            Self::SelfTest => "self-test",
         }
     }
 }
@@ -151,6 +202,12 @@ mod tests {
         BrokerMetrics::register(&prometheus::Registry::new()).unwrap()
     }
 
+    fn refusals(metrics: &BrokerMetrics) -> Refusals {
+        let refusals = Refusals::default();
+        refusals.answered(true, metrics);
+        refusals
+    }
+
     fn refuse(refusals: &Refusals, kind: Kind, cause: Refusal, metrics: &BrokerMetrics, at: Instant) {
         refusals.refused(kind, cause, cause.label().to_owned(), metrics, at);
     }
@@ -161,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_kind_is_refused_until_one_of_that_kind_is_done() {
-        let (refusals, metrics, now) = (Refusals::default(), metrics(), Instant::now());
+        let (metrics, now) = (metrics(), Instant::now());
+        let refusals = refusals(&metrics);
         assert_eq!(cause(&refusals), None);
         refuse(&refusals, Kind::Log, Refusal::Full, &metrics, now);
         let full = || metrics.broker_publishes_refused.with_label_values(&["full"]).get();
@@ -173,7 +231,8 @@ mod tests {
 
     #[test]
     fn the_newest_cause_is_named_and_each_is_counted() {
-        let (refusals, metrics, now) = (Refusals::default(), metrics(), Instant::now());
+        let (metrics, now) = (metrics(), Instant::now());
+        let refusals = refusals(&metrics);
         refuse(&refusals, Kind::Plain, Refusal::NotPermitted, &metrics, now);
         refuse(&refusals, Kind::Log, Refusal::NotPersisted, &metrics, now + Duration::from_secs(1));
         assert_eq!(cause(&refusals), Some(Refusal::NotPersisted));
@@ -184,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_write_of_the_self_test_ends_what_it_disproves() {
-        let (refusals, metrics, now) = (Refusals::default(), metrics(), Instant::now());
+        let (metrics, now) = (metrics(), Instant::now());
+        let refusals = refusals(&metrics);
         let second = Duration::from_secs(1);
         refuse(&refusals, Kind::Log, Refusal::NotPersisted, &metrics, now + second);
         refusals.disproved(now, &metrics);
@@ -201,5 +261,56 @@ mod tests {
             refusals.disproved(now + MEMORY * 2, &metrics);
             assert_eq!(cause(&refusals), None);
         }
+    }
+
+    #[test]
+    fn a_refusal_lasts_between_publishes_at_a_low_rate() {
+        let (metrics, start) = (metrics(), Instant::now());
+        let refusals = refusals(&metrics);
+        for other in [Refusal::Full, Refusal::NotPermitted, Refusal::Other] {
+            let mut last = start;
+            // A publish every 30 s, all refused, and a self-test every 2 s, which passes.
+            for seconds in (0..=300).step_by(2) {
+                let now = start + Duration::from_secs(seconds);
+                if seconds % 30 == 0 {
+                    refuse(&refusals, Kind::Log, other, &metrics, now);
+                    last = now;
+                }
+                refusals.disproved(now, &metrics);
+                assert_eq!(cause(&refusals), Some(other), "after {seconds} s");
+            }
+            refusals.disproved(last + Duration::from_secs(299), &metrics);
+            assert_eq!(cause(&refusals), Some(other), "well above the alert's `for`");
+            refusals.disproved(last + Duration::from_secs(300), &metrics);
+            assert_eq!(cause(&refusals), None, "an idle node");
+        }
+    }
+
+    #[test]
+    fn what_the_self_test_alone_met_ends_with_the_next_that_passes() {
+        let (metrics, now) = (metrics(), Instant::now());
+        let refusals = refusals(&metrics);
+        let second = Duration::from_secs(1);
+        refuse(&refusals, Kind::SelfTest, Refusal::Full, &metrics, now);
+        assert_eq!(cause(&refusals), Some(Refusal::Full));
+        refusals.disproved(now + second, &metrics);
+        assert_eq!(cause(&refusals), None);
+        refuse(&refusals, Kind::Log, Refusal::Full, &metrics, now);
+        refuse(&refusals, Kind::SelfTest, Refusal::Full, &metrics, now + second);
+        refusals.disproved(now + second * 2, &metrics);
+        assert_eq!(cause(&refusals), Some(Refusal::Full), "a publish was refused");
+    }
+
+    #[test]
+    fn the_end_of_a_logged_refusal_is_logged() {
+        let mut lines = Lines { limit: LogLimit::new(LINES), open: false };
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!((lines.refused(at(0)), lines.accepted()), (Some(0), true));
+        assert_eq!((lines.refused(at(50)), lines.accepted()), (None, false), "its beginning was not logged");
+        assert_eq!((lines.refused(at(61)), lines.refused(at(62))), (Some(1), None));
+        assert_eq!((lines.accepted(), lines.accepted()), (true, false));
+        // Within a minute of the previous end: the log must not end on the refusal.
+        assert_eq!((lines.refused(at(122)), lines.accepted()), (Some(1), true));
     }
 }

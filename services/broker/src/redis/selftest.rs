@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &Context, link: &Link, reader: &Reader) -> Resu
     reads(context, link, reader).await?;
     let refused = match writes(&context.names, &link.pipe, &SCRIPTS_ALONE).await {
         Ok(()) => {
-            context.functions.store(functions(&context.names, link).await, Ordering::Relaxed);
+            context.functions.store(functions(context, link).await, Ordering::Relaxed);
             None
         }
         Err(error) => match Trouble::of(&error, &context.names) {
@@ -95,18 +95,23 @@ async fn read_once(names: &Names, connection: &mut impl ConnectionLike, function
 }
 
 /// Whether functions can be used instead of scripts. A refusal is no trouble: scripts do the same.
-async fn functions(names: &Names, link: &Link) -> bool {
+async fn functions(context: &Context, link: &Link) -> bool {
+    let names = &context.names;
     let functions = AtomicBool::new(true);
     let tried = async {
         SCRIPTS.load(&mut link.pipe.clone()).await?;
         writes(names, &link.pipe, &functions).await?;
         read_once(names, &mut link.reads.clone(), &functions).await
     };
-    if let Err(error) = tried.await {
-        tracing::info!(
-            reason = failure::said(&error),
-            "redis does not let functions be used; scripts are used instead"
-        );
+    let tried = tried.await;
+    let news = context.state.functions(tried.is_err());
+    if let Err(error) = tried {
+        if news {
+            tracing::info!(
+                reason = failure::said(&error),
+                "redis does not let functions be used; scripts are used instead"
+            );
+        }
         return false;
     }
     functions.into_inner()

@@ -27,6 +27,8 @@ struct Facts {
     subscriber_trouble: Option<String>,
     /// What works now but will hurt.
     warning: Option<String>,
+    /// The newest self-test that could write found that functions cannot be used.
+    functions_refused: bool,
     /// Commands are answered, but the last probe's echo did not come back.
     deaf: bool,
     /// When the newest echo came back.
@@ -54,6 +56,7 @@ impl State {
         (facts.started, facts.commands, facts.commands_trouble) = (true, true, None);
         facts.warning = warning;
         self.metrics.broker_up.set(1);
+        self.refusals.answered(true, &self.metrics);
     }
 
     /// Commands are not answered. Returns whether that is news.
@@ -63,6 +66,7 @@ impl State {
         (facts.commands, facts.deaf) = (false, false);
         facts.commands_trouble = Some(why);
         self.metrics.broker_up.set(0);
+        self.refusals.answered(false, &self.metrics);
         news
     }
 
@@ -88,6 +92,12 @@ impl State {
 
     pub(crate) fn publishes_refused(&self) -> bool {
         self.refusals.any()
+    }
+
+    /// Functions cannot be used, or can. Returns whether a refusal is news: the self-test repeats while anything is refused.
+    pub(crate) fn functions(&self, refused: bool) -> bool {
+        let before = std::mem::replace(&mut self.facts().functions_refused, refused);
+        refused && !before
     }
 
     /// Nothing can be heard (or, with `None`, can again). Returns whether that is news.
@@ -122,8 +132,7 @@ impl State {
         let facts = self.facts();
         let echo_age = facts.echo.map(|echo| echo.elapsed());
         let deaf = facts.deaf.then(|| "commands are answered, but this node's own echo does not come back".to_owned());
-        // While commands are not answered, nothing newer is known.
-        let refusal = self.refusals.newest().filter(|_| facts.commands);
+        let refusal = self.refusals.newest();
         let refused = refusal.as_ref().map(|(_, reason)| format!("publishes are refused: {reason}"));
         let details: Vec<_> = [&facts.commands_trouble, &refused, &facts.subscriber_trouble, &deaf, &facts.warning]
             .into_iter()
@@ -140,5 +149,41 @@ impl State {
             echo_age,
             detail: (!details.is_empty()).then(|| details.join("; ")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        let metrics = BrokerMetrics::register(&prometheus::Registry::new()).unwrap();
+        State::new(metrics, Duration::from_secs(5))
+    }
+
+    #[test]
+    fn an_outage_is_no_refusal_and_its_end_restores_one() {
+        let state = state();
+        let shown = || {
+            let gauge = state.metrics.broker_publishes_refused.with_label_values(&["full"]).get();
+            (gauge, state.health().refused)
+        };
+        state.commands_up(None);
+        state.publish_refused(Kind::Log, Refusal::Full, "OOM".to_owned());
+        assert_eq!(shown(), (1, Some(Refusal::Full)));
+        state.commands_down("the connection was lost".to_owned());
+        assert_eq!(shown(), (0, None));
+        // An answer that was under way.
+        state.publish_refused(Kind::Log, Refusal::Full, "OOM".to_owned());
+        assert_eq!(shown(), (0, None));
+        state.commands_up(None);
+        assert_eq!(shown(), (1, Some(Refusal::Full)));
+    }
+
+    #[test]
+    fn only_a_change_to_scripts_is_news() {
+        let state = state();
+        let news = [true, true, false, false, true].map(|refused| state.functions(refused));
+        assert_eq!(news, [true, false, false, false, true]);
     }
 }

@@ -61,8 +61,8 @@ async fn a_full_redis_is_told_from_an_outage() {
     assert_eq!(again.publications(&node, 10).await.len(), 10);
 
     redis.command("CONFIG SET maxmemory 64mb").await;
-    wait::until_async("health", || async { (broker_health(&node).await.0 == 200).then_some(()) }).await;
     assert_eq!(publish().await.status, 200);
+    wait::until_async("health", || async { (broker_health(&node).await.0 == 200).then_some(()) }).await;
     assert_eq!(metric("fanway_broker_publishes_refused", &[("cause", "full")]).await, Some(0.0));
 }
 
