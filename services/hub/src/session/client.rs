@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::core::{Core, Transport};
 use super::ops::{Op, Queue};
-use super::rate::{Bucket, Pace, Rate};
+use super::rate::{Bucket, Rate, RateCheck};
 use super::subscription::Resubscribe;
 use crate::entry::write_json_frame;
 use crate::handle::Handle;
@@ -125,15 +125,15 @@ impl ClientSession {
     /// Takes a control frame of the transport into account for the rate of commands.
     pub fn on_control(&mut self, now: Instant) {
         match self.bucket.take(self.rate(), now) {
-            Pace::Within => {}
-            Pace::Over if self.throttled => {}
-            Pace::Over => {
+            RateCheck::Within => {}
+            RateCheck::Over if self.throttled => {}
+            RateCheck::Over => {
                 self.throttled = true;
                 self.pong_unread = true;
                 self.core.hub.metrics.command_rate_waits_total.inc();
                 self.reschedule();
             }
-            Pace::Beyond => self.core.close(DisconnectCode::TooManyRequests),
+            RateCheck::Beyond => self.core.close(DisconnectCode::TooManyRequests),
         }
     }
 

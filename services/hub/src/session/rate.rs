@@ -13,9 +13,9 @@ pub(crate) struct Bucket {
     full_at: Instant,
 }
 
-/// Where a client stands after a command.
+/// Result of counting a command against the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum RateCheck {
     /// Another command may come now.
     Within,
     /// The next one has to wait.
@@ -44,13 +44,13 @@ impl Bucket {
     }
 
     /// Takes one token, also one that is not there yet.
-    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> Pace {
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> RateCheck {
         self.full_at = self.full_at.max(now) + rate.each;
         let spent = self.full_at - now;
         match rate.each * rate.burst {
-            burst if spent + rate.each <= burst => Pace::Within,
-            burst if spent <= burst * 2 => Pace::Over,
-            _ => Pace::Beyond,
+            burst if spent + rate.each <= burst => RateCheck::Within,
+            burst if spent <= burst * 2 => RateCheck::Over,
+            _ => RateCheck::Beyond,
         }
     }
 
@@ -70,14 +70,14 @@ mod tests {
     fn allows_the_burst_then_the_rate() {
         let (start, rate) = (Instant::now(), Rate::new(2, 3));
         let mut bucket = Bucket::new(start);
-        let paces = [(); 3].map(|()| bucket.take(rate, start));
-        assert_eq!(paces, [Pace::Within, Pace::Within, Pace::Over]);
+        let checks = [(); 3].map(|()| bucket.take(rate, start));
+        assert_eq!(checks, [RateCheck::Within, RateCheck::Within, RateCheck::Over]);
         assert_eq!(bucket.ready_at(rate), start + Duration::from_millis(500));
         // From then on one command each half a second.
         for n in 1..=100 {
             let then = start + Duration::from_millis(500) * n;
             assert_eq!(bucket.ready_at(rate), then);
-            assert_eq!(bucket.take(rate, then), Pace::Over);
+            assert_eq!(bucket.take(rate, then), RateCheck::Over);
         }
     }
 
@@ -85,7 +85,7 @@ mod tests {
     fn a_second_burst_is_the_most_that_can_be_ahead() {
         let (start, rate) = (Instant::now(), Rate::new(2, 3));
         let mut bucket = Bucket::new(start);
-        let ahead = (0..).take_while(|_| bucket.take(rate, start) != Pace::Beyond).count();
+        let ahead = (0..).take_while(|_| bucket.take(rate, start) != RateCheck::Beyond).count();
         assert_eq!(ahead, 6);
     }
 
@@ -93,7 +93,7 @@ mod tests {
     fn one_command_at_a_time_is_a_burst() {
         let (start, rate) = (Instant::now(), Rate::new(10, 1));
         let mut bucket = Bucket::new(start);
-        assert_eq!(bucket.take(rate, start), Pace::Over);
+        assert_eq!(bucket.take(rate, start), RateCheck::Over);
         assert_eq!(bucket.ready_at(rate), start + Duration::from_millis(100));
     }
 }
