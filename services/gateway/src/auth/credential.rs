@@ -14,12 +14,11 @@ use super::origin::Caller;
 use super::settings::Settings;
 use crate::config::Problems;
 
-/// Query parameters that people put tokens in; refused unless enabled, also in another spelling of the setting.
+/// Query parameters in common use for tokens; refused in any spelling unless enabled.
 const USUAL_PARAMETERS: [&str; 4] = ["token", "access_token", "jwt", "authorization"];
 
-/// Query parameters with a meaning of their own, in lower case and without hyphens: a token there would be taken for a
-/// channel or a position.
-const OWN_PARAMETERS: [&str; 4] = ["channel", "cursor", "timeout", "lasteventid"];
+/// Query parameters with a meaning of their own, in any spelling: a token there would be taken for a channel or a position.
+const OWN_PARAMETERS: [&str; 5] = ["channel", "cursor", "timeout", "lasteventid", "evslasteventid"];
 
 /// Where tokens are looked for. Immutable; share it.
 #[derive(Clone, Debug)]
@@ -41,8 +40,7 @@ impl Credentials {
         problems.require(is_word(&settings.cookie), "auth.cookie", fault);
         problems.require(is_word(&settings.query_parameter), "auth.query_parameter", fault);
         let parameter = settings.query_parameter.as_deref().unwrap_or_default();
-        let bare = parameter.to_ascii_lowercase().replace(['-', '_'], "");
-        if OWN_PARAMETERS.contains(&bare.as_str()) {
+        if OWN_PARAMETERS.iter().any(|own| differ_in_spelling_only(own, parameter)) {
             let fault = format!(
                 "{parameter:?} already means something in the paths for clients; use another such as \"token\""
             );
@@ -71,12 +69,13 @@ impl Credentials {
     fn query<'r>(&self, uri: &'r Uri) -> Result<Option<Cow<'r, str>>, AuthFailure> {
         let mut found = None;
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-            if self.parameter.as_deref() == Some(&*name) {
+            let enabled = self.parameter.as_deref();
+            if enabled == Some(&*name) {
                 if value.is_empty() || found.is_some() {
                     return Err(AuthFailure::invalid("query", "empty, or given twice"));
                 }
                 found = Some(value);
-            } else if USUAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) {
+            } else if USUAL_PARAMETERS.into_iter().chain(enabled).any(|known| differ_in_spelling_only(known, &name)) {
                 return Err(AuthFailure::invalid("query_disabled", "not the parameter of auth.query_parameter"));
             }
         }
@@ -110,6 +109,15 @@ impl Credentials {
         }
         Ok(found)
     }
+}
+
+/// Compares names without regard to case, `-` and `_`.
+fn differ_in_spelling_only(a: &str, b: &str) -> bool {
+    letters(a).eq(letters(b))
+}
+
+fn letters(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase())
 }
 
 /// A browser sends cookies whoever asks it to, so they count only for pages that are known to be friendly. For a plain GET

@@ -55,6 +55,20 @@ fn a_token_in_the_url_is_read_only_where_the_settings_say() {
     assert_eq!(present(&named_as_usual, "/?token=a", &[], &Caller::Unstated), token("a"));
 }
 
+/// With `auth.allow_anonymous`, an ignored token would make its sender anonymous.
+#[test]
+fn another_spelling_of_the_parameter_is_refused() {
+    let on = credentials(None, Some("auth_token"));
+    assert_eq!(present(&on, "/?auth_token=a", &[], &Caller::Unstated), token("a"));
+    for uri in ["/?Auth_Token=a", "/?auth-token=a", "/?authToken=a", "/?AUTH_TOKEN", "/?auth_token=a&authtoken=b"] {
+        assert_eq!(present(&on, uri, &[], &Caller::Unstated), refused("query_disabled"), "{uri}");
+    }
+    for uri in ["/?accessToken=a", "/?access-token=a", "/?JWT=a"] {
+        assert_eq!(present(&on, uri, &[], &Caller::Unstated), refused("query_disabled"), "{uri}");
+    }
+    assert_eq!(present(&on, "/?auth=a&token_auth=b&channel=c", &[], &Caller::Unstated), Ok(None));
+}
+
 #[test]
 fn a_cookie_counts_for_friendly_pages_only() {
     let on = credentials(Some("session"), None);
@@ -93,7 +107,7 @@ fn names_are_checked() {
 
 #[test]
 fn a_parameter_with_a_meaning_carries_no_token() {
-    for taken in ["channel", "cursor", "timeout", "lastEventId", "last-event-id"] {
+    for taken in ["channel", "cursor", "timeout", "lastEventId", "last-event-id", "evs_last_event_id"] {
         let settings = Settings { query_parameter: Some(taken.to_owned()), ..settings() };
         let problem = Credentials::new(&settings).err().unwrap().to_string();
         assert!(problem.starts_with(&format!("auth.query_parameter: {taken:?} already means")), "{problem}");
