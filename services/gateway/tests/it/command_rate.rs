@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use fanway_testkit::node::Builder;
-use fanway_testkit::websocket::{Client, Closed, Push};
+use fanway_testkit::websocket::{Client, Closed, Frame, Incoming, Push, Raw};
 
 use super::token;
 
@@ -69,4 +69,38 @@ async fn a_client_far_ahead_is_closed() {
     hasty.send_text(&(2..40).map(ping).collect::<Vec<_>>().join("\n")).await;
     assert!(matches!(hasty.closed().await, Closed::Frame { code: 3013, .. }));
     assert_eq!(patient.closed_within(Duration::ZERO).await, None);
+}
+
+/// A message may take 30 s from its first byte to its last. Time in which the node does not read does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_half_received_during_a_wait_is_not_too_late() {
+    // Above the burst by so many commands that the node does not read for 34 s.
+    const AHEAD: usize = 40 + 33;
+    let node = node(1).set("client.command_burst", 40).start().await;
+    let ping = |id: usize| json!({"id": id, "ping": {}}).to_string();
+    let mut raw = Raw::open(node.websocket_url()).await;
+    raw.write_frame(&Frame::text(&json!({"id": 1, "connect": {"token": token(&node)}}).to_string())).await;
+    reply(&mut raw, 1).await;
+    let ahead = Frame::text(&(2..2 + AHEAD).map(ping).collect::<Vec<_>>().join("\n")).bytes();
+    let last = Frame::text(&ping(1000)).bytes();
+    let (begin, end) = last.split_at(last.len() / 2);
+    // In one write, so that one read takes both.
+    raw.write([ahead.as_slice(), begin].concat()).await;
+    reply(&mut raw, 1 + AHEAD).await;
+    raw.write(end).await;
+    let began = Instant::now();
+    reply(&mut raw, 1000).await;
+    assert!(began.elapsed() > Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
+/// Reads up to the reply with an id.
+async fn reply(raw: &mut Raw, id: usize) {
+    let end = format!("{{\"id\":{id},");
+    loop {
+        match raw.read_frame_within(Duration::from_secs(60)).await {
+            Incoming::Frame(frame) if frame.payload.starts_with(end.as_bytes()) => return,
+            Incoming::Frame(frame) if frame.opcode == Frame::TEXT => {}
+            other => panic!("{other:?} before the reply {id}"),
+        }
+    }
 }

@@ -31,7 +31,7 @@ thread_local! {
 const INPUT_BYTES: usize = 16 * 1024;
 /// Reads a connection does before it writes and lets others run.
 const READS: usize = 4;
-/// How long a message may take from its first byte to its last.
+/// Longest time from a message's first byte to its last. Time in which the node does not read does not count.
 const MESSAGE_AGE: Duration = Duration::from_secs(30);
 /// How long the closing handshake may take, what is owed included.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ pub(crate) struct Connection {
     io: Io,
     session: ClientSession,
     decoder: Decoder,
-    /// Since when a message is incomplete.
+    /// Arrival of an incomplete message's first byte, or the end of the last pause in reading, whichever is later.
     incomplete_since: Option<Instant>,
     closing: Option<Box<Closing>>,
     _guard: ConnectionGuard,
@@ -192,6 +192,10 @@ impl driver::Connection for Connection {
 
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let now = Instant::now();
+        if !self.session.wants_input() {
+            // The rest of the message may wait in the socket's buffer, unread because of the command rate or of replies.
+            self.incomplete_since = self.incomplete_since.map(|_| now);
+        }
         self.session.poll(cx, now);
         if self.overdue(now) {
             self.session.close(DisconnectCode::BadRequest);
