@@ -127,9 +127,8 @@ impl ClientSession {
             return Err(ErrorCode::LimitExceeded);
         }
         let none = SubscribeRequest::default();
-        let resumes = request.subs.iter().flat_map(|subs| subs.values().flatten());
-        if let Some(member) = resumes.filter_map(SubscribeRequest::unsupported).next() {
-            return Err(CommandError::unsupported(member).code);
+        for resume in request.subs.iter().flat_map(|subs| subs.values().flatten()) {
+            check_supported(resume).map_err(|error| error.code)?;
         }
         let mut joining = Vec::with_capacity(identity.channels.len());
         for channel in &identity.channels {
@@ -159,14 +158,8 @@ impl ClientSession {
 
     fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>, now: Instant) -> Result<Op, CommandError> {
         let channel = Channel::new(&request.channel)?;
-        if let Some(member) = request.unsupported() {
-            return Err(CommandError::unsupported(member));
-        }
+        check_supported(request)?;
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
-        if !request.token.is_empty() {
-            // A credential that is presented but not supported is refused, never ignored.
-            return Err(ErrorCode::PermissionDenied.into());
-        }
         let requested = Requested::new(channel, namespace, request);
         let subscribing = match self.will_be_granted(&requested) {
             true => Subscribing::Joining(self.join(&requested, self.free_index(), now)),
@@ -334,6 +327,18 @@ impl From<LoneSurrogate> for CommandError {
     fn from(error: LoneSurrogate) -> Self {
         Self { code: ErrorCode::BadRequest, text: Some(format!("data: {error}")) }
     }
+}
+
+/// Refuses a subscribe, also one within connect, that asks for what Fanway does not have.
+fn check_supported(request: &SubscribeRequest<'_>) -> Result<(), CommandError> {
+    if let Some(member) = request.unsupported() {
+        return Err(CommandError::unsupported(member));
+    }
+    if !request.token.is_empty() {
+        // A credential that is presented but not supported is refused, never ignored.
+        return Err(ErrorCode::PermissionDenied.into());
+    }
+    Ok(())
 }
 
 /// What the protocol calls a command.

@@ -204,6 +204,9 @@ async fn members_of_connect() {
         (r#""subs":{"news":null}"#, None),
         (r#""subs":{"news":{"recover":true,"epoch":"abc","offset":1}}"#, None),
         (r#""subs":{"news":{"tf":{"key":"a"}}}"#, Some(108)),
+        (r#""subs":{"news":{"token":""}}"#, None),
+        (r#""subs":{"news":{"token":"t"}}"#, Some(103)),
+        (r#""subs":{"other":{"token":"t"}}"#, Some(103)),
     ];
     for (members, error) in rows {
         let mut raw = Raw::open(node.websocket_url()).await;
