@@ -47,8 +47,9 @@ pub struct Limits {
     pub ring_entries: usize,
     /// The same in bytes.
     pub ring_bytes: ByteSize,
-    /// Subscriptions per second of this node that clients of the client protocol are made to renew after a gap or a change
-    /// of epoch; a tenth of them at once, so that few do not wait.
+    /// Forced resubscriptions per second on this node, after a gap or a change of epoch; one tenth is immediate. A waiting
+    /// subscription receives nothing, so none waits longer than 10 s or a quarter of its namespace's `history_ttl`,
+    /// whichever is shorter; the rate rises where that needs it.
     pub resubscribe_rate: u32,
     /// How often a channel without traffic is compared with its log. Lost publications are noticed at the next one or
     /// after this, whichever comes first.

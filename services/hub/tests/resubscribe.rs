@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanway_broker::{Delivery, Event, Place, Sink};
-use fanway_hub::{Inbox, Limits};
+use fanway_hub::handle::Handle;
+use fanway_hub::session::ClientSession;
+use fanway_hub::{Identity, Inbox, Limits};
 use fanway_protocol::{Channel, Epoch, Position, Publication};
 use serde_json::{Value, json};
 
-use support::{Socket, fast, hub_at, publish};
+use support::{Socket, fast, hub_at, hub_keeping, publish};
 
 /// A publication as another leader term brings it, right after the position.
 fn first_of_another_epoch(channel: &str, after: Position) -> Event {
@@ -75,6 +77,48 @@ async fn many_are_resubscribed_at_a_bounded_rate() {
         })
         .await;
     assert!(began.elapsed() >= Duration::from_secs(26) / 40, "{:?}", began.elapsed());
+}
+
+/// A waiting subscription receives nothing, and its history expires meanwhile.
+#[tokio::test]
+async fn no_subscription_waits_longer_than_a_quarter_of_its_history() {
+    const CHANNELS: u64 = 60;
+    let inbox = Inbox::new();
+    let limits = Limits { resubscribe_rate: 10, ..fast() };
+    let (hub, _, _) = hub_keeping(10, Duration::from_secs(2), limits, inbox.clone());
+    let mut socket = Socket::new(&hub);
+    let positions = subscribed(&mut socket, CHANNELS).await;
+    let began = Instant::now();
+    inbox.on_events((0..).zip(positions).map(|(n, at)| first_of_another_epoch(&format!("c{n}"), at)).collect());
+    socket.settle(|socket| unsubscribes(socket).len() as u64 == CHANNELS).await;
+    // At the configured rate it would be six seconds.
+    let elapsed = began.elapsed();
+    assert!(elapsed >= Duration::from_millis(300) && elapsed < Duration::from_secs(3), "{elapsed:?}");
+}
+
+/// The first due server-side subscription closes the connection, so the others need no permits of their own.
+#[tokio::test]
+async fn the_server_side_subscriptions_of_a_connection_share_a_permit() {
+    const CHANNELS: u64 = 9;
+    let inbox = Inbox::new();
+    let (hub, _) = hub_at(10, Limits { resubscribe_rate: 1, ..fast() }, inbox.clone());
+    let mut by_client = Socket::new(&hub);
+    let positions = subscribed(&mut by_client, CHANNELS + 1).await;
+    for n in 0..CHANNELS {
+        by_client.ask(100 + n, &format!(r#""unsubscribe":{{"channel":"c{n}"}}"#)).await;
+    }
+    let channels = (0..CHANNELS).map(|n| Channel::new(&format!("c{n}")).unwrap()).collect();
+    let identity = Identity { channels, ..Identity::anonymous() };
+    let mut by_server = Socket::silent(&hub);
+    by_server.session = ClientSession::new(hub.clone(), Some(identity), Handle::by_task(), Instant::now());
+    by_server.ask(1, r#""connect":{}"#).await;
+    let began = Instant::now();
+    inbox.on_events((0..).zip(positions).map(|(n, at)| first_of_another_epoch(&format!("c{n}"), at)).collect());
+    by_server.settle(|socket| socket.session.closing().is_some()).await;
+    assert_eq!(by_server.session.closing().unwrap().code(), 3010);
+    // The second permit is due after one second, the tenth after nine.
+    by_client.settle(|socket| !unsubscribes(socket).is_empty()).await;
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use fanway_protocol::{Cursor, Position, chunk};
+use fanway_protocol::{Cursor, GapReason, Position, chunk};
 
 use super::core::{Core, Transport};
 use crate::entry::{Entry, Form};
 use crate::handle::MARK_BITS;
+use crate::pace::longest_wait;
 use crate::turn::{Load, Piece, TURN_BYTES, Turn};
 
 impl Core {
@@ -111,8 +112,7 @@ impl Core {
             return false;
         }
         if sub.misreads(entry) {
-            sub.resubscribe(self.hub.resubscribes.permit(Instant::now()), entry.gap_reason());
-            self.handle.tick();
+            self.force_resubscription(index, entry.gap_reason());
             return false;
         }
         let form = self.transport.form();
@@ -162,6 +162,24 @@ impl Core {
             backlog,
         });
         true
+    }
+
+    /// Schedules the forced resubscription of a subscription, at the node's rate.
+    #[cold]
+    fn force_resubscription(&mut self, index: u32, gap: Option<GapReason>) {
+        let now = Instant::now();
+        let Some(Some(sub)) = self.subs.get(index as usize) else { return };
+        let longest = longest_wait(sub.attachment.channel.shared.namespace.history_ttl);
+        // The first due server-side subscription closes the connection, so all of them share one permit.
+        let mut others = self.subs.iter().flatten().filter(|other| sub.server_side && other.server_side);
+        let at = match others.find_map(|other| other.to_resubscribe()) {
+            Some(first) => first.at.min(now + longest),
+            None => self.hub.resubscribes.permit(now, longest),
+        };
+        if let Some(Some(sub)) = self.subs.get_mut(index as usize) {
+            sub.resubscribe(at, gap);
+        }
+        self.handle.tick();
     }
 
     /// The connection's own end of a server-sent event: its cursor, and the blank line.
