@@ -8,7 +8,7 @@ pub(crate) mod clients;
 
 /// Compares a cost with its limit, and shows both.
 pub(crate) fn assert_below(what: &str, cost: f64, limit: f64) {
-    println!("{what}: {cost:.1}, limit {limit}");
-    assert!(cost < limit, "{what}: {cost:.1} is above {limit}");
-    assert!(cost > limit / 3.0, "{what}: {cost:.1} is far below {limit}: lower the limit");
+    println!("{what}: {cost:.2}, limit {limit}");
+    assert!(cost < limit, "{what}: {cost:.2} is above {limit}");
+    assert!(cost > limit / 3.0, "{what}: {cost:.2} is far below {limit}: lower the limit");
 }
