@@ -53,7 +53,7 @@ async fn a_resume_gets_no_publications_beyond_the_history_size() {
 
 #[tokio::test]
 async fn a_resume_gets_no_publications_beyond_the_history_ttl() {
-    let ttl = Duration::from_millis(400);
+    let ttl = Duration::from_secs(2);
     let (hub, broker, _) = hub_keeping(100, ttl, fast(), Inbox::new());
     let (mut socket, epoch) = follower(&hub).await;
     for n in 1..=5 {
@@ -69,10 +69,15 @@ async fn a_resume_gets_no_publications_beyond_the_history_ttl() {
     assert_eq!(resume(&hub, &epoch, 4).await, (false, vec![]));
     assert_eq!(resume(&hub, &epoch, 5).await, (true, vec![]), "nothing was missed");
     // The next one starts the log's life anew; those before it stay gone.
+    let published = Instant::now();
     publish(&broker, &hub, "a", "6".to_owned()).await;
     socket.settle(|socket| socket.heard().len() == 2 + 6).await;
     assert_eq!(resume(&hub, &epoch, 4).await, (false, vec![]));
-    assert_eq!(resume(&hub, &epoch, 5).await, (true, vec![6]));
+    let newest = resume(&hub, &epoch, 5).await;
+    // On a machine that was busy for so long it may have expired too.
+    if published.elapsed() < ttl {
+        assert_eq!(newest, (true, vec![6]));
+    }
 }
 
 /// A publication that a repair has read from the log may be old already: its lifetime does not begin with the repair.

@@ -30,8 +30,7 @@ impl<F: FnOnce(Taken, &TaskTracker) + Send> Start for Mutex<Option<F>> {
 ///
 /// It is not called when the client is gone before. On HTTP/2 there is no socket to take: there a takeover is answered
 /// with 500, and transports answer with a body instead. The same holds for a request whose body was not read to its
-/// end. A `HEAD` request is answered with the head alone, and with 204 in place of
-/// 101.
+/// end. A `HEAD` request is answered with the head alone, and with 204 in place of 101.
 #[derive(Clone)]
 pub struct Takeover(Arc<dyn Start>);
 
