@@ -17,8 +17,7 @@ use std::sync::atomic::AtomicU32 as Counter;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
 
-use fanway_protocol::DisconnectCode;
-
+use crate::close_reason::CloseReason;
 use crate::sync::{AtomicU32, AtomicU64, AtomicWaker, Ordering};
 
 /// The bit of the marks word that says "look at the signals".
@@ -56,7 +55,7 @@ impl Writer for ByTask {
 pub struct Handle<W: ?Sized = dyn Writer> {
     waker: AtomicWaker,
     marks: AtomicU64,
-    /// Low half: [`TICK`], [`CLOSE`]; high half: the close code.
+    /// Low half: [`TICK`], [`CLOSE`]; high half: the discriminant of the [`CloseReason`].
     signals: AtomicU32,
     /// Which of all connections it is, so that the oldest can be told; 0 for one whose client would not go elsewhere if
     /// it were closed: a poll, which ends by itself, or a stream over an HTTP/2 connection that stays.
@@ -78,7 +77,7 @@ pub struct Taken {
     /// A deadline of the connection may have come.
     pub tick: bool,
     /// The node wants the connection closed.
-    pub close: Option<u16>,
+    pub close: Option<CloseReason>,
 }
 
 impl Handle {
@@ -122,10 +121,10 @@ impl<W: Writer + ?Sized> Handle<W> {
         self.signal(TICK);
     }
 
-    /// Asks the connection to close. The first asked code stays.
-    pub fn close(&self, code: DisconnectCode) {
+    /// Asks the connection to close. The first reason stays.
+    pub fn close(&self, reason: CloseReason) {
         let _ = self.signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |signals| {
-            (signals & CLOSE == 0).then_some(signals | CLOSE | u32::from(code.signal()) << 16)
+            (signals & CLOSE == 0).then_some(signals | CLOSE | u32::from(reason.discriminant()) << 16)
         });
         self.signal(0);
     }
@@ -182,7 +181,7 @@ impl<W: Writer + ?Sized> Handle<W> {
         Taken {
             marks: marks & !SIGNAL,
             tick: signals & TICK != 0,
-            close: (signals & CLOSE != 0).then_some((signals >> 16) as u16),
+            close: (signals & CLOSE != 0).then(|| CloseReason::from_discriminant((signals >> 16) as u8)),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ahash::RandomState;
 use fanway_broker::trace::{Begun, Trace, Work};
 use fanway_broker::{AnyBroker, Broker, Event};
-use fanway_protocol::{Channel, DisconnectCode};
+use fanway_protocol::Channel;
 use hashbrown::HashTable;
 use rand::seq::SliceRandom;
 use tokio::runtime::Handle as Runtime;
@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::age::MaxAge;
 use crate::attach::Resumes;
 use crate::channel::{Interest, LocalChannel, Marked, Shared};
+use crate::close_reason::CloseReason;
 use crate::dispatch::Inbox;
 use crate::handle::Handle;
 use crate::identity::{AuthFailure, Identity};
@@ -512,11 +513,11 @@ impl Hub {
             if let Some(wait) = due.checked_sub(began.elapsed()).filter(|wait| *wait >= Duration::from_millis(10)) {
                 tokio::time::sleep(wait).await;
             }
-            handle.close(DisconnectCode::Shutdown);
+            handle.close(CloseReason::Shutdown);
         }
         // Those that came meanwhile, and those whose timer had just fired.
         for _ in 0..LAST_LOOKS {
-            self.wheel.handles().iter().for_each(|handle| handle.close(DisconnectCode::Shutdown));
+            self.wheel.handles().iter().for_each(|handle| handle.close(CloseReason::Shutdown));
             tokio::time::sleep(TICK).await;
         }
     }

@@ -5,6 +5,7 @@
 mod age;
 mod attach;
 mod channel;
+mod close_reason;
 mod compare;
 pub mod dispatch;
 pub mod entry;
@@ -29,6 +30,7 @@ mod wheel;
 
 pub use age::MaxAge;
 pub use attach::{From, Joined};
+pub use close_reason::CloseReason;
 pub use dispatch::Inbox;
 pub use hub::{Hub, Parts, Verify};
 pub use identity::{AuthFailure, Identity};

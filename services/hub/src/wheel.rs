@@ -176,7 +176,7 @@ mod tests {
             wheel.schedule(&all[place], None, start + TICK * at as u32);
         }
         wheel.schedule(&Handle::by_task(), None, start);
-        all[1].close(fanway_protocol::DisconnectCode::Rebalanced);
+        all[1].close(crate::close_reason::CloseReason::Rebalanced);
         let places = |count| -> Vec<usize> {
             let oldest = wheel.oldest(count);
             oldest.iter().map(|old| all.iter().position(|one| Arc::ptr_eq(one, old)).unwrap()).collect()

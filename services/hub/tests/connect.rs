@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use fanway_broker::{AnyBroker, MemoryBroker};
 use fanway_hub::handle::Handle;
-use fanway_hub::session::ClientSession;
+use fanway_hub::session::{ClientSession, Disconnect};
 use fanway_hub::turn::Turn;
-use fanway_hub::{Access, AuthFailure, Hub, HubMetrics, Inbox, Limits, Namespace, Namespaces, Parts};
+use fanway_hub::{Access, AuthFailure, CloseReason, Hub, HubMetrics, Inbox, Limits, Namespace, Namespaces, Parts};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,7 +48,19 @@ async fn answer(hub: &Arc<Hub>, frame: &str) -> (String, Option<u16>) {
     let mut turn = Turn::default();
     session.gather(&mut turn);
     let text = String::from_utf8(turn.bytes().get(2..).unwrap_or_default().to_vec()).unwrap();
-    (text, session.closing().map(|code| code.code()))
+    (text, session.closing().map(|reason| Disconnect::from(reason).code.code()))
+}
+
+/// A client that was sent away for good would otherwise be asked to reconnect.
+#[tokio::test]
+async fn a_signalled_reason_arrives_unchanged() {
+    let hub = hub(AuthFailure::Expired);
+    for reason in CloseReason::ALL {
+        let mut session = ClientSession::new(hub.clone(), None, Handle::by_task(), Instant::now());
+        session.handle().close(*reason);
+        session.poll(&mut Context::from_waker(Waker::noop()), Instant::now());
+        assert_eq!(session.closing(), Some(*reason));
+    }
 }
 
 /// SDKs send connect and every subscribe in one frame, and come back with a new token only if they are told to.

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, unreachable_pub, reason = "the file under test is that of the library")]
 
+#[path = "../src/close_reason.rs"]
+mod close_reason;
 #[path = "../src/handle.rs"]
 mod handle;
 
@@ -37,11 +39,11 @@ use std::sync::Arc as StdArc;
 use std::sync::atomic::AtomicUsize as Count;
 use std::task::{Wake, Waker};
 
-use fanway_protocol::DisconnectCode;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
+use close_reason::CloseReason;
 use handle::{ByTask, Handle, Taken, Writer};
 
 #[derive(Default)]
@@ -75,7 +77,7 @@ struct Connection {
     blocked: bool,
     /// Whether the socket takes what the fan-out writes.
     open: bool,
-    close: Option<u16>,
+    close: Option<CloseReason>,
     ticks: usize,
 }
 
@@ -247,7 +249,7 @@ fn nothing_marked_while_blocked_is_slept_over() {
 #[test]
 fn no_signal_is_slept_over() {
     check(By::Task, &[true], 1, Some(Handle::tick));
-    check(By::Task, &[false], 1, Some(|handle| handle.close(DisconnectCode::Slow)));
+    check(By::Task, &[false], 1, Some(|handle| handle.close(CloseReason::Slow)));
     check(By::Task, &[false, true], 1, Some(Handle::tick));
     check(By::FanOut, &[true], 1, Some(Handle::tick));
     check(By::FanOutBlocked, &[true], 1, Some(Handle::tick));
@@ -282,9 +284,9 @@ fn signals_wake_a_blocked_connection_and_leave_its_marks() {
         handle.tick();
         assert_eq!(wakes.count(), 2);
         assert_eq!(handle.take_signals(), Taken { marks: 0, tick: true, close: None });
-        handle.close(DisconnectCode::Shutdown);
-        handle.close(DisconnectCode::Slow);
+        handle.close(CloseReason::Shutdown);
+        handle.close(CloseReason::Slow);
         assert_eq!(handle.take_marks(), 0b1000, "the signal stays");
-        assert_eq!(handle.take(), Taken { marks: 0, tick: false, close: Some(3001) });
+        assert_eq!(handle.take(), Taken { marks: 0, tick: false, close: Some(CloseReason::Shutdown) });
     });
 }

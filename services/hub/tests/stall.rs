@@ -6,8 +6,7 @@ mod support;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use fanway_hub::Limits;
-use fanway_protocol::DisconnectCode;
+use fanway_hub::{CloseReason, Limits};
 
 use support::{Socket, fast, hub};
 
@@ -26,7 +25,7 @@ async fn bytes_held_below_are_a_stall_only_if_none_of_them_moves() {
         assert_eq!(socket.session.closing(), None);
     }
     let deadline = Instant::now() + Duration::from_secs(20);
-    while socket.session.closing() != Some(DisconnectCode::Slow) {
+    while socket.session.closing() != Some(CloseReason::Slow) {
         assert!(Instant::now() < deadline, "never a stall");
         look(&mut socket, false).await;
     }

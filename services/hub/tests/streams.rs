@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fanway_hub::handle::Handle;
 use fanway_hub::session::{EventSession, Framing, Resume, poll};
 use fanway_hub::turn::Turn;
-use fanway_hub::{Hub, Identity, Inbox, Limits};
-use fanway_protocol::{Channel, DisconnectCode};
+use fanway_hub::{CloseReason, Hub, Identity, Inbox, Limits};
+use fanway_protocol::Channel;
 
 use support::{fast, hub, hub_counting, publish};
 
@@ -195,7 +195,7 @@ async fn an_attach_after_the_end_writes_nothing() {
         let mut other = Stream::of(&hub, &[&channel], None, Framing::Chunked);
         stream.poll().await;
         assert!(!stream.session.ended(), "it joins");
-        stream.session.handle().close(DisconnectCode::Shutdown);
+        stream.session.handle().close(CloseReason::Shutdown);
         stream.poll().await;
         assert!(stream.session.ended());
         other.until("event: ready").await;
@@ -205,6 +205,22 @@ async fn an_attach_after_the_end_writes_nothing() {
         }
         let (lines, last) = chunks(&stream.taken);
         assert!(last && lines.len() == 2 && lines[1].starts_with("retry: "), "{lines:?}");
+    }
+}
+
+/// The last line asks the client to come back only where it should.
+#[tokio::test]
+async fn only_a_client_that_should_come_back_is_advised_when() {
+    let (hub, _broker) = hub(10, fast());
+    for reason in CloseReason::ALL {
+        let mut stream = Stream::of(&hub, &["a"], None, Framing::Chunked);
+        stream.until("event: ready").await;
+        stream.taken.clear();
+        stream.session.handle().close(*reason);
+        stream.until("0\r\n\r\n").await;
+        let (lines, last) = chunks(&stream.taken);
+        let advised = lines.iter().any(|lines| lines.starts_with("retry: "));
+        assert_eq!((stream.session.closing(), advised, last), (Some(*reason), reason.reconnects(), true));
     }
 }
 
@@ -231,7 +247,7 @@ async fn a_stalled_stream_is_counted_once() {
     }
     // A write that is not taken whole is a tick.
     stream.write(0);
-    assert_eq!(stream.session.closing(), Some(DisconnectCode::Slow));
+    assert_eq!(stream.session.closing(), Some(CloseReason::Slow));
     stream.write(0);
     stream.poll().await;
     assert!(stream.session.ended());

@@ -79,9 +79,11 @@ impl UnsubscribeCode {
     }
 }
 
-/// Why the server ends a connection. Between 3500 and 3999 the SDK gives up, otherwise it reconnects with back-off.
+/// A code with which the server ends a connection. Between 3500 and 3999 the SDK gives up, otherwise it reconnects with
+/// back-off.
 ///
-/// Over WebSocket it is the close code, with [`DisconnectCode::reason`] as plain-text reason.
+/// The protocol reserves further codes that Fanway does not send: 3006, 3009, 3014, 3505 and 3509. Over WebSocket it is
+/// the close code, with a plain-text reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 #[allow(missing_docs, reason = "each one's meaning is its reason")]
@@ -91,7 +93,6 @@ pub enum DisconnectCode {
     Internal = 3004,
     ConnectionExpired = 3005,
     Slow = 3008,
-    WriteError = 3009,
     InsufficientState = 3010,
     ForceReconnect = 3011,
     NoPong = 3012,
@@ -99,66 +100,18 @@ pub enum DisconnectCode {
     InvalidToken = 3500,
     BadRequest = 3501,
     Stale = 3502,
-    ForceDisconnect = 3503,
+    /// Of other servers only, which the load generator measures too.
     ConnectionLimit = 3504,
-    ChannelLimit = 3505,
     InappropriateProtocol = 3506,
+    /// Of other servers only, which the load generator measures too.
     PermissionDenied = 3507,
     NotAvailable = 3508,
-    TooManyErrors = 3509,
-    /// Lived as long as a connection may. Clients are told [`DisconnectCode::ForceReconnect`].
-    MaxAge = 1,
-    /// Given away, because other nodes have fewer. Clients are told [`DisconnectCode::ForceReconnect`].
-    Rebalanced = 2,
 }
 
 impl DisconnectCode {
-    /// The number on the wire.
+    /// The number in the close frame.
     pub fn code(self) -> u16 {
-        match self {
-            // SDKs know this number; the difference matters to whoever runs the nodes.
-            Self::MaxAge | Self::Rebalanced => Self::ForceReconnect as u16,
-            code => code as u16,
-        }
-    }
-
-    /// A number of its own, by which a node names the code to its own sessions.
-    pub fn signal(self) -> u16 {
         self as u16
-    }
-
-    /// Bounded label for metrics.
-    pub fn metric_label(self) -> &'static str {
-        match self {
-            Self::ConnectionClosed => "connection_closed",
-            Self::Shutdown => "shutdown",
-            Self::Internal => "internal",
-            Self::ConnectionExpired => "expired",
-            Self::Slow => "slow",
-            Self::WriteError => "write_error",
-            Self::InsufficientState => "insufficient_state",
-            Self::ForceReconnect => "force_reconnect",
-            Self::NoPong => "no_pong",
-            Self::TooManyRequests => "too_many_requests",
-            Self::InvalidToken => "invalid_token",
-            Self::BadRequest => "bad_request",
-            Self::Stale => "stale",
-            Self::ForceDisconnect => "force_disconnect",
-            Self::ConnectionLimit => "connection_limit",
-            Self::ChannelLimit => "channel_limit",
-            Self::InappropriateProtocol => "inappropriate_protocol",
-            Self::PermissionDenied => "permission_denied",
-            Self::NotAvailable => "not_available",
-            Self::TooManyErrors => "too_many_errors",
-            Self::MaxAge => "max_age",
-            Self::Rebalanced => "rebalanced",
-        }
-    }
-
-    /// The opposite of [`DisconnectCode::signal`], for the few that a node sends to its own sessions.
-    pub fn from_signal(signal: u16) -> Option<Self> {
-        let sent = [Self::Shutdown, Self::ForceReconnect, Self::ForceDisconnect, Self::Rebalanced];
-        sent.into_iter().find(|known| known.signal() == signal)
     }
 
     /// The protocol's text.
@@ -169,7 +122,6 @@ impl DisconnectCode {
             Self::Internal => "internal server error",
             Self::ConnectionExpired => "connection expired",
             Self::Slow => "slow",
-            Self::WriteError => "write error",
             Self::InsufficientState => "insufficient state",
             Self::ForceReconnect => "force reconnect",
             Self::NoPong => "no pong",
@@ -177,21 +129,15 @@ impl DisconnectCode {
             Self::InvalidToken => "invalid token",
             Self::BadRequest => "bad request",
             Self::Stale => "stale",
-            Self::ForceDisconnect => "force disconnect",
             Self::ConnectionLimit => "connection limit",
-            Self::ChannelLimit => "channel limit",
-            // Besides the protocol's text the remedy: applications show it to whoever chose the format.
-            Self::InappropriateProtocol => "inappropriate protocol: only JSON is supported",
+            Self::InappropriateProtocol => "inappropriate protocol",
             Self::PermissionDenied => "permission denied",
             Self::NotAvailable => "not available",
-            Self::TooManyErrors => "too many errors",
-            Self::MaxAge => "connection age",
-            Self::Rebalanced => "rebalance",
         }
     }
 
-    /// Whether a client of the protocol comes back by itself.
-    pub fn reconnect(self) -> bool {
-        self.code() < 3500
+    /// Whether SDKs reconnect by themselves.
+    pub fn reconnects(self) -> bool {
+        !(3500..4000).contains(&self.code())
     }
 }

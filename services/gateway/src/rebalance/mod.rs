@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanway_broker::{AnyBroker, Broker};
-use fanway_hub::Hub;
 use fanway_hub::handle::Handle;
-use fanway_protocol::{DisconnectCode, Heartbeat};
+use fanway_hub::{CloseReason, Hub};
+use fanway_protocol::Heartbeat;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 
@@ -186,7 +186,7 @@ impl Rebalance {
             // Nobody else knows of one that has gone meanwhile.
             let connection = std::iter::from_fn(|| oldest.pop_front()).find(|found| Arc::strong_count(found) > 1);
             if let Some(connection) = connection {
-                connection.close(DisconnectCode::Rebalanced);
+                connection.close(CloseReason::Rebalanced);
             }
         }
     }

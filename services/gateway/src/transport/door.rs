@@ -10,10 +10,9 @@ use axum::response::Response;
 use axum::routing::any;
 use fanway_broker::log_limited;
 use fanway_broker::trace::Begun;
-use fanway_hub::Hub;
 use fanway_hub::handle::Handle;
 use fanway_hub::session::{self, EventSession, Framing};
-use fanway_protocol::DisconnectCode;
+use fanway_hub::{CloseReason, Hub};
 use http::header::{ACCEPT, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
@@ -130,8 +129,8 @@ fn unsupported(state: ClientState, accept: &handshake::Accept) -> Response {
     let mut response = accept.response().map(|()| Body::empty());
     let hub = state.hub;
     response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
-        let code = DisconnectCode::InappropriateProtocol;
-        tracker.spawn(Driver::new(|handle| Connection::refused(taken, hub, handle, code)));
+        let reason = CloseReason::InappropriateProtocol;
+        tracker.spawn(Driver::new(|handle| Connection::refused(taken, hub, handle, reason)));
     }));
     response
 }

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use fanway_broker::log_limited;
 use fanway_protocol::command::{Command, decode_frame};
 use fanway_protocol::reply::{CodeReason, Push, PushFrame, Reply};
-use fanway_protocol::{DisconnectCode, ErrorCode, UnsubscribeCode};
+use fanway_protocol::{ErrorCode, UnsubscribeCode};
 use uuid::Uuid;
 
 use super::core::{Core, Transport};
 use super::ops::{Op, Queue};
 use super::rate::{Bucket, Rate, RateCheck};
 use super::subscription::Resubscribe;
+use crate::close_reason::CloseReason;
 use crate::entry::write_json_frame;
 use crate::handle::Handle;
 use crate::hub::{Hub, unix_now};
@@ -103,13 +104,13 @@ impl ClientSession {
     }
 
     /// Why the session ends, once it does. What is owed is still to be written before the close frame.
-    pub fn closing(&self) -> Option<DisconnectCode> {
+    pub fn closing(&self) -> Option<CloseReason> {
         self.core.closing
     }
 
     /// Ends the session.
-    pub fn close(&mut self, code: DisconnectCode) {
-        self.core.close(code);
+    pub fn close(&mut self, reason: CloseReason) {
+        self.core.close(reason);
     }
 
     /// Whether more input can be taken now.
@@ -133,7 +134,7 @@ impl ClientSession {
                 self.core.hub.metrics.command_rate_waits_total.inc();
                 self.reschedule();
             }
-            RateCheck::Beyond => self.core.close(DisconnectCode::TooManyRequests),
+            RateCheck::Beyond => self.core.close(CloseReason::TooManyRequests),
         }
     }
 
@@ -157,7 +158,7 @@ impl ClientSession {
                 Ok(command) => self.on_command(command, now),
                 Err(error) => {
                     log_limited!(DEBUG, client = %self.id, %error, "undecodable command");
-                    self.core.close(DisconnectCode::BadRequest);
+                    self.core.close(CloseReason::BadRequest);
                     return;
                 }
             }
@@ -168,7 +169,7 @@ impl ClientSession {
     pub(super) fn on_pong(&mut self) {
         match self.pings_out.checked_sub(1) {
             Some(left) => self.pings_out = left,
-            None => self.core.close(DisconnectCode::BadRequest),
+            None => self.core.close(CloseReason::BadRequest),
         }
         self.reschedule();
     }
@@ -180,8 +181,8 @@ impl ClientSession {
             self.throttled = false;
         }
         let taken = self.core.take();
-        if let Some(code) = taken.close {
-            self.core.close(DisconnectCode::from_signal(code).unwrap_or(DisconnectCode::ForceReconnect));
+        if let Some(reason) = taken.close {
+            self.core.close(reason);
         }
         if taken.tick {
             self.on_tick(now);
@@ -248,17 +249,17 @@ impl ClientSession {
         }
         if self.core.stalled(now) {
             self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
-            self.core.close(DisconnectCode::Slow);
+            self.core.close(CloseReason::Slow);
         }
         self.core.check_age(now);
         match &self.phase {
             Phase::Unauthenticated { deadline, .. } | Phase::Refused { deadline } if now >= *deadline => {
-                self.core.close(DisconnectCode::Stale);
+                self.core.close(CloseReason::Stale);
             }
             Phase::Active(identity) => {
                 let grace = self.core.hub.limits.expiry_grace.as_secs();
                 if identity.expires_at.is_some_and(|at| unix_now() >= at.saturating_add(grace)) {
-                    self.core.close(DisconnectCode::ConnectionExpired);
+                    self.core.close(CloseReason::Expired);
                 }
                 // A connection that is blocked has a deadline of its own, and a ping would be late.
                 let quiet = !self.core.blocked();
@@ -267,7 +268,7 @@ impl ClientSession {
                     Some(deadline) if now < deadline => {}
                     // Its client, too, would take the connection for dead without another ping.
                     Some(_) if self.pong_unread => self.ping(now),
-                    Some(_) => self.core.close(DisconnectCode::NoPong),
+                    Some(_) => self.core.close(CloseReason::NoPong),
                     None if now < self.next_ping => {}
                     None => self.ping(now),
                 }
@@ -286,7 +287,7 @@ impl ClientSession {
             let Some(Resubscribe { gap, .. }) = sub.to_resubscribe().filter(|due| due.at <= now) else { continue };
             if sub.server_side {
                 // SDKs drop an unsubscribed server-side subscription for good; a reconnect brings it back.
-                return self.core.close(DisconnectCode::InsufficientState);
+                return self.core.close(CloseReason::InsufficientState);
             }
             let code = UnsubscribeCode::InsufficientState;
             let reason = match gap {

@@ -16,13 +16,14 @@ use fanway_protocol::command::{
 use fanway_protocol::publication::{LoneSurrogate, json_line, nests_too_deep};
 use fanway_protocol::reply::{ErrorBody, RefreshResult, Reply};
 use fanway_protocol::{
-    Channel, ChannelError, ClientInfo, DisconnectCode, Epoch, ErrorCode, Position, Publication, Right, UnsubscribeCode,
+    Channel, ChannelError, ClientInfo, Epoch, ErrorCode, Position, Publication, Right, UnsubscribeCode,
 };
 use futures_util::FutureExt;
 use futures_util::future::{MaybeDone, maybe_done};
 
 use super::client::{ClientSession, Phase};
 use super::ops::{Joining, Op, Requested, Subscribing};
+use crate::close_reason::CloseReason;
 use crate::hub::unix_now;
 use crate::identity::{AuthFailure, Identity};
 
@@ -33,7 +34,7 @@ impl ClientSession {
         }
         if command.methods() > 1 {
             // Which of them is meant, nobody can tell, and a reply can answer only one.
-            return self.core.close(DisconnectCode::BadRequest);
+            return self.core.close(CloseReason::BadRequest);
         }
         let Command { id, connect, subscribe, unsubscribe, publish, history, refresh, .. } = &command;
         if let Some(request) = connect {
@@ -41,7 +42,7 @@ impl ClientSession {
             return self.on_connect(*id, request, sampled, now);
         }
         if !matches!(self.phase, Phase::Active(_) | Phase::Connecting) {
-            return self.core.close(DisconnectCode::BadRequest);
+            return self.core.close(CloseReason::BadRequest);
         }
         if command.send.is_some() {
             return self.ops.push_back(Op::Send, None);
@@ -50,7 +51,7 @@ impl ClientSession {
             return self.on_pong();
         }
         if *id == 0 {
-            return self.core.close(DisconnectCode::BadRequest);
+            return self.core.close(CloseReason::BadRequest);
         }
         let sampled = self.core.hub.trace_command(|| name(&command));
         let op = if let Some(request) = subscribe {
@@ -79,10 +80,10 @@ impl ClientSession {
 
     fn on_connect(&mut self, id: u32, request: &ConnectRequest<'_>, sampled: Option<Begun>, now: Instant) {
         let Phase::Unauthenticated { presented, .. } = &mut self.phase else {
-            return self.core.close(DisconnectCode::BadRequest);
+            return self.core.close(CloseReason::BadRequest);
         };
         if id == 0 {
-            return self.core.close(DisconnectCode::BadRequest);
+            return self.core.close(CloseReason::BadRequest);
         }
         let presented = presented.take();
         let hub = self.core.hub.clone();
@@ -111,7 +112,7 @@ impl ClientSession {
             // The client may come back with a new token, so it is told and not cut off.
             Err(AuthFailure::Expired) => self.connect_failed(id, ErrorCode::TokenExpired, now),
             Err(AuthFailure::Missing) => self.connect_failed(id, ErrorCode::Unauthorized, now),
-            Err(AuthFailure::Invalid { .. }) => self.core.close(DisconnectCode::InvalidToken),
+            Err(AuthFailure::Invalid { .. }) => self.core.close(CloseReason::InvalidToken),
         }
     }
 
@@ -220,12 +221,12 @@ impl ClientSession {
         let identity = match verified {
             Ok(identity) => identity,
             Err(AuthFailure::Expired) => return self.error(id, ErrorCode::TokenExpired),
-            Err(_) => return self.core.close(DisconnectCode::InvalidToken),
+            Err(_) => return self.core.close(CloseReason::InvalidToken),
         };
-        let Phase::Active(current) = &mut self.phase else { return self.core.close(DisconnectCode::BadRequest) };
+        let Phase::Active(current) = &mut self.phase else { return self.core.close(CloseReason::BadRequest) };
         if current.user != identity.user {
             self.core.hub.credential_refused(&AuthFailure::invalid("sub", "not the user of the connection"));
-            return self.core.close(DisconnectCode::InvalidToken);
+            return self.core.close(CloseReason::InvalidToken);
         }
         let ttl = identity.ttl(unix_now());
         **current = identity;

@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use fanway_protocol::{ChannelHash, Cursor, DisconnectCode, GapReason, Position, Publication};
+use fanway_protocol::{ChannelHash, Cursor, GapReason, Position, Publication};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
 
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
+use crate::close_reason::CloseReason;
 use crate::entry::{Entry, Form};
 use crate::handle::{Handle, MARK_BITS, Taken};
 use crate::hub::Hub;
@@ -77,7 +78,7 @@ pub(crate) struct Core {
     /// When the connection last took bytes, while some wait.
     pub(super) stalled_since: Option<Instant>,
     /// Why the session ends; nothing is gathered any more.
-    pub(crate) closing: Option<DisconnectCode>,
+    pub(crate) closing: Option<CloseReason>,
     /// When a publication of the current turn was received, for the latency.
     pub(super) oldest: Option<Instant>,
     pub(super) gathered: u64,
@@ -94,7 +95,7 @@ impl Core {
         metrics.opened.inc();
         // Every session is in the wheel from its first moment: the wheel is also the list of sessions to drain.
         let timer = Some(hub.wheel.schedule(&handle, None, first));
-        let closing = hub.is_draining().then_some(DisconnectCode::Shutdown);
+        let closing = hub.is_draining().then_some(CloseReason::Shutdown);
         if handle.lasts() && closing.is_none() {
             hub.movable.fetch_add(1, Relaxed);
         }
@@ -123,9 +124,9 @@ impl Core {
         self.timer = Some(self.hub.wheel.schedule(&self.handle, self.timer.take(), at));
     }
 
-    pub(crate) fn close(&mut self, code: DisconnectCode) {
+    pub(crate) fn close(&mut self, reason: CloseReason) {
         if self.closing.is_none() {
-            self.closing = Some(code);
+            self.closing = Some(reason);
             self.not_movable();
         }
     }
@@ -147,7 +148,7 @@ impl Core {
     /// Closes the connection if it is as old as it may become.
     pub(crate) fn check_age(&mut self, now: Instant) {
         if self.end_of_life().is_some_and(|end| now >= end) {
-            self.close(DisconnectCode::MaxAge);
+            self.close(CloseReason::MaxAge);
         }
     }
 
@@ -225,7 +226,7 @@ impl Core {
             }
             (None, Transport::WebSocket) => {
                 sub.next = tail;
-                self.close(DisconnectCode::Slow);
+                self.close(CloseReason::Slow);
                 "closed"
             }
         };
@@ -262,7 +263,7 @@ impl Core {
                 sub.caught_up(attached.attachment, attached.next, missed);
                 self.mark(index);
             }
-            Err(_) => self.close(DisconnectCode::Slow),
+            Err(_) => self.close(CloseReason::Slow),
         }
     }
 
@@ -341,7 +342,7 @@ impl Drop for Core {
         if self.closing.is_none() {
             self.not_movable();
         }
-        let reason = self.closing.map_or("client", DisconnectCode::metric_label);
+        let reason = self.closing.map_or("client", CloseReason::metric_label);
         let metrics = self.hub.transport_metrics(self.transport);
         metrics.connections.dec();
         metrics.age.observe(self.opened.elapsed().as_secs_f64());

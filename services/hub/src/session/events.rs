@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use fanway_broker::log_limited;
-use fanway_protocol::{DisconnectCode, chunk};
+use fanway_protocol::chunk;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
@@ -22,6 +22,7 @@ use super::core::{Core, Transport, backlog};
 use super::resume_points::Resume;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
+use crate::close_reason::CloseReason;
 use crate::entry::{gap_body, sse_event};
 use crate::handle::Handle;
 use crate::hub::Hub;
@@ -139,8 +140,8 @@ impl EventSession {
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.core.handle.register(cx.waker());
         let taken = self.core.take();
-        if let Some(code) = taken.close {
-            self.core.close(DisconnectCode::from_signal(code).unwrap_or(DisconnectCode::ForceReconnect));
+        if let Some(reason) = taken.close {
+            self.core.close(reason);
         }
         if taken.tick {
             self.on_tick(now);
@@ -170,7 +171,7 @@ impl EventSession {
                 Ok(attached) => attached,
                 Err(error) => {
                     log_limited!(DEBUG, channel = %point.channel, %error, "stream not joined");
-                    return self.core.close(DisconnectCode::Internal);
+                    return self.core.close(CloseReason::Internal);
                 }
             };
             let (mut sub, joined) = Subscription::new(attached);
@@ -214,7 +215,7 @@ impl EventSession {
         }
         if self.core.stalled(now) {
             self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
-            self.core.close(DisconnectCode::Slow);
+            self.core.close(CloseReason::Slow);
         }
         self.core.check_age(now);
         if now >= self.next_heartbeat {
@@ -230,7 +231,7 @@ impl EventSession {
             // Announced as long before the expiry as the stream lives on after it.
             let announced = grace.saturating_mul(2);
             if left.is_zero() {
-                self.core.close(DisconnectCode::ConnectionExpired);
+                self.core.close(CloseReason::Expired);
             } else if left <= announced && !self.told_expiry {
                 self.told_expiry = true;
                 let event = sse_event(Some("auth_expiring"), &AuthExpiring { expires_at });
@@ -254,12 +255,14 @@ impl EventSession {
         self.core.schedule(at);
     }
 
-    /// The last line, which says when to come back, and the end of the body.
+    /// The last line, which says when to come back unless the client should not, and the end of the body.
     fn end(&mut self) {
         self.ended = true;
         // Channels that are joined from now on would add events behind the last chunk.
         self.joining = None;
-        self.write(format!("retry: {}\n", jittered(RETRY).as_millis()).as_bytes());
+        if self.core.closing.is_some_and(CloseReason::reconnects) {
+            self.write(format!("retry: {}\n", jittered(RETRY).as_millis()).as_bytes());
+        }
         if self.core.chunked {
             self.core.outbox.buffer().extend_from_slice(chunk::LAST);
         }
@@ -281,7 +284,7 @@ impl EventSession {
     }
 
     /// Why the session ends, once it does.
-    pub fn closing(&self) -> Option<DisconnectCode> {
+    pub fn closing(&self) -> Option<CloseReason> {
         self.core.closing
     }
 

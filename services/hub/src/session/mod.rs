@@ -8,6 +8,7 @@
 mod client;
 mod commands;
 mod core;
+mod disconnect;
 mod events;
 mod gather;
 mod ops;
@@ -18,6 +19,7 @@ mod subscription;
 
 pub use self::client::ClientSession;
 pub use self::core::Transport;
+pub use self::disconnect::Disconnect;
 pub use self::events::{EventSession, Framing};
 pub use self::poll::{PollAnswer, PollError, poll};
 pub use self::resume_points::{Resume, ResumePoint};

@@ -14,7 +14,7 @@ use fanway_broker::trace::Begun;
 use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published, log_limited};
 use fanway_protocol::command::SubscribeRequest;
 use fanway_protocol::reply::{ConnectResult, Empty, HistoryResult, Reply, SubscribeResult, WirePublication};
-use fanway_protocol::{Channel, DisconnectCode, Epoch, ErrorCode, GapReason, Position, Publication, Right};
+use fanway_protocol::{Channel, Epoch, ErrorCode, GapReason, Position, Publication, Right};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone};
 
@@ -22,6 +22,7 @@ use super::client::{ClientSession, Phase};
 use super::commands::CommandError;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
+use crate::close_reason::CloseReason;
 use crate::hub::{Hub, unix_now};
 use crate::identity::Identity;
 use crate::namespace::Namespace;
@@ -322,7 +323,7 @@ impl ClientSession {
             }
             Op::Refresh { id, token } => self.refresh(*id, token),
             // Nothing takes messages to the back end, and they have no reply to say so in.
-            Op::Send => self.core.close(DisconnectCode::NotAvailable),
+            Op::Send => self.core.close(CloseReason::NotAvailable),
             Op::Ping { id } => self.reply(&Reply { id: *id, ping: Some(Empty {}), ..Reply::default() }),
             Op::Error { id, error } => {
                 failed(error.code.message());

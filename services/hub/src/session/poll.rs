@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use fanway_protocol::DisconnectCode;
 use futures_util::future::join_all;
 
 use super::core::{Core, Transport, backlog};
 use super::resume_points::ResumePoint;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, From, Joined};
+use crate::close_reason::CloseReason;
 use crate::entry::gap_body;
 use crate::entry::write_json;
 use crate::handle::Handle;
@@ -91,9 +91,10 @@ pub async fn poll(
             let taken_bytes = collect(turn, &mut answer);
             core.wrote(turn, taken_bytes, now);
         });
-        answer.draining |= taken.close.is_some() || core.closing == Some(DisconnectCode::Shutdown);
+        let closing = core.closing.or(taken.close);
+        answer.draining |= closing == Some(CloseReason::Shutdown);
         let told = !answer.publications.is_empty() || !answer.gaps.is_empty();
-        if told || answer.draining || core.closing.is_some() || now >= until {
+        if told || closing.is_some() || now >= until {
             return Poll::Ready(());
         }
         if taken.tick {

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fanway_broker::log_limited;
 use fanway_hub::handle::Handle;
-use fanway_hub::session::ClientSession;
-use fanway_hub::{Hub, Identity};
-use fanway_protocol::DisconnectCode;
+use fanway_hub::session::{ClientSession, Disconnect};
+use fanway_hub::{CloseReason, Hub, Identity};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -64,8 +63,8 @@ impl Connection {
     }
 
     /// Takes a socket over only to close it, because the client cannot be served and must learn so by a close code.
-    pub(crate) fn refused(taken: Taken, hub: Arc<Hub>, handle: Arc<Handle>, code: DisconnectCode) -> Self {
-        Self::open(taken, hub, None, handle, Some(code))
+    pub(crate) fn refused(taken: Taken, hub: Arc<Hub>, handle: Arc<Handle>, reason: CloseReason) -> Self {
+        Self::open(taken, hub, None, handle, Some(reason))
     }
 
     fn open(
@@ -73,7 +72,7 @@ impl Connection {
         hub: Arc<Hub>,
         presented: Option<Identity>,
         handle: Arc<Handle>,
-        refused: Option<DisconnectCode>,
+        refused: Option<CloseReason>,
     ) -> Self {
         let now = Instant::now();
         let limits = Limits { max_message_bytes: hub.limits().message_size.as_u64() as usize, ..Limits::default() };
@@ -86,9 +85,9 @@ impl Connection {
             _guard: taken.guard,
         };
         *connection.session.output() = taken.head;
-        if let Some(code) = refused {
+        if let Some(reason) = refused {
             // Before anything is read: what such a client sends is not understood.
-            connection.session.close(code);
+            connection.session.close(reason);
         }
         if !taken.early.is_empty() {
             let mut early = Vec::from(taken.early);
@@ -145,13 +144,13 @@ impl Connection {
                 Ok(Some(Event::Pong(_) | Event::Binary(_))) => self.session.on_control(now),
                 Ok(Some(Event::Close { code, .. })) => {
                     self.pong(pong.take());
-                    self.session.close(DisconnectCode::ConnectionClosed);
+                    self.session.close(CloseReason::ConnectionClosed);
                     self.begin_closing(code, "");
                 }
                 Err(fault) => {
                     self.pong(pong.take());
                     log_limited!(DEBUG, fault = fault.metric_label(), "websocket fault");
-                    self.session.close(DisconnectCode::BadRequest);
+                    self.session.close(CloseReason::BadRequest);
                     self.begin_closing(Some(fault.close_code()), fault.reason());
                 }
             }
@@ -168,6 +167,11 @@ impl Connection {
         if let Some(payload) = payload {
             frame::write(self.session.output(), Opcode::Pong, &payload);
         }
+    }
+
+    fn disconnect(&mut self, reason: CloseReason) {
+        let Disconnect { code, reason } = reason.into();
+        self.begin_closing(Some(code.code()), reason);
     }
 
     fn begin_closing(&mut self, code: Option<u16>, reason: &str) {
@@ -198,7 +202,7 @@ impl driver::Connection for Connection {
         }
         self.session.poll(cx, now);
         if self.overdue(now) {
-            self.session.close(DisconnectCode::BadRequest);
+            self.session.close(CloseReason::BadRequest);
             self.begin_closing(Some(super::close::POLICY_VIOLATION), "message took too long");
         }
         if self.poll_read(cx, now)?.is_ready() {
@@ -211,15 +215,15 @@ impl driver::Connection for Connection {
             // Nobody waits for the socket: there was no room for what it has.
             cx.waker().wake_by_ref();
         }
-        if let Some(code) = self.session.closing().filter(|_| self.closing.is_none()) {
-            self.begin_closing(Some(code.code()), code.reason());
+        if let Some(reason) = self.session.closing().filter(|_| self.closing.is_none()) {
+            self.disconnect(reason);
             // From now on input is read again, to see the client go.
             cx.waker().wake_by_ref();
         }
         let written = poll_write(&mut self.io, &mut self.session, cx)?;
         // Writing may have found that the session must end.
-        if let Some(code) = self.session.closing().filter(|_| self.closing.is_none()) {
-            self.begin_closing(Some(code.code()), code.reason());
+        if let Some(reason) = self.session.closing().filter(|_| self.closing.is_none()) {
+            self.disconnect(reason);
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
