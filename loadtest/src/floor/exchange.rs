@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use fanway_protocol::chunk;
+use fanway_protocol::framing::{chunk, websocket};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use sha1::{Digest, Sha1};
@@ -148,19 +148,7 @@ pub(super) fn answer(publications: &[Vec<u8>], offset: u64) -> Vec<u8> {
 }
 
 fn frame(payload: &[u8], out: &mut Vec<u8>) {
-    out.push(0x81);
-    match payload.len() {
-        length @ 0..126 => out.push(length as u8),
-        length @ 126..65536 => {
-            out.push(126);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            out.push(127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(payload);
+    websocket::frame::write(out, websocket::Opcode::Text, payload);
 }
 
 /// The payload of a masked frame and the length of the whole; `None` while it is incomplete.

@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use fanway_gateway::transport::websocket::{Decoder, Event, Fault, Limits, Opcode, frame, handshake};
+use fanway_gateway::transport::websocket::handshake;
+use fanway_protocol::framing::websocket::{Decoder, Event, Fault, Limits, Opcode, frame};
 use http_body_util::Full;
 use hyper::{
     Request, Response,

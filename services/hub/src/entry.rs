@@ -4,6 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
+use fanway_protocol::framing::sse;
+use fanway_protocol::framing::websocket::{Opcode, frame};
 use fanway_protocol::reply::{Event, Gap, Push, PushFrame, WirePublication};
 use fanway_protocol::{Channel, GapReason, Position, Publication};
 
@@ -126,32 +128,15 @@ impl Entry {
                 let event = Event::new(channel.as_str(), publication, self.position);
                 sse_event(None, &event)
             }
-            (Form::SseEvent, Kind::Gap(reason)) => sse_event(Some("gap"), &gap_body(channel, *reason, self.position)),
+            (Form::SseEvent, Kind::Gap(reason)) => sse_event(Some("gap"), &Gap::new(channel, *reason, self.position)),
         })
-    }
-}
-
-/// The body of a gap as SSE and polling write it.
-pub fn gap_body(channel: &Channel, reason: GapReason, position: Option<Position>) -> Gap<'_> {
-    Gap {
-        channel: channel.as_str(),
-        reason: reason.as_str(),
-        offset: position.map(|position| position.offset),
-        epoch: position.map(|position| position.epoch),
     }
 }
 
 /// The lines of a server-sent event, without `id:` and the closing blank line.
 pub fn sse_event(name: Option<&str>, body: &impl serde::Serialize) -> Bytes {
     let mut out = Vec::with_capacity(256);
-    if let Some(name) = name {
-        out.extend_from_slice(b"event: ");
-        out.extend_from_slice(name.as_bytes());
-        out.push(b'\n');
-    }
-    out.extend_from_slice(b"data: ");
-    write_json(body, &mut out);
-    out.push(b'\n');
+    sse::write_event(name, |out| write_json(body, out), &mut out);
     Bytes::from(out)
 }
 
@@ -163,32 +148,9 @@ pub(crate) fn write_json(value: &impl serde::Serialize, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends one WebSocket text frame with a JSON value as its payload (RFC 6455 section 5.2: unmasked, final).
+/// Appends one WebSocket text frame with a JSON value as its payload.
 pub(crate) fn write_json_frame(value: &impl serde::Serialize, out: &mut Vec<u8>) {
-    let start = out.len();
-    // Room for the longest header; moved down once the length is known.
-    out.extend_from_slice(&[0; 10]);
-    write_json(value, out);
-    let len = out.len() - start - 10;
-    let mut header = [0x81, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let header_len = match len {
-        0..=125 => {
-            header[1] = len as u8;
-            2
-        }
-        126..=0xffff => {
-            header[1] = 126;
-            header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-            4
-        }
-        _ => {
-            header[1] = 127;
-            header[2..10].copy_from_slice(&(len as u64).to_be_bytes());
-            10
-        }
-    };
-    out[start + 10 - header_len..start + 10].copy_from_slice(&header[..header_len]);
-    out.drain(start..start + 10 - header_len);
+    frame::write_with(out, Opcode::Text, |out| write_json(value, out));
 }
 
 fn json_frame(channel: &Channel, publication: &Publication, position: Option<Position>, first_of_epoch: bool) -> Bytes {

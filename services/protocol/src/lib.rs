@@ -1,15 +1,16 @@
-//! Wire and domain types of Fanway: what nodes, clients and back ends say to each other.
+//! Domain and protocol types of Fanway: the messages between nodes, clients and back ends.
 //!
-//! This room knows no sockets, no runtime and no Redis. Everything that arrives from outside is parsed here into types
-//! that cannot be wrong: a [`Channel`] has a legal name, an [`Epoch`] a legal text, a [`Cursor`] a known version.
+//! This crate does not depend on sockets, a runtime or Redis. Everything that arrives from outside is parsed here into
+//! types that cannot be wrong: a [`Channel`] has a legal name, an [`Epoch`] a legal text, a [`Cursor`] a known version.
+//! The bytes around messages on the network are written and read by [`framing`].
 #![forbid(unsafe_code)]
 
 pub mod channel;
-pub mod chunk;
 pub mod codes;
 pub mod command;
 pub mod cursor;
 pub mod envelope;
+pub mod framing;
 pub mod grants;
 pub mod heartbeat;
 pub mod position;

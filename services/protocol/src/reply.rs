@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::channel::Channel;
 use crate::codes::ErrorCode;
-use crate::position::{Epoch, Position};
+use crate::position::{Epoch, GapReason, Position};
 use crate::publication::{ClientInfo, Publication, Tags, raw_json};
 
 fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
@@ -240,4 +241,16 @@ pub struct Gap<'a> {
     /// Where the stream goes on; absent for channels without history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
+}
+
+impl<'a> Gap<'a> {
+    /// The gap after which a channel's stream continues at a position.
+    pub fn new(channel: &'a Channel, reason: GapReason, position: Option<Position>) -> Self {
+        Self {
+            channel: channel.as_str(),
+            reason: reason.as_str(),
+            offset: position.map(|position| position.offset),
+            epoch: position.map(|position| position.epoch),
+        }
+    }
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use fanway_broker::log_limited;
-use fanway_protocol::chunk;
 use fanway_protocol::codes::ErrorCode;
+use fanway_protocol::framing::chunk;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use fanway_broker::log_limited;
 use fanway_protocol::command::{Command, decode_frame};
+use fanway_protocol::framing::websocket::{Opcode, frame};
 use fanway_protocol::reply::{CodeReason, Push, PushFrame, Reply};
 use fanway_protocol::{ErrorCode, UnsubscribeCode};
 use uuid::Uuid;
@@ -31,7 +32,7 @@ const WAITING_COMMANDS: usize = 256;
 /// Room for a reply.
 const REPLY_BYTES: usize = 256;
 /// An empty reply: the protocol's ping.
-const PING: &[u8] = b"\x81\x02{}";
+const PING: &[u8] = b"{}";
 
 /// Where the session stands.
 #[derive(Debug)]
@@ -312,7 +313,7 @@ impl ClientSession {
 
     fn ping(&mut self, now: Instant) {
         if let Some(out) = self.pings_out.checked_add(1) {
-            self.core.outbox.buffer().extend_from_slice(PING);
+            frame::write(self.core.outbox.buffer(), Opcode::Text, PING);
             self.pings_out = out;
         }
         self.pong_unread = self.throttled;

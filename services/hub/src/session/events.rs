@@ -13,7 +13,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use fanway_broker::log_limited;
-use fanway_protocol::chunk;
+use fanway_protocol::framing::{chunk, sse};
+use fanway_protocol::reply::Gap;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
@@ -23,7 +24,7 @@ use super::resume_points::Resume;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
 use crate::close_reason::CloseReason;
-use crate::entry::{gap_body, sse_event};
+use crate::entry::sse_event;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -111,7 +112,10 @@ impl EventSession {
             told_expiry: false,
             ended: false,
         };
-        session.write(format!(": fanway\nretry: {}\n", jittered(RETRY).as_millis()).as_bytes());
+        let mut beginning = Vec::new();
+        sse::write_comment("fanway", &mut beginning);
+        write_retry(&mut beginning);
+        session.write(&beginning);
         session.on_tick(now);
         session
     }
@@ -193,7 +197,7 @@ impl EventSession {
         let last = gaps.len();
         for (told, (index, reason)) in gaps.into_iter().enumerate() {
             let Some(Some(sub)) = self.core.subs.get(index as usize) else { continue };
-            let gap = sse_event(Some("gap"), &gap_body(sub.channel(), reason, sub.position));
+            let gap = sse_event(Some("gap"), &Gap::new(sub.channel(), reason, sub.position));
             self.write_event(&gap, (told + 1 == last).then_some(&*cursor));
         }
         self.core.ids = Some(self.core.hashes().collect());
@@ -203,9 +207,9 @@ impl EventSession {
     fn write_event(&mut self, lines: &[u8], id: Option<&str>) {
         let mut event = lines.to_vec();
         if let Some(id) = id {
-            event.extend_from_slice(format!("id: {id}\n").as_bytes());
+            sse::write_id(|out| out.extend_from_slice(id.as_bytes()), &mut event);
         }
-        event.push(b'\n');
+        event.extend_from_slice(sse::END);
         self.write(&event);
     }
 
@@ -221,7 +225,7 @@ impl EventSession {
         if now >= self.next_heartbeat {
             // What waits already will break the silence.
             if self.core.outbox.is_empty() {
-                self.write(b":\n");
+                self.write(sse::PING);
             }
             self.next_heartbeat = now + heartbeat_after(&self.core.hub);
         }
@@ -261,7 +265,9 @@ impl EventSession {
         // Channels that are joined from now on would add events behind the last chunk.
         self.joining = None;
         if self.core.closing.is_some_and(CloseReason::reconnects) {
-            self.write(format!("retry: {}\n", jittered(RETRY).as_millis()).as_bytes());
+            let mut last = Vec::new();
+            write_retry(&mut last);
+            self.write(&last);
         }
         if self.core.chunked {
             self.core.outbox.buffer().extend_from_slice(chunk::LAST);
@@ -313,6 +319,11 @@ impl EventSession {
 /// How long until the next heartbeat: half to all of the longest silence, so that streams do not beat in step.
 fn heartbeat_after(hub: &Hub) -> Duration {
     hub.limits.ping_interval.min(LONGEST_SILENCE).mul_f64(0.5 + 0.5 * rand::random::<f64>())
+}
+
+/// Appends the line that sets when the client comes back.
+fn write_retry(out: &mut Vec<u8>) {
+    sse::write_retry(jittered(RETRY).as_millis() as u64, out);
 }
 
 /// Half to one and a half of a duration, so that clients do not come back in step.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use fanway_protocol::{Cursor, GapReason, Position, chunk};
+use fanway_protocol::framing::{chunk, sse};
+use fanway_protocol::{Cursor, GapReason, Position};
 
 use super::core::{Core, Transport};
 use crate::entry::{Entry, Form};
@@ -185,11 +186,9 @@ impl Core {
     /// The connection's own end of a server-sent event: its cursor, and the blank line.
     fn write_id(&self, out: &mut Vec<u8>) {
         if let Some(hashes) = &self.ids {
-            out.extend_from_slice(b"id: ");
-            Cursor::write(hashes.iter().copied().zip(self.positions()), out);
-            out.push(b'\n');
+            sse::write_id(|out| Cursor::write(hashes.iter().copied().zip(self.positions()), out), out);
         }
-        out.push(b'\n');
+        out.extend_from_slice(sse::END);
     }
 
     /// Tells how much of the turn the socket took; the rest is given back. Returns whether it took all.

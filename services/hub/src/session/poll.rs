@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use fanway_protocol::reply::Gap;
 use futures_util::future::join_all;
 
 use super::core::{Core, Transport, backlog};
@@ -15,7 +16,6 @@ use super::resume_points::ResumePoint;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, From, Joined};
 use crate::close_reason::CloseReason;
-use crate::entry::gap_body;
 use crate::entry::write_json;
 use crate::handle::Handle;
 use crate::hub::Hub;
@@ -74,7 +74,7 @@ pub async fn poll(
             }
             (Joined::Gap(reason), _) => {
                 let mut gap = Vec::new();
-                write_json(&gap_body(&point.channel, reason, sub.position), &mut gap);
+                write_json(&Gap::new(&point.channel, reason, sub.position), &mut gap);
                 answer.gaps.push(gap);
             }
             _ => {}

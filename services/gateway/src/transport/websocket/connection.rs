@@ -13,11 +13,10 @@ use fanway_broker::log_limited;
 use fanway_hub::handle::Handle;
 use fanway_hub::session::{ClientSession, Disconnect};
 use fanway_hub::{CloseReason, Hub, Identity};
+use fanway_protocol::framing::websocket::{Decoder, Event, Limits, Opcode, close, frame};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::decoder::{Decoder, Event, Limits};
-use super::{Opcode, frame};
 use crate::server::{ConnectionGuard, Io, Taken};
 use crate::transport::driver;
 use crate::transport::output::{poll_write, write_now};
@@ -203,7 +202,7 @@ impl driver::Connection for Connection {
         self.session.poll(cx, now);
         if self.overdue(now) {
             self.session.close(CloseReason::BadRequest);
-            self.begin_closing(Some(super::close::POLICY_VIOLATION), "message took too long");
+            self.begin_closing(Some(close::POLICY_VIOLATION), "message took too long");
         }
         if self.poll_read(cx, now)?.is_ready() {
             return Poll::Ready(Ok(()));

@@ -8,7 +8,7 @@ pub const MAX_HEADER_BYTES: usize = 10;
 /// The bit that marks a message's last (here: only) frame.
 const FIN: u8 = 0x80;
 
-/// What a frame carries.
+/// Kind of a frame's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the names of RFC 6455")]
@@ -35,13 +35,14 @@ impl Opcode {
         })
     }
 
-    /// Whether it is a control frame: short, whole, and allowed between the fragments of a message.
+    /// True for a control frame: short, whole, and allowed between the fragments of a message.
     pub fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// The header of a whole, unmasked frame with a payload of `len` bytes; the second value says how many of the bytes it has.
+/// The header of a whole, unmasked frame with a payload of `len` bytes, and its own length in bytes.
+#[inline]
 pub fn header(opcode: Opcode, len: usize) -> ([u8; MAX_HEADER_BYTES], usize) {
     let mut header = [0; MAX_HEADER_BYTES];
     header[0] = FIN | opcode as u8;
@@ -69,7 +70,22 @@ pub fn write(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a close frame. Without a code it is empty, which is how an empty close frame is answered; the reason is plain text and cut to what fits.
+/// Appends a whole frame with the payload that `write_payload` appends, which need not be a buffer of its own.
+///
+/// Room for the longest header is left first; the payload is moved down once its length is known.
+#[inline]
+pub fn write_with(out: &mut Vec<u8>, opcode: Opcode, write_payload: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; MAX_HEADER_BYTES]);
+    let payload = out.len();
+    write_payload(out);
+    let (header, len) = header(opcode, out.len() - payload);
+    out[payload - len..payload].copy_from_slice(&header[..len]);
+    out.drain(start..payload - len);
+}
+
+/// Appends a close frame. Without a code it is empty, the answer to an empty close frame. The reason is plain text and
+/// cut to the length that fits.
 pub fn write_close(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
     let Some(code) = code else { return write(out, Opcode::Close, &[]) };
     debug_assert!(close::is_sendable(code), "close code {code} must not be sent");

@@ -7,10 +7,10 @@ pub(super) const MAX_BYTES: usize = 14;
 
 /// A client frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    /// Whether the frame ends its message.
+pub(super) struct Header {
+    /// Last frame of its message.
     pub(super) fin: bool,
-    /// What it carries.
+    /// Kind of the payload.
     pub(super) opcode: Opcode,
     /// Payload bytes announced; at most 2^63 - 1. Nothing is allocated for them before they arrive.
     pub(super) len: u64,
@@ -18,10 +18,10 @@ pub(super) struct Head {
     pub(super) mask: [u8; 4],
 }
 
-impl Head {
+impl Header {
     /// Reads a header from the beginning of `bytes`: the header and its length in bytes, or `None` if it is incomplete.
     ///
-    /// Each byte is judged as soon as it is there, so garbage is refused at its first wrong byte.
+    /// Each byte is checked as soon as it is there, so garbage is refused at its first wrong byte.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Fault> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
         if first & 0x70 != 0 {

@@ -19,6 +19,17 @@ fn headers_have_the_shortest_form() {
 }
 
 #[test]
+fn a_payload_written_in_place_makes_the_same_frame() {
+    for len in [0, 1, 125, 126, 0xFFFF, 0x1_0000] {
+        let payload = vec![b'x'; len];
+        let (mut whole, mut in_place) = (b"before".to_vec(), b"before".to_vec());
+        frame::write(&mut whole, Opcode::Text, &payload);
+        frame::write_with(&mut in_place, Opcode::Text, |out| out.extend_from_slice(&payload));
+        assert_eq!(in_place, whole, "{len}");
+    }
+}
+
+#[test]
 fn frames() {
     let mut out = Vec::new();
     frame::write(&mut out, Opcode::Text, b"hi");

@@ -1,4 +1,4 @@
-//! What a client can do wrong on the wire.
+//! Faults of a client: breaches of the protocol or of a limit.
 
 use super::close;
 
@@ -31,7 +31,7 @@ pub enum Fault {
     MessageTooLong,
     /// A message in more fragments than [`Limits::max_fragments`](super::Limits::max_fragments).
     TooManyFragments,
-    /// A binary message where only text is spoken.
+    /// A binary message where only text is accepted.
     UnexpectedBinary,
 }
 

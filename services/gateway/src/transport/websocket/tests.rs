@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, Request, StatusCode, Version, request};
 
-use super::super::handshake::{Refusal, check};
+use super::handshake::{Refusal, check};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 

@@ -1,10 +1,9 @@
-//! Tests of the codec: as a client would write bytes, and what comes out.
+//! Tests of the codec: bytes as a client writes them, and the resulting events.
 #![allow(clippy::unwrap_used)]
 
 mod chunking;
 mod frames;
 mod garbage;
-mod handshake;
 mod writing;
 
 use super::{Decoder, Event, Fault, Limits};

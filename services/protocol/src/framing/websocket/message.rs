@@ -1,11 +1,11 @@
 //! A message that did not arrive in one piece.
 
-use super::{Fault, Limits, head::Head};
+use super::{Fault, Limits, header::Header};
 
-/// What has arrived of a message so far. Exists only while the message is incomplete.
+/// The part of a message that has arrived. Exists only while the message is incomplete.
 #[derive(Debug)]
 pub(super) struct Message {
-    /// Whether it is text, and therefore must be UTF-8.
+    /// Text, which must be UTF-8; otherwise binary.
     text: bool,
     /// The payload so far, unmasked. Never larger than what arrived, rounded up to at most its double or what the current frame announces.
     payload: Vec<u8>,
@@ -30,9 +30,9 @@ impl Message {
         self.payload.capacity()
     }
 
-    /// Judges the header of a continuation frame, before any of its payload is looked at.
-    pub(super) fn admit(&mut self, head: &Head, limits: &Limits) -> Result<(), Fault> {
-        if head.len > limits.max_message_bytes.saturating_sub(self.payload.len()) as u64 {
+    /// Checks the header of a continuation frame against the limits, before any of its payload is read.
+    pub(super) fn admit(&mut self, header: &Header, limits: &Limits) -> Result<(), Fault> {
+        if header.len > limits.max_message_bytes.saturating_sub(self.payload.len()) as u64 {
             return Err(Fault::MessageTooLong);
         }
         self.fragments += 1;
@@ -64,7 +64,7 @@ impl Message {
     }
 }
 
-/// How many bytes at the beginning are whole characters; what follows them is the beginning of one more, or nothing.
+/// Number of bytes at the beginning that are whole characters; the beginning of one more may follow them.
 fn whole_characters(bytes: &[u8]) -> Result<usize, Fault> {
     match simdutf8::compat::from_utf8(bytes) {
         Ok(_) => Ok(bytes.len()),

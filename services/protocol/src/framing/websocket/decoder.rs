@@ -1,10 +1,13 @@
-//! Received bytes in, messages and control frames out.
+//! Decoder of a client's frames: received bytes in, messages and control frames out.
 //!
-//! * **Idle costs nothing**: between messages a decoder owns no heap memory. What is incomplete is kept in one box that is freed with the message.
-//! * **Announcing costs nothing**: a length is judged when its header is read, and memory grows only with bytes that arrived.
-//!   While a message of up to `max_message_bytes` is incomplete, at most twice what arrived of it is held, and never more than the limit.
-//! * **The usual case copies nothing**: a whole unfragmented message in the input is unmasked and checked where it lies.
-//! * **Any chunking is equal**: the events do not depend on how the bytes are cut into reads. Text fails at its first wrong byte, even inside a fragment.
+//! * **Idle costs nothing**: between messages a decoder owns no heap memory. An incomplete message is kept in one box that
+//!   is freed with it.
+//! * **An announced length costs nothing**: it is checked when its header is read, and memory grows only with bytes that
+//!   arrived. While a message of up to `max_message_bytes` is incomplete, at most twice its received bytes are held, and
+//!   never more than the limit.
+//! * **The usual case copies nothing**: a whole unfragmented message in the input is unmasked and checked in place.
+//! * **Any chunking is equal**: the events do not depend on how the bytes are cut into reads. Text fails at its first wrong
+//!   byte, even inside a fragment.
 //!
 //! No clock, no I/O, no locks: one connection's task owns it. Three bounds are the driver's: the age of an incomplete
 //! message (see [`Decoder::in_progress`]), the rate of control frames, and the rate of messages.
@@ -18,18 +21,18 @@ use std::mem;
 
 use super::{
     Fault, Opcode, close,
-    head::{self, Head},
+    header::{self, Header},
     message::Message,
 };
 
-/// What a client may send.
+/// Limits of what a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a message, over all its fragments.
     pub max_message_bytes: usize,
     /// Frames of a message. Bounds what empty fragments, which no byte limit stops, can cost.
     pub max_fragments: u32,
-    /// Whether binary messages are spoken; otherwise their header is refused, before any payload is kept.
+    /// Binary messages are accepted; otherwise their header is refused, before any payload is kept.
     pub binary: bool,
 }
 
@@ -39,7 +42,7 @@ impl Default for Limits {
     }
 }
 
-/// Something a client sent, whole. Borrows from the input or the decoder until the next call.
+/// A complete message or control frame of a client. Borrows from the input or the decoder until the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'e> {
     /// A text message.
@@ -52,9 +55,9 @@ pub enum Event<'e> {
     Pong(&'e [u8]),
     /// The client closes; whatever follows is ignored. Answer with the same code, then close the socket.
     Close {
-        /// Why, in numbers; checked to be one that may be sent back. `None` if the frame was empty.
+        /// Close code, one that may be sent back. `None` if the frame was empty.
         code: Option<u16>,
-        /// Why, in words; untrusted.
+        /// Close reason; untrusted.
         reason: &'e str,
     },
 }
@@ -62,9 +65,9 @@ pub enum Event<'e> {
 /// The receiving half of a WebSocket connection.
 #[derive(Debug)]
 pub struct Decoder {
-    /// What the client may send.
+    /// Limits of what the client may send.
     limits: Limits,
-    /// What is incomplete; `None` between messages.
+    /// The incomplete frame or message; `None` between messages.
     progress: Option<Box<Progress>>,
     /// A close frame or a fault was reported: nothing is read any more.
     ended: bool,
@@ -74,9 +77,9 @@ pub struct Decoder {
 #[derive(Debug, Default)]
 struct Progress {
     /// The beginning of a header that is itself incomplete.
-    head: [u8; head::MAX_BYTES],
-    /// How many bytes of `head` have arrived.
-    head_len: usize,
+    header: [u8; header::MAX_BYTES],
+    /// Number of bytes of `header` that have arrived.
+    header_len: usize,
     /// The frame whose payload has not arrived completely.
     frame: Option<Frame>,
     /// Payload of that frame, if it is a control frame: one may come in the middle of a message.
@@ -90,12 +93,12 @@ struct Progress {
 /// A frame being received.
 #[derive(Debug)]
 struct Frame {
-    head: Head,
+    header: Header,
     /// Bytes of payload that have arrived.
     arrived: u64,
 }
 
-/// A complete payload and where it lies.
+/// A complete payload, in place or held.
 enum Whole<'i> {
     /// In the input.
     Here(Opcode, &'i [u8]),
@@ -110,9 +113,9 @@ impl Decoder {
     }
 
     /// Takes the next event off the front of `input`, which holds bytes just read. `None` means that the input is used up:
-    /// call until then, both to see every event and to let go of the last one's memory.
+    /// call until then, both to see every event and to free the last one's memory.
     ///
-    /// After a close event or a fault everything is swallowed.
+    /// After a close event or a fault all input is dropped.
     pub fn next<'e, 'i: 'e>(&'e mut self, input: &mut &'i mut [u8]) -> Result<Option<Event<'e>>, Fault> {
         self.release();
         if self.ended {
@@ -131,7 +134,7 @@ impl Decoder {
         event.map(Some)
     }
 
-    /// Whether a frame or message has begun and is incomplete. A driver closes a connection on which this stays true for
+    /// True while a frame or message has begun and is incomplete. A driver closes a connection on which this stays true for
     /// too long without a text or binary event in between (control events do not count: they may come inside a message).
     pub fn in_progress(&self) -> bool {
         self.progress.as_ref().is_some_and(|progress| progress.is_incomplete())
@@ -147,7 +150,7 @@ impl Decoder {
         })
     }
 
-    /// Lets go of the last event, and of everything if nothing is incomplete.
+    /// Frees the last event, and everything if nothing is incomplete.
     fn release(&mut self) {
         if let Some(progress) = &mut self.progress {
             progress.delivered = Vec::new();
@@ -164,34 +167,34 @@ impl Decoder {
 
     /// Reads on until a control frame or a message is complete.
     fn step<'i>(&mut self, input: &mut &'i mut [u8]) -> Result<Option<Whole<'i>>, Fault> {
-        while let Some(Frame { head, arrived }) = self.frame(input)? {
-            let missing = head.len - arrived;
+        while let Some(Frame { header, arrived }) = self.frame(input)? {
+            let missing = header.len - arrived;
             let part = take(input, usize::try_from(missing).unwrap_or(usize::MAX));
-            head::unmask(part, head.mask, arrived);
+            header::unmask(part, header.mask, arrived);
             let outstanding = missing - part.len() as u64;
-            let whole = part.len() as u64 == head.len;
+            let whole = part.len() as u64 == header.len;
             let in_message = self.progress.as_ref().is_some_and(|progress| progress.message.is_some());
-            if whole && (head.opcode.is_control() || (head.fin && !in_message)) {
-                return Ok(Some(Whole::Here(head.opcode, part)));
+            if whole && (header.opcode.is_control() || (header.fin && !in_message)) {
+                return Ok(Some(Whole::Here(header.opcode, part)));
             }
 
             let arrived = arrived + part.len() as u64;
             let progress = self.progress.get_or_insert_default();
-            if head.opcode.is_control() {
+            if header.opcode.is_control() {
                 progress.control.extend_from_slice(part);
             } else {
-                let message = progress.message.get_or_insert_with(|| Message::new(head.opcode == Opcode::Text));
+                let message = progress.message.get_or_insert_with(|| Message::new(header.opcode == Opcode::Text));
                 message.append(part, outstanding)?;
             }
             if outstanding > 0 {
-                progress.frame = Some(Frame { head, arrived });
+                progress.frame = Some(Frame { header, arrived });
                 return Ok(None);
             }
-            if head.opcode.is_control() {
+            if header.opcode.is_control() {
                 progress.delivered = mem::take(&mut progress.control);
-                return Ok(Some(Whole::Held(head.opcode)));
+                return Ok(Some(Whole::Held(header.opcode)));
             }
-            if let Some(message) = progress.message.take_if(|_| head.fin) {
+            if let Some(message) = progress.message.take_if(|_| header.fin) {
                 let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
                 progress.delivered = message.into_payload();
                 return Ok(Some(Whole::Held(opcode)));
@@ -208,41 +211,41 @@ impl Decoder {
         if input.is_empty() {
             return Ok(None);
         }
-        let held = self.progress.as_ref().map_or(0, |progress| progress.head_len);
-        let head = if held == 0 {
-            Head::parse(input)?
+        let held = self.progress.as_ref().map_or(0, |progress| progress.header_len);
+        let header = if held == 0 {
+            Header::parse(input)?
         } else {
-            let head = &mut self.progress.get_or_insert_default().head;
-            let copied = input.len().min(head.len() - held);
-            head[held..held + copied].copy_from_slice(&input[..copied]);
-            Head::parse(&head[..held + copied])?
+            let header = &mut self.progress.get_or_insert_default().header;
+            let copied = input.len().min(header.len() - held);
+            header[held..held + copied].copy_from_slice(&input[..copied]);
+            Header::parse(&header[..held + copied])?
         };
-        let Some((head, len)) = head else {
+        let Some((header, len)) = header else {
             // Fewer bytes than a header has: keep them. (The held ones were copied above.)
             let progress = self.progress.get_or_insert_default();
-            progress.head[held..held + input.len()].copy_from_slice(input);
-            progress.head_len = held + input.len();
+            progress.header[held..held + input.len()].copy_from_slice(input);
+            progress.header_len = held + input.len();
             *input = &mut [];
             return Ok(None);
         };
         if let Some(progress) = &mut self.progress {
-            progress.head_len = 0;
+            progress.header_len = 0;
         }
         take(input, len - held);
-        self.admit(&head)?;
-        Ok(Some(Frame { head, arrived: 0 }))
+        self.admit(&header)?;
+        Ok(Some(Frame { header, arrived: 0 }))
     }
 
-    /// Judges a frame by its header: whether it may come now, and within the limits.
-    fn admit(&mut self, head: &Head) -> Result<(), Fault> {
+    /// Checks a frame's header: it may come now, and is within the limits.
+    fn admit(&mut self, header: &Header) -> Result<(), Fault> {
         let message = self.progress.as_mut().and_then(|progress| progress.message.as_mut());
-        match (head.opcode, message) {
+        match (header.opcode, message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => Ok(()),
             (Opcode::Continuation, None) => Err(Fault::UnexpectedContinuation),
-            (Opcode::Continuation, Some(message)) => message.admit(head, &self.limits),
+            (Opcode::Continuation, Some(message)) => message.admit(header, &self.limits),
             (Opcode::Text | Opcode::Binary, Some(_)) => Err(Fault::ExpectedContinuation),
             (Opcode::Binary, None) if !self.limits.binary => Err(Fault::UnexpectedBinary),
-            (Opcode::Text | Opcode::Binary, None) if head.len > self.limits.max_message_bytes as u64 => {
+            (Opcode::Text | Opcode::Binary, None) if header.len > self.limits.max_message_bytes as u64 => {
                 Err(Fault::MessageTooLong)
             }
             (Opcode::Text | Opcode::Binary, None) => Ok(()),
@@ -252,7 +255,7 @@ impl Decoder {
 
 impl Progress {
     fn is_incomplete(&self) -> bool {
-        self.head_len > 0 || self.frame.is_some() || self.message.is_some()
+        self.header_len > 0 || self.frame.is_some() || self.message.is_some()
     }
 }
 

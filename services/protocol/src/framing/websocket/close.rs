@@ -1,8 +1,8 @@
-//! Close frames: which codes may travel, how a received payload is read, how a reason is cut to size.
+//! Close frames: the codes that may be sent, received payloads, reasons cut to size.
 
 use super::{Event, Fault};
 
-/// The connection did what it was for.
+/// The connection has served its purpose.
 pub const NORMAL: u16 = 1000;
 /// The server goes away.
 pub const GOING_AWAY: u16 = 1001;
@@ -21,10 +21,10 @@ pub const INTERNAL_ERROR: u16 = 1011;
 /// The server is overloaded; come back later.
 pub const TRY_AGAIN_LATER: u16 = 1013;
 
-/// How many bytes of reason fit into a close frame beside the code.
+/// Longest reason in bytes that fits into a close frame beside the code.
 pub const MAX_REASON_BYTES: usize = 123;
 
-/// Whether a code may stand in a close frame. 1004-1006 and 1015 are for an endpoint's own use, the rest up to 2999 is
+/// True for a code that may be sent in a close frame. 1004-1006 and 1015 are for an endpoint's own use, the rest up to 2999 is
 /// unassigned, and 5000 and above does not exist.
 pub fn is_sendable(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
