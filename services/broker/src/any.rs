@@ -4,8 +4,8 @@ use bytes::Bytes;
 use fanway_protocol::{Channel, Position};
 
 use crate::{
-    Broker, BrokerError, Health, History, HistoryQuery, LogView, MemoryBroker, Publish, Published, RedisBroker,
-    Retention,
+    Broker, BrokerError, Health, History, HistoryQuery, LogView, MemoryBroker, PageLimit, Publish, Published,
+    RedisBroker, Retention,
 };
 
 /// One of the engines.
@@ -39,7 +39,12 @@ impl Broker for AnyBroker {
         dispatch!(self, engine => engine.unsubscribe(channel));
     }
 
-    async fn read(&self, channel: &Channel, since: Option<u64>, limit: usize) -> Result<Option<LogView>, BrokerError> {
+    async fn read(
+        &self,
+        channel: &Channel,
+        since: Option<u64>,
+        limit: PageLimit,
+    ) -> Result<Option<LogView>, BrokerError> {
         dispatch!(self, engine => engine.read(channel, since, limit).await)
     }
 

@@ -32,7 +32,7 @@ pub use announcements::ANNOUNCEMENT_BYTES;
 pub use any::AnyBroker;
 pub use error::{BrokerError, Outcome, Refusal};
 pub use ledger::Ledger;
-pub use log::{History, HistoryQuery, LogView, Retention};
+pub use log::{HISTORY_BYTES, History, HistoryQuery, LogView, PageLimit, Retention};
 pub use log_limit::LogLimit;
 pub use memory::MemoryBroker;
 pub use metrics::BrokerMetrics;
@@ -56,13 +56,13 @@ pub trait Broker: Send + Sync + 'static {
 
     /// One atomic view of the channel's log: current epoch, top, ledger, and the entries after `since`.
     ///
-    /// `limit` bounds the entries (oldest first); `None` in `since` asks for no entries. A log that does not exist (never
+    /// `limit` bounds the entries, which are the oldest; `None` in `since` asks for no entries. A log that does not exist (never
     /// used, expired, flushed) is `Ok(None)`: see [`Broker::create`]. Reads work while the server refuses writes.
     fn read(
         &self,
         channel: &Channel,
         since: Option<u64>,
-        limit: usize,
+        limit: PageLimit,
     ) -> impl Future<Output = Result<Option<LogView>, BrokerError>> + Send;
 
     /// Creates an empty log so that "before anything" is a position, and returns its top; an existing log is left alone.

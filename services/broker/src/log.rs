@@ -41,6 +41,47 @@ impl Retention {
     }
 }
 
+/// Bounds of a page of a log: what one read may return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PageLimit {
+    /// Most entries.
+    pub entries: usize,
+    /// Most bytes of entries. Redis counts them as they are stored, memory by [`Publication::size`].
+    pub bytes: usize,
+    /// A first entry larger than `bytes` is returned nevertheless, so that whoever reads page by page gets on.
+    pub oversized_first: bool,
+}
+
+impl PageLimit {
+    /// At most so many entries and bytes, but at least one entry.
+    pub const fn new(entries: usize, bytes: usize) -> Self {
+        Self { entries, bytes, oversized_first: true }
+    }
+
+    /// At most so many entries, of any size.
+    pub const fn entries(entries: usize) -> Self {
+        Self::new(entries, usize::MAX)
+    }
+
+    /// The same, without an entry if the first one is larger than the page.
+    pub const fn strict(self) -> Self {
+        Self { oversized_first: false, ..self }
+    }
+
+    /// Number of the first entries of these sizes that a page has room for.
+    pub fn fit(self, sizes: impl Iterator<Item = usize>) -> usize {
+        let (mut count, mut bytes) = (0, 0_usize);
+        for size in sizes.take(self.entries) {
+            bytes = bytes.saturating_add(size);
+            if bytes > self.bytes && !(count == 0 && self.oversized_first) {
+                break;
+            }
+            count += 1;
+        }
+        count
+    }
+}
+
 /// One atomic view of a log, generic over the payload so that the model checker can use small ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogView<M = Arc<Publication>> {
@@ -48,7 +89,10 @@ pub struct LogView<M = Arc<Publication>> {
     pub top: Position,
     /// The epochs of the line.
     pub ledger: Ledger,
-    /// Entries after the asked offset, oldest first, dense unless retention cut the beginning.
+    /// Offset of the oldest publication that the log keeps; the one after the top if it keeps none.
+    pub oldest: u64,
+    /// Entries after the asked offset, oldest first, dense unless retention cut the beginning. They may end before the
+    /// top: then more follow.
     pub entries: Vec<(u64, M)>,
 }
 
@@ -63,9 +107,10 @@ impl<M> LogView<M> {
         self.ledger.holds(position, self.top.offset)
     }
 
-    /// Whether the publication after `offset` (if there is one) is among the entries.
+    /// Whether the log keeps the publication after `offset`, if there is one, and the view does not begin after it.
     pub fn kept(&self, offset: u64) -> bool {
-        offset == self.top.offset || self.entries.first().is_some_and(|(first, _)| *first <= offset + 1)
+        let begins_after = self.entries.first().is_some_and(|(first, _)| *first > offset + 1);
+        offset == self.top.offset || (self.oldest <= offset + 1 && !begins_after)
     }
 }
 
@@ -74,13 +119,16 @@ impl<M> LogView<M> {
 pub struct HistoryQuery {
     /// Strictly after this position (or before it, in reverse).
     pub since: Option<Position>,
-    /// At most so many; 0 asks for the position alone.
-    pub limit: usize,
+    /// At most so many; no entries ask for the position alone.
+    pub limit: PageLimit,
     /// Newest first.
     pub reverse: bool,
 }
 
-/// A page of history.
+/// Most bytes of a page of history.
+pub const HISTORY_BYTES: usize = 1024 * 1024;
+
+/// A page of history: fewer publications than asked for where the bytes do not suffice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// In the order asked.

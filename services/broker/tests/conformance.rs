@@ -53,6 +53,7 @@ promises! {
     creating_a_log,
     tops_of_many_logs,
     history_in_both_directions,
+    pages_are_bounded_in_bytes,
     retention_by_count,
     entries_go_after_the_idle_time_and_the_position_stays,
     a_log_goes_with_its_meta_unless_it_is_refreshed,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fanway_broker::{BrokerError, LogView};
+use fanway_broker::{BrokerError, LogView, PageLimit};
 use fanway_protocol::{Channel, GapReason, Position, Publication};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
@@ -315,7 +315,7 @@ impl Hub {
     fn begin_read(self: &Arc<Self>, local: Arc<LocalChannel>, key: ReadKey) -> SharedRead {
         let hub = self.clone();
         // One more than may be served shows whether there are more.
-        let limit = self.limits.recovery_limit + 1;
+        let limit = PageLimit::entries(self.limits.recovery_limit + 1);
         let read = self.tracker.spawn(async move {
             let offset = key.1;
             let under_way = UnderWay { hub, key };

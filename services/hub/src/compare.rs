@@ -47,7 +47,7 @@ impl Hub {
         // While a read is under way the head stands still.
         match top.filter(|top| local.state().head() == Some(*top)) {
             Some(top) => {
-                let view = LogView { top, ledger: Ledger::new(top.epoch), entries: Vec::new() };
+                let view = LogView { top, ledger: Ledger::new(top.epoch), oldest: top.offset + 1, entries: Vec::new() };
                 // Only an error could be given back, and there was none.
                 let _ = self.take_read(local, Ok(view), marked);
             }

@@ -41,7 +41,7 @@ pub struct Limits {
     pub channel_limit: usize,
     /// Publications that one resume may carry; more are a gap (`limit`).
     pub recovery_limit: usize,
-    /// Publications of one history page.
+    /// Publications of one history page, which also ends after 1 MiB of them.
     pub history_limit: usize,
     /// Recent publications that a channel keeps in memory for subscribers that are behind.
     pub ring_entries: usize,

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanway_broker::{Broker, BrokerError, Ledger, LogView, log_limited};
+use fanway_broker::{Broker, BrokerError, Ledger, LogView, PageLimit, log_limited};
 use fanway_protocol::Channel;
 
 use crate::channel::{LocalChannel, Marked, Source};
 use crate::hub::Hub;
 
-/// Entries of one read for a repair. More are read in further steps.
-const REPAIR_ENTRIES: usize = 512;
+/// What one read for a repair returns. More is read in further steps.
+const REPAIR_PAGE: PageLimit = PageLimit::new(512, 256 * 1024);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -69,7 +69,7 @@ impl Hub {
     }
 
     async fn read_log(self: &Arc<Self>, local: &LocalChannel, since: Option<u64>) -> Result<(), BrokerError> {
-        let read = self.view(&local.name, local.shared.namespace.retention(), since, REPAIR_ENTRIES).await;
+        let read = self.view(&local.name, local.shared.namespace.retention(), since, REPAIR_PAGE).await;
         self.metrics.repair_reads_total.inc();
         let mut marked = Marked::default();
         let done = self.take_read(local, read, &mut marked);
@@ -109,7 +109,7 @@ impl Hub {
         channel: &Channel,
         retention: fanway_broker::Retention,
         since: Option<u64>,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<LogView, BrokerError> {
         let _permit =
             self.reads.acquire().await.map_err(|_| BrokerError::Unavailable("the node is stopping".to_owned()))?;
@@ -119,7 +119,7 @@ impl Hub {
         let top = self.broker.create(channel, retention).await?;
         if top.offset == 0 {
             // Nothing was ever published, so that this is all there is to read.
-            return Ok(LogView { top, ledger: Ledger::new(top.epoch), entries: Vec::new() });
+            return Ok(LogView { top, ledger: Ledger::new(top.epoch), oldest: 1, entries: Vec::new() });
         }
         let view = self.broker.read(channel, since, limit).await?;
         view.ok_or_else(|| BrokerError::Unavailable("the log vanished as it was made".to_owned()))

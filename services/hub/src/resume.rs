@@ -109,8 +109,9 @@ mod tests {
     /// A log of two epochs: 0 from the start, 1 from offset 4.
     fn view(top: u64, entries: impl IntoIterator<Item = u64>) -> LogView<u64> {
         let ledger = Ledger::from_entries(vec![(epoch(0), 1), (epoch(1), 4)]).unwrap();
-        let entries = entries.into_iter().map(|offset| (offset, offset)).collect();
-        LogView { top: at(1, top), ledger, entries }
+        let entries: Vec<_> = entries.into_iter().map(|offset| (offset, offset)).collect();
+        let oldest = entries.first().map_or(top + 1, |(first, _)| *first);
+        LogView { top: at(1, top), ledger, oldest, entries }
     }
 
     #[test]
@@ -155,6 +156,7 @@ mod tests {
         let one = |top: u64, first: u64| LogView {
             top: at(0, top),
             ledger: Ledger::new(epoch(0)),
+            oldest: first,
             entries: (first..=top).map(|offset| (offset, offset)).collect(),
         };
         for (head, view, expected) in [

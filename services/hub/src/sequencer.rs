@@ -262,7 +262,9 @@ mod tests {
     fn view(ledger: &[(u64, u64)], top: u64, entries: impl IntoIterator<Item = u64>) -> LogView<u64> {
         let ledger = Ledger::from_entries(ledger.iter().map(|(e, first)| (epoch(*e), *first)).collect()).unwrap();
         let top = Position { epoch: ledger.current(), offset: top };
-        LogView { top, ledger, entries: entries.into_iter().map(|offset| (offset, offset)).collect() }
+        let entries: Vec<_> = entries.into_iter().map(|offset| (offset, offset)).collect();
+        let oldest = entries.first().map_or(top.offset + 1, |(first, _)| *first);
+        LogView { top, ledger, oldest, entries }
     }
 
     fn emit(e: u64, offset: u64, first_of_epoch: bool) -> Step<u64> {

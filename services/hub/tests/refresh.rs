@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanway_broker::{AnyBroker, Broker, MemoryBroker};
+use fanway_broker::{AnyBroker, Broker, MemoryBroker, PageLimit};
 use fanway_hub::{Access, AuthFailure, Hub, HubMetrics, Identity, Inbox, Namespace, Namespaces, Parts};
 use fanway_protocol::{Channel, Grants, Right, Rule};
 use serde_json::Value;
@@ -78,7 +78,7 @@ fn codes(heard: &[Value]) -> Vec<u64> {
 }
 
 async fn kept(broker: &AnyBroker, channel: &str) -> usize {
-    let log = broker.read(&Channel::new(channel).unwrap(), Some(0), 100).await.unwrap();
+    let log = broker.read(&Channel::new(channel).unwrap(), Some(0), PageLimit::entries(100)).await.unwrap();
     log.map_or(0, |log| log.entries.len())
 }
 
@@ -115,7 +115,7 @@ async fn what_is_sent_behind_a_widening_refresh_is_carried_out() {
     assert_eq!(codes(&heard), [103, 103, 0, 0, 0, 0], "{heard:?}");
     assert_eq!(kept(&broker, "a").await, 1);
     // It is the new credential's information that others are shown.
-    let log = broker.read(&Channel::new("a").unwrap(), Some(0), 1).await.unwrap().unwrap();
+    let log = broker.read(&Channel::new("a").unwrap(), Some(0), PageLimit::entries(1)).await.unwrap().unwrap();
     let info = log.entries[0].1.info.clone().unwrap();
     assert_eq!(info.conn_info.as_deref(), Some(&br#""sub/a,pub/a,hst/a""#[..]));
 }

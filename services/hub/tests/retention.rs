@@ -5,7 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use fanway_broker::{AnyBroker, Broker, Event, Sink};
+use fanway_broker::{AnyBroker, Broker, Event, PageLimit, Sink};
 use fanway_hub::Inbox;
 use fanway_protocol::Channel;
 use serde_json::Value;
@@ -33,7 +33,7 @@ async fn follower(hub: &std::sync::Arc<fanway_hub::Hub>) -> (Socket, String) {
 }
 
 async fn kept(broker: &AnyBroker) -> usize {
-    broker.read(&Channel::new("a").unwrap(), Some(0), 100).await.unwrap().unwrap().entries.len()
+    broker.read(&Channel::new("a").unwrap(), Some(0), PageLimit::entries(100)).await.unwrap().unwrap().entries.len()
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ impl World {
         let entries = (since.max(oldest) + 1..=top.offset).map(entry).take(limit).collect();
         let ledger = Ledger::from_entries(self.log.epochs.clone()).unwrap();
         let can_continue = (oldest..=top.offset).any(|offset| self.id(offset) == self.reader);
-        self.answer = Some((LogView { top, ledger, entries }, self.id(top.offset), can_continue));
+        self.answer = Some((LogView { top, ledger, oldest: oldest + 1, entries }, self.id(top.offset), can_continue));
         self.sequencer.asked();
     }
 

@@ -25,6 +25,18 @@ pub struct Publication {
     pub trace: Option<Arc<str>>,
 }
 
+impl Publication {
+    /// Approximate memory of what the publisher gave, in bytes. For the bounds of pages and queues.
+    pub fn size(&self) -> usize {
+        let tags = self.tags.iter().flat_map(|tags| tags.iter()).map(|(name, value)| name.len() + value.len());
+        let info = self
+            .info
+            .as_ref()
+            .map_or(0, |info| info.user.len() + info.client.len() + info.conn_info.as_ref().map_or(0, Bytes::len));
+        self.data.len() + tags.sum::<usize>() + info
+    }
+}
+
 /// A client as other clients see it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct ClientInfo {

@@ -22,8 +22,8 @@ use fanway_protocol::{Channel, Position};
 use self::shard::Shard;
 use crate::announcements::Announcements;
 use crate::{
-    ANNOUNCEMENT_BYTES, Broker, BrokerError, Delivery, Event, Health, History, HistoryQuery, LogView, Publish,
-    Published, Retention, Sink, epochs,
+    ANNOUNCEMENT_BYTES, Broker, BrokerError, Delivery, Event, Health, History, HistoryQuery, LogView, PageLimit,
+    Publish, Published, Retention, Sink, epochs,
 };
 
 /// A power of two well above the number of cores of a node that runs alone.
@@ -121,7 +121,12 @@ impl Broker for MemoryBroker {
         self.shard(channel, Instant::now()).unsubscribe(channel);
     }
 
-    async fn read(&self, channel: &Channel, since: Option<u64>, limit: usize) -> Result<Option<LogView>, BrokerError> {
+    async fn read(
+        &self,
+        channel: &Channel,
+        since: Option<u64>,
+        limit: PageLimit,
+    ) -> Result<Option<LogView>, BrokerError> {
         let now = Instant::now();
         Ok(self.shard(channel, now).log(channel, now).map(|log| log.view(since, limit)))
     }
@@ -240,7 +245,12 @@ mod tests {
             let broker = self.0.get().unwrap();
             for event in events {
                 let Event::Publication(delivery) = event else { continue };
-                let view = broker.read(&delivery.channel, Some(0), 1).now_or_never().unwrap().unwrap().unwrap();
+                let view = broker
+                    .read(&delivery.channel, Some(0), PageLimit::entries(1))
+                    .now_or_never()
+                    .unwrap()
+                    .unwrap()
+                    .unwrap();
                 assert_eq!(Some(view.top), delivery.place.map(|place| place.position));
                 broker.unsubscribe(&delivery.channel);
             }

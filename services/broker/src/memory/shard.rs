@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fanway_protocol::{Channel, Epoch, Position, Publication};
 
-use crate::{BrokerError, History, HistoryQuery, Idempotency, Ledger, LogView, Place, Retention};
+use crate::{BrokerError, History, HistoryQuery, Idempotency, Ledger, LogView, PageLimit, Place, Retention};
 
 /// Due things looked at in one call. A call adds at most three, so that a shard in use shrinks to what is alive.
 const SWEEP: usize = 4;
@@ -273,12 +273,13 @@ impl Log {
         self.entries.partition_point(|(entry, _)| *entry <= offset)
     }
 
-    pub(super) fn view(&self, since: Option<u64>, limit: usize) -> LogView {
+    pub(super) fn view(&self, since: Option<u64>, limit: PageLimit) -> LogView {
         let entries = match since {
-            Some(offset) => self.entries.range(self.after(offset)..).take(limit).cloned().collect(),
+            Some(offset) => page(self.entries.range(self.after(offset)..), limit).cloned().collect(),
             None => Vec::new(),
         };
-        LogView { top: self.top(), ledger: self.ledger(), entries }
+        let oldest = self.entries.front().map_or(self.top + 1, |(offset, _)| *offset);
+        LogView { top: self.top(), ledger: self.ledger(), oldest, entries }
     }
 
     pub(super) fn history(&self, query: HistoryQuery) -> History {
@@ -288,16 +289,25 @@ impl Log {
         };
         let publications = match query.since {
             _ if !since_valid => Vec::new(),
-            None if query.reverse => self.entries.iter().rev().take(query.limit).map(place).collect(),
-            None => self.entries.iter().take(query.limit).map(place).collect(),
+            None if query.reverse => page(self.entries.iter().rev(), query.limit).map(place).collect(),
+            None => page(self.entries.iter(), query.limit).map(place).collect(),
             Some(since) if query.reverse => {
                 let end = self.after(since.offset.saturating_sub(1));
-                self.entries.range(..end).rev().take(query.limit).map(place).collect()
+                page(self.entries.range(..end).rev(), query.limit).map(place).collect()
             }
-            Some(since) => self.entries.range(self.after(since.offset)..).take(query.limit).map(place).collect(),
+            Some(since) => page(self.entries.range(self.after(since.offset)..), query.limit).map(place).collect(),
         };
         History { publications, top: self.top(), since_valid }
     }
+}
+
+/// The first of these entries, as many as a page has room for.
+fn page<'a>(
+    entries: impl Iterator<Item = &'a (u64, Arc<Publication>)> + Clone,
+    limit: PageLimit,
+) -> impl Iterator<Item = &'a (u64, Arc<Publication>)> {
+    let count = limit.fit(entries.clone().map(|(_, publication)| publication.size()));
+    entries.take(count)
 }
 
 /// `now` and a lifetime; for a lifetime beyond what a clock can say, so far ahead that nobody sees it.
@@ -368,7 +378,7 @@ mod tests {
         let later = start + Duration::from_secs(150);
         shard.sweep(later);
         let log = shard.log(&channel, later).unwrap();
-        assert_eq!((log.top().offset, log.view(Some(0), 10).entries.len()), (1, 0));
+        assert_eq!((log.top().offset, log.view(Some(0), PageLimit::entries(10)).entries.len()), (1, 0));
         assert!(shard.log(&channel, start + Duration::from_secs(191)).is_none());
     }
 }

@@ -13,7 +13,7 @@ use super::pipe::Pipe;
 use super::reader::Reader;
 use super::script::SCRIPTS;
 use super::{Context, failure, millis, place, text, unreadable};
-use crate::{BrokerError, History, HistoryQuery, Ledger, LogView, Retention, epochs};
+use crate::{BrokerError, History, HistoryQuery, Ledger, LogView, PageLimit, Retention, epochs};
 
 /// Logs asked about in one pipeline.
 const CHUNK: usize = 500;
@@ -41,6 +41,7 @@ type Entry = (u64, Option<Arc<Publication>>);
 struct Read {
     top: Position,
     ledger: Ledger,
+    oldest: u64,
     entries: Vec<Entry>,
 }
 
@@ -49,16 +50,17 @@ impl Logs {
         &self,
         channel: &Channel,
         since: Option<u64>,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<Option<LogView>, BrokerError> {
-        let limit = if since.is_some() { limit } else { 0 };
+        let limit = if since.is_some() { limit } else { PageLimit::entries(0) };
         let Some(read) = self.run(Way::Shared, channel, false, since, limit).await? else { return Ok(None) };
         // An entry that cannot be read is missing, and with it everything before: entries are dense, so that a reader
         // from before it sees an honest gap.
         let readable = read.entries.iter().rposition(|(_, publication)| publication.is_none()).map_or(0, |at| at + 1);
+        let oldest = readable.checked_sub(1).map_or(read.oldest, |last| read.entries[last].0 + 1);
         let entries = read.entries.into_iter().skip(readable);
         let entries = entries.filter_map(|(offset, publication)| Some((offset, publication?))).collect();
-        Ok(Some(LogView { top: read.top, ledger: read.ledger, entries }))
+        Ok(Some(LogView { top: read.top, ledger: read.ledger, oldest, entries }))
     }
 
     pub(crate) async fn history(
@@ -94,14 +96,17 @@ impl Logs {
         channel: &Channel,
         reverse: bool,
         bound: Option<u64>,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<Option<Read>, BrokerError> {
         let (entries, meta) = (self.context.names.entries(channel), self.context.names.meta(channel));
         let direction: &[u8] = if reverse { b"reverse" } else { b"forward" };
         let bound = bound.map(|offset| offset.to_string()).unwrap_or_default();
-        let limit = limit.min(i64::MAX as usize).to_string();
+        let number = |most: usize| most.min(i64::MAX as usize).to_string();
+        let (entries_limit, bytes) = (number(limit.entries), number(limit.bytes));
+        let oversized: &[u8] = if limit.oversized_first { b"1" } else { b"" };
         let functions = &self.context.functions;
-        let (keys, arguments) = ([entries.as_str(), &meta], [direction, bound.as_bytes(), limit.as_bytes()]);
+        let keys = [entries.as_str(), &meta];
+        let arguments = [direction, bound.as_bytes(), entries_limit.as_bytes(), bytes.as_bytes(), oversized];
         let answer = match way {
             Way::Shared => {
                 self.ask(async |connection| SCRIPTS.read.run(connection, functions, &keys, &arguments).await).await?
@@ -205,6 +210,7 @@ fn parse(channel: &Channel, reverse: bool, answer: &Value) -> Option<Read> {
     let meta = Meta::parse(text(parts.first()?)?)?;
     let first: u64 = text(parts.get(1)?)?.parse().ok()?;
     let Value::Array(bodies) = parts.get(2)? else { return None };
+    let oldest = text(parts.get(3)?)?.parse().ok()?;
     let mut entries = Vec::with_capacity(bodies.len());
     for (at, body) in (0..).zip(bodies) {
         let offset = if reverse { first.checked_sub(at)? } else { first.checked_add(at)? };
@@ -214,5 +220,5 @@ fn parse(channel: &Channel, reverse: bool, answer: &Value) -> Option<Read> {
         };
         entries.push((offset, publication));
     }
-    Some(Read { top: meta.top, ledger: meta.ledger, entries })
+    Some(Read { top: meta.top, ledger: meta.ledger, oldest, entries })
 }

@@ -53,8 +53,8 @@ use self::subscriber::{Hearing, Subscriber, Subscriptions};
 use crate::announcements::Announcements;
 use crate::trace::{Begun, Trace, Work};
 use crate::{
-    Broker, BrokerError, BrokerMetrics, Health, History, HistoryQuery, LogView, Publish, Published, Retention, Sink,
-    epochs,
+    Broker, BrokerError, BrokerMetrics, Health, History, HistoryQuery, LogView, PageLimit, Publish, Published,
+    Retention, Sink, epochs,
 };
 
 pub use self::settings::{RedisSettings, SettingError};
@@ -228,7 +228,12 @@ impl Broker for RedisBroker {
         self.subscriptions.unsubscribe(&self.context, channel);
     }
 
-    async fn read(&self, channel: &Channel, since: Option<u64>, limit: usize) -> Result<Option<LogView>, BrokerError> {
+    async fn read(
+        &self,
+        channel: &Channel,
+        since: Option<u64>,
+        limit: PageLimit,
+    ) -> Result<Option<LogView>, BrokerError> {
         let begun = Instant::now();
         let outcome = self.logs.read(channel, since, limit).await;
         self.record(&self.operations.read, begun, &outcome);

@@ -87,7 +87,7 @@ async fn reads(context: &Context, link: &Link, reader: &Reader) -> Result<(), Tr
 
 async fn read_once(names: &Names, connection: &mut impl ConnectionLike, functions: &AtomicBool) -> RedisResult<()> {
     let [entries, meta, _] = names.trial();
-    SCRIPTS.read.run(connection, functions, &[entries, meta], &[b"forward", b"0", b"1"]).await?;
+    SCRIPTS.read.run(connection, functions, &[entries, meta], &[b"forward", b"0", b"1", b"1", b"1"]).await?;
     // A server that knows the scripts is not sent them: whether it would take them is seen here.
     redis::cmd("EVAL_RO").arg(TRIVIAL).arg(0).query_async::<Value>(connection).await?;
     redis::cmd("GET").arg(meta).query_async::<Value>(connection).await?;
@@ -149,7 +149,10 @@ async fn writes(names: &Names, pipe: &Pipe, functions: &AtomicBool) -> Result<()
     redis::cmd("PUBLISH").arg(names.echo()).arg("").query_async::<Value>(connection).await?;
     // Now that there is an entry to read.
     for direction in ["forward", "reverse"] {
-        SCRIPTS.read.run(connection, functions, &[entries, meta], &[direction.as_bytes(), b"", b"1"]).await?;
+        SCRIPTS
+            .read
+            .run(connection, functions, &[entries, meta], &[direction.as_bytes(), b"", b"1", b"1", b"1"])
+            .await?;
     }
     Ok(())
 }

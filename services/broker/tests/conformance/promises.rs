@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanway_broker::{Broker, BrokerError, HistoryQuery, Publish, Published, Retention};
+use fanway_broker::{Broker, BrokerError, HistoryQuery, PageLimit, Publish, Published, Retention};
 use fanway_protocol::{Channel, ClientInfo, Position, Publication};
 use fanway_testkit::wait::until_async;
 
@@ -14,7 +14,7 @@ use crate::support::{Ears, KEEP, channel, publication, publish_all, request, wit
 const LONG: Duration = Duration::from_secs(300);
 
 async fn offsets(broker: &impl Broker, channel: &Channel, since: u64, limit: usize) -> Vec<u64> {
-    let view = broker.read(channel, Some(since), limit).await.unwrap().unwrap();
+    let view = broker.read(channel, Some(since), PageLimit::entries(limit)).await.unwrap().unwrap();
     view.entries.iter().map(|(offset, _)| *offset).collect()
 }
 
@@ -98,13 +98,13 @@ pub async fn a_publication_arrives_and_is_kept_whole(broker: &impl Broker, ears:
     }
     let heard: Vec<_> = ears.hear(&news, 2).await.into_iter().map(|delivery| delivery.publication).collect();
     assert_eq!(heard, [full.clone(), empty.clone()]);
-    let kept = broker.read(&news, Some(0), 10).await.unwrap().unwrap().entries;
+    let kept = broker.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries;
     assert_eq!(kept, [(1, full), (2, empty)]);
 }
 
 pub async fn reading_after_an_offset(broker: &impl Broker, _: &Ears) {
     let news = channel("news");
-    assert_eq!(broker.read(&news, Some(0), 10).await.unwrap(), None);
+    assert_eq!(broker.read(&news, Some(0), PageLimit::entries(10)).await.unwrap(), None);
     publish_all(broker, &news, 1..=5).await;
     assert_eq!(offsets(broker, &news, 0, 10).await, [1, 2, 3, 4, 5]);
     assert_eq!(offsets(broker, &news, 3, 10).await, [4, 5]);
@@ -112,7 +112,7 @@ pub async fn reading_after_an_offset(broker: &impl Broker, _: &Ears) {
     assert_eq!(offsets(broker, &news, 5, 10).await, Vec::<u64>::new());
     assert_eq!(offsets(broker, &news, 99, 10).await, Vec::<u64>::new());
     assert_eq!(offsets(broker, &news, 0, 0).await, Vec::<u64>::new());
-    let view = broker.read(&news, None, 10).await.unwrap().unwrap();
+    let view = broker.read(&news, None, PageLimit::entries(10)).await.unwrap().unwrap();
     assert!(view.entries.is_empty());
     let position = |offset| Position { epoch: view.top.epoch, offset };
     assert_eq!((view.top, view.position_of(3)), (position(5), position(3)));
@@ -124,12 +124,15 @@ pub async fn creating_a_log(broker: &impl Broker, _: &Ears) {
     let created = broker.create(&news, KEEP).await.unwrap();
     assert_eq!(created.offset, 0);
     assert_eq!(broker.create(&news, KEEP).await.unwrap(), created);
-    let view = broker.read(&news, Some(0), 10).await.unwrap().unwrap();
+    let view = broker.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
     assert!(view.top == created && view.entries.is_empty() && view.on_the_line(created));
     let first = broker.publish(request(&news, 1, KEEP)).await.unwrap().position.unwrap();
     assert_eq!(first, Position { epoch: created.epoch, offset: 1 });
     assert_eq!(broker.create(&news, KEEP).await.unwrap(), first);
-    assert_eq!(broker.read(&news, Some(0), 10).await.unwrap().unwrap().entries, [(1, publication(1))]);
+    assert_eq!(
+        broker.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries,
+        [(1, publication(1))]
+    );
 }
 
 pub async fn tops_of_many_logs(broker: &impl Broker, _: &Ears) {
@@ -149,7 +152,7 @@ pub async fn tops_of_many_logs(broker: &impl Broker, _: &Ears) {
 
 pub async fn history_in_both_directions(broker: &impl Broker, _: &Ears) {
     let news = channel("news");
-    let query = |since, limit, reverse| HistoryQuery { since, limit, reverse };
+    let query = |since, most, reverse| HistoryQuery { since, limit: PageLimit::entries(most), reverse };
     // A log that was never used is created by its reader: what it answers is a position to start from.
     let none = broker.history(&news, query(None, 10, false), KEEP).await.unwrap();
     assert!(none.publications.is_empty() && none.top.offset == 0 && none.since_valid);
@@ -189,13 +192,54 @@ pub async fn history_in_both_directions(broker: &impl Broker, _: &Ears) {
     assert!(!gone.since_valid && gone.top.offset == 0 && gone.top.epoch != epoch);
 }
 
+pub async fn pages_are_bounded_in_bytes(broker: &impl Broker, _: &Ears) {
+    let news = channel("news");
+    for data in [&[1_000_usize, 1_000, 1_000, 1_000, 9_000, 1_000][..], &[500; 3_000]].concat() {
+        let data = Bytes::from(format!("\"{}\"", "x".repeat(data - 2)));
+        let publication = Arc::new(Publication { data, ..Publication::default() });
+        let retention = Retention { count: 10_000, ..KEEP };
+        broker.publish(Publish { channel: &news, publication, retention, idempotency: None }).await.unwrap();
+    }
+    // What Redis stores with an entry is less than 100 bytes here.
+    for (since, limit, expected) in [
+        (0, PageLimit::new(10, 3_400), 3),
+        (0, PageLimit::new(2, 3_400), 2),
+        (3, PageLimit::new(10, 3_400), 1),
+        (4, PageLimit::new(10, 3_400), 1),
+        (4, PageLimit::new(10, 3_400).strict(), 0),
+        (4, PageLimit::new(10, 0), 1),
+        (4, PageLimit::new(0, 3_400), 0),
+        (5, PageLimit::new(10, 2_300), 3),
+        (5, PageLimit::new(5_000, usize::MAX), 3_001),
+        (3_005, PageLimit::new(10, 0), 1),
+        (3_006, PageLimit::new(10, 3_400), 0),
+    ] {
+        let view = broker.read(&news, Some(since), limit).await.unwrap().unwrap();
+        let offsets: Vec<_> = view.entries.iter().map(|(offset, _)| *offset).collect();
+        assert_eq!(offsets, (since + 1..=since + expected).collect::<Vec<_>>(), "{limit:?}");
+        assert!(view.top.offset == 3_006 && view.oldest == 1 && view.kept(since));
+    }
+    let epoch = broker.read(&news, None, PageLimit::entries(0)).await.unwrap().unwrap().top.epoch;
+    for (since, bytes, reverse, expected) in
+        [(None, 3_400, false, vec![1, 2, 3]), (Some(5), 3_400, true, vec![4, 3, 2]), (Some(6), 3_400, true, vec![5])]
+    {
+        let since = since.map(|offset| Position { epoch, offset });
+        let query = HistoryQuery { since, limit: PageLimit::new(10, bytes), reverse };
+        let page = broker.history(&news, query, KEEP).await.unwrap();
+        let offsets: Vec<_> = page.publications.iter().map(|(position, _)| position.offset).collect();
+        assert_eq!((offsets, page.top.offset), (expected, 3_006), "{query:?}");
+    }
+}
+
 pub async fn retention_by_count(broker: &impl Broker, _: &Ears) {
     let news = channel("news");
     publish_all(broker, &news, 1..=15).await;
-    let view = broker.read(&news, Some(2), 100).await.unwrap().unwrap();
+    let view = broker.read(&news, Some(2), PageLimit::entries(100)).await.unwrap().unwrap();
     let kept: Vec<_> = view.entries.iter().map(|(offset, _)| *offset).collect();
     assert_eq!(kept, (6..=15).collect::<Vec<_>>());
-    assert!(!view.kept(2) && !view.kept(4) && view.kept(5));
+    assert!(view.oldest == 6 && !view.kept(2) && !view.kept(4) && view.kept(5));
+    let none = broker.read(&news, Some(2), PageLimit::new(10, 0).strict()).await.unwrap().unwrap();
+    assert!(none.oldest == 6 && !none.kept(4) && none.kept(5));
     // Fewer are kept from now on.
     broker.publish(request(&news, 16, Retention { count: 2, ..KEEP })).await.unwrap();
     assert_eq!(offsets(broker, &news, 0, 100).await, [15, 16]);
@@ -206,7 +250,7 @@ pub async fn entries_go_after_the_idle_time_and_the_position_stays(broker: &impl
     let brief = Retention { ttl: Duration::from_millis(300), ..KEEP };
     let first = broker.publish(request(&news, 1, brief)).await.unwrap().position.unwrap();
     until_async("the entries to go", || async { offsets(broker, &news, 0, 10).await.is_empty().then_some(()) }).await;
-    let view = broker.read(&news, Some(0), 10).await.unwrap().unwrap();
+    let view = broker.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
     assert!(view.top == first && view.on_the_line(first) && view.kept(1) && !view.kept(0));
     let second = broker.publish(request(&news, 2, KEEP)).await.unwrap().position.unwrap();
     assert_eq!(second, Position { epoch: first.epoch, offset: 2 });
@@ -221,14 +265,14 @@ pub async fn a_log_goes_with_its_meta_unless_it_is_refreshed(broker: &impl Broke
     until_async("the log that nobody refreshes to go", || async {
         let tops = broker.tops(std::slice::from_ref(&refreshed), true).await.unwrap();
         assert_eq!(tops, [Some(first)]);
-        broker.read(&left, None, 0).await.unwrap().is_none().then_some(())
+        broker.read(&left, None, PageLimit::entries(0)).await.unwrap().is_none().then_some(())
     })
     .await;
     assert_eq!(broker.tops(std::slice::from_ref(&refreshed), true).await.unwrap(), [Some(first)]);
     let again = broker.publish(request(&left, 1, KEEP)).await.unwrap().position.unwrap();
     assert_eq!(again.offset, 1);
     assert_ne!(again.epoch, gone.epoch, "a new log is another line");
-    assert!(!broker.read(&left, None, 0).await.unwrap().unwrap().on_the_line(gone));
+    assert!(!broker.read(&left, None, PageLimit::entries(0)).await.unwrap().unwrap().on_the_line(gone));
 }
 
 pub async fn a_key_makes_a_repetition_harmless(broker: &impl Broker, ears: &Ears) {
@@ -290,7 +334,7 @@ pub async fn channels_without_history_have_no_position(broker: &impl Broker, ear
         heard.iter().map(|delivery| delivery.publication.clone()).collect::<Vec<_>>(),
         [publication(1), publication(2), publication(3)]
     );
-    assert_eq!(broker.read(&news, Some(0), 10).await.unwrap(), None);
+    assert_eq!(broker.read(&news, Some(0), PageLimit::entries(10)).await.unwrap(), None);
     assert_eq!(broker.tops(&[news], false).await.unwrap(), [None]);
 }
 
@@ -348,7 +392,7 @@ pub async fn concurrent_publishes_get_one_place_each(broker: &impl Broker, ears:
     let heard = ears.hear(&news, 200).await;
     let places: Vec<_> = heard.iter().map(|delivery| delivery.place.unwrap().position.offset).collect();
     assert_eq!(places, (1..=200).collect::<Vec<_>>());
-    let kept = broker.read(&news, Some(0), 1000).await.unwrap().unwrap().entries;
+    let kept = broker.read(&news, Some(0), PageLimit::entries(1000)).await.unwrap().unwrap().entries;
     let heard: Vec<_> = (1..).zip(heard.into_iter().map(|delivery| delivery.publication)).collect();
     assert_eq!(kept, heard);
 }

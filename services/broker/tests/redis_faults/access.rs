@@ -1,6 +1,6 @@
 //! What the server lets us do: logins, ACL rules, TLS, databases, fleets.
 
-use fanway_broker::{Broker, BrokerError, RedisSettings};
+use fanway_broker::{Broker, BrokerError, PageLimit, RedisSettings};
 use fanway_testkit::redis::{RedisOptions, RedisServer};
 use fanway_testkit::wait::until;
 
@@ -25,7 +25,7 @@ async fn the_rule_of_the_cure_is_enough() {
     publish_all(&node.broker, &news, 1..=2).await;
     node.ears.hear(&news, 2).await;
     node.tops(std::slice::from_ref(&news), true).await.unwrap();
-    let query = fanway_broker::HistoryQuery { since: None, limit: 1, reverse: true };
+    let query = fanway_broker::HistoryQuery { since: None, limit: PageLimit::entries(1), reverse: true };
     assert_eq!(node.history(&news, query, KEEP).await.unwrap().publications.len(), 1);
     node.unsubscribe(&news);
     node.subscribe(std::slice::from_ref(&news)).await.unwrap();
@@ -61,14 +61,14 @@ async fn functions_are_used_where_they_are_allowed_and_loaded_again_when_lost() 
     server.command("FUNCTION FLUSH").await;
     publish_all(&node.broker, &news, 3..=4).await;
     server.command("FUNCTION FLUSH").await;
-    assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 4);
+    assert_eq!(node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries.len(), 4);
     assert_eq!((calls(&server, "evalsha").await, calls(&server, "eval").await), (0, 0));
 
     // Lost, and not to be loaded again.
     server.command("ACL SETUSER fanway -function|load").await;
     server.command("FUNCTION FLUSH").await;
     publish_all(&node.broker, &news, 5..=6).await;
-    assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 6);
+    assert_eq!(node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries.len(), 6);
     assert!(calls(&server, "evalsha").await + calls(&server, "eval").await > 0);
 }
 
@@ -80,7 +80,11 @@ async fn functions_can_be_done_without() {
         let (node, news) = (Node::start(as_fanway(&server)).await, channel(&format!("news-{number}")));
         server.command("CONFIG RESETSTAT").await;
         publish_all(&node.broker, &news, 1..=2).await;
-        assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 2, "without {word}");
+        assert_eq!(
+            node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries.len(),
+            2,
+            "without {word}"
+        );
         assert_eq!((calls(&server, "fcall").await, calls(&server, "fcall_ro").await), (0, 0), "without {word}");
         server.command(&format!("ACL SETUSER fanway {word}")).await;
     }
@@ -124,7 +128,7 @@ async fn tls() {
     node.subscribe(std::slice::from_ref(&news)).await.unwrap();
     publish_all(&node.broker, &news, 1..=5).await;
     node.ears.hear(&news, 5).await;
-    assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 5);
+    assert_eq!(node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries.len(), 5);
 
     // Signed by somebody else.
     let other = RedisOptions::default().tls().start().await;
@@ -150,7 +154,7 @@ async fn fleets_and_databases_are_apart() {
     blue.ears.hear(&news, 2).await;
     third.ears.hear(&news, 1).await;
     for (node, offset) in [(&blue, 2), (&green, 1), (&third, 1)] {
-        assert_eq!(node.read(&news, None, 0).await.unwrap().unwrap().top.offset, offset);
+        assert_eq!(node.read(&news, None, PageLimit::entries(0)).await.unwrap().unwrap().top.offset, offset);
         assert_eq!(node.ears.heard(&news).len() as u64, offset);
     }
     let keys: Vec<String> = redis::pipe()

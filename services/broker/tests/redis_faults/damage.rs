@@ -1,7 +1,7 @@
 //! Data that nobody of the fleet wrote, or a newer version did.
 
 use bytes::Bytes;
-use fanway_broker::{Broker, BrokerError, Event, HistoryQuery};
+use fanway_broker::{Broker, BrokerError, Event, HistoryQuery, PageLimit};
 use fanway_protocol::envelope::{self, PLAIN_HEADER};
 use fanway_testkit::redis::RedisServer;
 
@@ -82,10 +82,10 @@ async fn an_entry_that_cannot_be_read_is_a_gap() {
     server.command("HSET fw:fanway:h:{news} 3 rubbish").await;
     rewrite_meta(&server, "news", |meta| meta.replacen(":2:", ":3:", 1)).await;
     publish_all(&node.broker, &news, 4..=5).await;
-    let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+    let view = node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
     assert_eq!(view.entries.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [4, 5]);
     assert!(!view.kept(0) && !view.kept(2) && view.kept(3));
-    let query = HistoryQuery { since: None, limit: 10, reverse: true };
+    let query = HistoryQuery { since: None, limit: PageLimit::entries(10), reverse: true };
     let page = node.history(&news, query, KEEP).await.unwrap();
     let offsets: Vec<_> = page.publications.iter().map(|(position, _)| position.offset).collect();
     assert_eq!(offsets, [5, 4, 2, 1]);
@@ -101,7 +101,7 @@ async fn damaged_and_newer_logs() {
     publish_all(&node.broker, &news, 1..=1).await;
     rewrite_meta(&server, "news", |meta| meta.replacen("1:", "2:", 1)).await;
     corrupt(node.publish(request(&news, 2, KEEP)).await.unwrap_err());
-    corrupt(node.read(&news, Some(0), 10).await.unwrap_err());
+    corrupt(node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap_err());
     corrupt(node.create(&news, KEEP).await.unwrap_err());
     assert!(node.health().detail.is_none(), "one log is not the server");
 
@@ -110,21 +110,21 @@ async fn damaged_and_newer_logs() {
     server.command("SET fw:fanway:m:{text} x").await;
     for strange in ["list", "text"] {
         corrupt(node.publish(request(&channel(strange), 2, KEEP)).await.unwrap_err());
-        corrupt(node.read(&channel(strange), Some(0), 10).await.unwrap_err());
+        corrupt(node.read(&channel(strange), Some(0), PageLimit::entries(10)).await.unwrap_err());
     }
     let ledger = channel("ledger");
     publish_all(&node.broker, &ledger, 1..=1).await;
     rewrite_meta(&server, "ledger", |meta| format!("{meta},rubbish")).await;
-    corrupt(node.read(&ledger, Some(0), 10).await.unwrap_err());
+    corrupt(node.read(&ledger, Some(0), PageLimit::entries(10)).await.unwrap_err());
 
     // A part of the meta is lost: that is no log, and the next publish begins one.
     let part = channel("part");
     let old = node.publish(request(&part, 1, KEEP)).await.unwrap().position.unwrap();
     rewrite_meta(&server, "part", |meta| meta[..meta.rfind(':').unwrap()].to_owned()).await;
-    assert_eq!(node.read(&part, Some(0), 10).await.unwrap(), None);
+    assert_eq!(node.read(&part, Some(0), PageLimit::entries(10)).await.unwrap(), None);
     let new = node.publish(request(&part, 2, KEEP)).await.unwrap().position.unwrap();
     assert!(new.offset == 1 && new.epoch != old.epoch);
-    assert_eq!(node.read(&part, Some(0), 10).await.unwrap().unwrap().entries.len(), 1);
+    assert_eq!(node.read(&part, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries.len(), 1);
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_missing_entry_is_a_gap() {
     let (node, news) = (Node::on(&server).await, channel("news"));
     publish_all(&node.broker, &news, 1..=6).await;
     server.command("HDEL fw:fanway:h:{news} 3").await;
-    let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+    let view = node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
     assert_eq!(view.entries.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [4, 5, 6]);
     assert!(!view.kept(2) && view.kept(3));
 }

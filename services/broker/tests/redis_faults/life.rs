@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanway_broker::{Broker, HistoryQuery, Retention};
+use fanway_broker::{Broker, HistoryQuery, PageLimit, Retention};
 use fanway_testkit::redis::RedisServer;
 
 use crate::support::{Node, channel, request};
@@ -25,7 +25,9 @@ async fn an_unpublished_log_lives_for_an_hour_at_a_time_and_a_published_one_for_
     let hour = Duration::from_secs(3600);
     let about = |left: Duration, whole: Duration| left <= whole && left > whole - Duration::from_secs(600);
     let (read, joined) = (channel("read"), channel("joined"));
-    node.history(&read, HistoryQuery { since: None, limit: 0, reverse: false }, MONTH).await.unwrap();
+    node.history(&read, HistoryQuery { since: None, limit: PageLimit::entries(0), reverse: false }, MONTH)
+        .await
+        .unwrap();
     node.create(&joined, MONTH).await.unwrap();
     for (name, channel) in [("read", &read), ("joined", &joined)] {
         assert!(about(life(&server, name).await, hour), "{name}");

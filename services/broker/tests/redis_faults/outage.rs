@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanway_broker::{Broker, BrokerError, Event, RedisSettings, Refusal, Retention};
+use fanway_broker::{Broker, BrokerError, Event, PageLimit, RedisSettings, Refusal, Retention};
 use fanway_testkit::chaos::{ChaosProxy, Direction, Which};
 use fanway_testkit::redis::RedisServer;
 use fanway_testkit::wait::{until, until_async};
@@ -31,7 +31,7 @@ async fn a_restart_is_an_outage_that_heals() {
     until("the outage to be noticed", || (!node.health().commands).then_some(())).await;
     let refused = node.publish(request(&news, 2, KEEP)).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Unavailable(_)), "{refused:?}");
-    assert!(matches!(node.read(&news, Some(0), 1).await.unwrap_err(), BrokerError::Unavailable(_)));
+    assert!(matches!(node.read(&news, Some(0), PageLimit::entries(1)).await.unwrap_err(), BrokerError::Unavailable(_)));
     let health = node.health();
     assert!(health.started && !health.deaf && health.detail.is_some(), "{health:?}");
     assert_eq!(node.metrics.broker_up.get(), 0);
@@ -109,8 +109,11 @@ async fn a_frozen_server_leaves_the_outcome_unknown() {
     node.subscribe(std::slice::from_ref(&news)).await.unwrap();
     let other = [channel("other")];
     server.freeze();
-    let (published, read, subscribed) =
-        tokio::join!(node.publish(request(&news, 1, KEEP)), node.read(&news, Some(0), 1), node.subscribe(&other),);
+    let (published, read, subscribed) = tokio::join!(
+        node.publish(request(&news, 1, KEEP)),
+        node.read(&news, Some(0), PageLimit::entries(1)),
+        node.subscribe(&other),
+    );
     assert!(matches!(published, Err(BrokerError::OutcomeUnknown(_))), "{published:?}");
     assert!(matches!(read, Err(BrokerError::Unavailable(_))), "{read:?}");
     assert!(matches!(subscribed, Err(BrokerError::Unavailable(_))), "{subscribed:?}");
@@ -160,20 +163,20 @@ async fn reads_work_while_writes_are_refused() {
         let refused = node.publish(request(&news, 3, KEEP)).await.unwrap_err();
         assert!(matches!(refused, BrokerError::Refused { cause: Refusal::TooFewReplicas, .. }), "{refused:?}");
     }
-    let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+    let view = node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
     assert_eq!((view.top.offset, view.entries.len()), (2, 2));
     assert_eq!(node.tops(std::slice::from_ref(&news), true).await.unwrap(), [Some(view.top)]);
     node.until_detail("publishes are refused: NOREPLICAS").await;
     assert!(node.health().commands && node.health().refused == Some(Refusal::TooFewReplicas));
     // As in a failover that the server prepares: a script that could write would wait.
     server.command("CLIENT PAUSE 60000 WRITE").await;
-    assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 2);
+    assert_eq!(node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries.len(), 2);
     server.command("CLIENT UNPAUSE").await;
     // A node that starts now can read too, also when the server does not know the scripts.
     server.command("SCRIPT FLUSH").await;
     let second = Node::begin(settings(&server.url()));
     second.until_detail("publishes are refused: NOREPLICAS").await;
-    assert_eq!(second.read(&news, Some(1), 10).await.unwrap().unwrap().entries.len(), 1);
+    assert_eq!(second.read(&news, Some(1), PageLimit::entries(10)).await.unwrap().unwrap().entries.len(), 1);
     assert!(second.health().started);
 
     server.command("CONFIG SET min-replicas-to-write 0").await;
@@ -191,7 +194,7 @@ async fn a_server_that_forgot_the_scripts_is_told_them_again() {
         server.command("SCRIPT FLUSH").await;
         node.publish(request(&news, number, KEEP)).await.unwrap();
         server.command("SCRIPT FLUSH").await;
-        assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), number);
+        assert_eq!(node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries.len(), number);
         server.command("SCRIPT FLUSH").await;
         node.create(&channel(&format!("c{number}")), KEEP).await.unwrap();
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanway_broker::{Broker, BrokerError, HistoryQuery, Publish, RedisSettings, Refusal, Retention};
+use fanway_broker::{Broker, BrokerError, HistoryQuery, PageLimit, Publish, RedisSettings, Refusal, Retention};
 use fanway_protocol::{Channel, Publication};
 use fanway_testkit::redis::{RedisOptions, RedisServer};
 use fanway_testkit::wait::{until, until_async};
@@ -51,9 +51,9 @@ async fn a_full_server_is_no_outage() {
     assert_eq!(node.metrics.broker_up.get(), 1);
 
     // Nothing was written in part, and what is there can be read.
-    let view = node.read(&news, Some(done - 2), 10).await.unwrap().unwrap();
+    let view = node.read(&news, Some(done - 2), PageLimit::entries(10)).await.unwrap().unwrap();
     assert_eq!((view.top.offset, view.entries.len()), (done, 2));
-    let query = HistoryQuery { since: None, limit: 1, reverse: true };
+    let query = HistoryQuery { since: None, limit: PageLimit::entries(1), reverse: true };
     assert_eq!(node.history(&news, query, KEEP).await.unwrap().publications[0].0.offset, done);
     // A log that is not there cannot be created now.
     let unused = node.history(&channel("unused"), query, KEEP).await.unwrap_err();
@@ -75,7 +75,7 @@ async fn a_full_server_is_no_outage() {
     publish_all(&node.broker, &news, 1..=1).await;
     node.until_well().await;
     assert_eq!((refused(&node, Refusal::Full), refused(&second, Refusal::Full)), (0, 0));
-    let query = HistoryQuery { since: None, limit: 1, reverse: false };
+    let query = HistoryQuery { since: None, limit: PageLimit::entries(1), reverse: false };
     assert_eq!(node.history(&channel("unused"), query, KEEP).await.unwrap().top.offset, 0);
 }
 
@@ -149,7 +149,7 @@ async fn refused_announcements_show_in_the_health() {
     let published = crate::support::publish_when_possible(&node.broker, &news, 1).await;
     assert_eq!(published.position.unwrap().offset, 1);
     assert_eq!(node.metrics.broker_unannounced_total.get(), 1);
-    assert_eq!(node.read(&news, Some(0), 10).await.unwrap().unwrap().entries.len(), 1);
+    assert_eq!(node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries.len(), 1);
     assert_eq!(node.health().refused, Some(Refusal::NotPermitted));
     server.command("ACL SETUSER fanway &fw:fanway:*").await;
     crate::support::publish_when_possible(&node.broker, &news, 2).await;

@@ -1,6 +1,6 @@
 //! Other primaries, other times: the log's line changes, and positions tell.
 
-use fanway_broker::{Broker, Event};
+use fanway_broker::{Broker, Event, PageLimit};
 use fanway_protocol::Position;
 use fanway_testkit::redis::{RedisOptions, RedisServer};
 use fanway_testkit::wait::until_async;
@@ -32,16 +32,16 @@ async fn a_flush_begins_a_new_line() {
     let (node, news) = (Node::on(&server).await, channel("news"));
     node.subscribe(std::slice::from_ref(&news)).await.unwrap();
     publish_all(&node.broker, &news, 1..=3).await;
-    let old = node.read(&news, None, 0).await.unwrap().unwrap().top;
+    let old = node.read(&news, None, PageLimit::entries(0)).await.unwrap().unwrap().top;
     server.flush().await;
-    assert_eq!(node.read(&news, Some(0), 10).await.unwrap(), None);
+    assert_eq!(node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap(), None);
     assert_eq!(node.tops(std::slice::from_ref(&news), true).await.unwrap(), [None]);
     let new = node.publish(request(&news, 4, KEEP)).await.unwrap().position.unwrap();
     assert!(new.offset == 1 && new.epoch != old.epoch);
     assert_eq!(new.epoch.as_str()[8..], old.epoch.as_str()[8..], "in the same reign");
     let place = node.ears.hear(&news, 4).await[3].place.unwrap();
     assert_eq!((place.position, place.previous_epoch), (new, new.epoch));
-    let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+    let view = node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
     assert!(!view.on_the_line(old) && view.on_the_line(new));
     assert_eq!(node.ears.interruptions(), 0, "connections survive a flush");
 }
@@ -57,16 +57,16 @@ async fn a_lost_tail_is_not_on_the_line() {
     publish_all(&node.broker, &news, 1..=3).await;
     follow(&other, &server).await;
     other.command("REPLICAOF NO ONE").await;
-    let first = node.read(&news, None, 0).await.unwrap().unwrap().top;
+    let first = node.read(&news, None, PageLimit::entries(0)).await.unwrap().unwrap().top;
     publish_all(&node.broker, &news, 4..=5).await;
-    let lost = node.read(&news, None, 0).await.unwrap().unwrap().top;
+    let lost = node.read(&news, None, PageLimit::entries(0)).await.unwrap().unwrap().top;
     assert_eq!(lost, Position { epoch: first.epoch, offset: 5 });
 
     server.command(&format!("REPLICAOF 127.0.0.1 {}", other.address().port())).await;
     // Neither read nor written on a replica; the subscriber looks for the primary too.
     node.until_detail("replica").await;
     assert!(node.publish(request(&news, 9, KEEP)).await.is_err());
-    assert!(node.read(&news, Some(0), 10).await.is_err());
+    assert!(node.read(&news, Some(0), PageLimit::entries(10)).await.is_err());
     follow(&server, &other).await;
     server.command("REPLICAOF NO ONE").await;
     node.until_well().await;
@@ -76,7 +76,7 @@ async fn a_lost_tail_is_not_on_the_line() {
     assert!(next.offset == 4 && next.epoch != first.epoch, "{next:?}");
     let place = node.ears.hear(&news, 1).await[0].place.unwrap();
     assert_eq!((place.position, place.previous_epoch), (next, first.epoch));
-    let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+    let view = node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
     assert_eq!(view.ledger.entries(), [(first.epoch, 1), (next.epoch, 4)]);
     assert_eq!(view.entries.len(), 4);
     assert!(view.on_the_line(first) && view.on_the_line(next) && !view.on_the_line(lost));
@@ -92,15 +92,17 @@ async fn a_restart_from_disk_opens_an_epoch_on_the_same_line() {
     let (node, news) = (Node::on(&server).await, channel("news"));
     node.subscribe(std::slice::from_ref(&news)).await.unwrap();
     publish_all(&node.broker, &news, 1..=2).await;
-    let old = node.read(&news, None, 0).await.unwrap().unwrap().top;
+    let old = node.read(&news, None, PageLimit::entries(0)).await.unwrap().unwrap().top;
     server.kill().await;
     node.ears.until("Interrupted", |event| matches!(event, Event::Interrupted)).await;
     server.restart().await;
-    let view = until_async("the log", || async { node.read(&news, Some(0), 10).await.ok().flatten() }).await;
+    let view =
+        until_async("the log", || async { node.read(&news, Some(0), PageLimit::entries(10)).await.ok().flatten() })
+            .await;
     assert_eq!((view.top, view.entries.len()), (old, 2), "reading opens no epoch");
     let new = publish_when_possible(&node.broker, &news, 3).await.position.unwrap();
     assert!(new.offset == 3 && new.epoch != old.epoch);
-    let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+    let view = node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
     assert!(view.on_the_line(old) && view.entries.len() == 3);
 }
 
@@ -113,7 +115,7 @@ async fn old_ledger_entries_go_with_the_entries_they_speak_of() {
         for number in 1..=4 {
             publish_when_possible(&node.broker, &news, number).await;
         }
-        let view = node.read(&news, Some(0), 100).await.unwrap().unwrap();
+        let view = node.read(&news, Some(0), PageLimit::entries(100)).await.unwrap().unwrap();
         assert_eq!(view.top.offset, reign * 4);
         let oldest = view.entries[0].0;
         let starts: Vec<_> = view.ledger.entries().iter().map(|entry| entry.1).collect();
@@ -151,11 +153,11 @@ async fn entries_and_meta_of_different_times_begin_a_new_line() {
         publish_all(&node.broker, &news, 1..=copied).await;
         server.command(&format!("COPY {key} copy-{name}")).await;
         publish_all(&node.broker, &news, copied + 1..=published).await;
-        let old = node.read(&news, None, 0).await.unwrap().unwrap().top;
+        let old = node.read(&news, None, PageLimit::entries(0)).await.unwrap().unwrap().top;
         server.command(&format!("COPY copy-{name} {key} REPLACE")).await;
         let new = node.publish(request(&news, 6, KEEP)).await.unwrap().position.unwrap();
         assert!(new.offset == 1 && new.epoch != old.epoch, "{name}: {new:?}");
-        let view = node.read(&news, Some(0), 10).await.unwrap().unwrap();
+        let view = node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
         assert_eq!(view.entries.len(), 1, "{name}");
         assert_eq!(node.publish(request(&news, 7, KEEP)).await.unwrap().position.unwrap().offset, 2);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use fanway_broker::{Broker, HistoryQuery};
+use fanway_broker::{Broker, HISTORY_BYTES, HistoryQuery, PageLimit};
 use fanway_protocol::publication::{Tags, raw_json};
 use fanway_protocol::{Channel, ClientInfo, Epoch, Position, Publication};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub(super) struct HistoryRequest<'a> {
     #[schema(value_type = String)]
     channel: Option<Cow<'a, str>>,
     /// At most so many publications: 0 (the default) asks for the position alone, a negative number for as many as
-    /// allowed. The setting `api.history_limit` (1000) bounds it.
+    /// allowed. The setting `api.history_limit` (1000) bounds it. A page ends after 1 MiB of publications, too.
     limit: Option<i32>,
     /// Only publications after this position; in reverse, only those before it.
     #[serde(borrow)]
@@ -136,7 +136,7 @@ pub(super) async fn call(state: &ApiState, params: &[u8]) -> Result<HistoryResul
     }
     let query = HistoryQuery {
         since: request.since.map_or(Ok(None), |since| position(&since))?,
-        limit: limit(request.limit.unwrap_or(0), state.settings.history_limit),
+        limit: PageLimit::new(limit(request.limit.unwrap_or(0), state.settings.history_limit), HISTORY_BYTES),
         reverse: request.reverse.unwrap_or(false),
     };
     let history = state.broker.history(&channel, query, retention).await.map_err(ApiError::of_read)?;

@@ -38,7 +38,7 @@ pub struct ApiSettings {
     /// A body that has not arrived whole after so long is answered 408.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
-    /// Publications of one history page; a request for more gets so many.
+    /// Publications of one history page, which also ends after 1 MiB of them; a request for more gets so many.
     pub history_limit: usize,
     /// Result of a publish with an idempotency key is kept so long.
     #[serde(with = "humantime_serde")]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fanway_broker::trace::Begun;
-use fanway_broker::{HistoryQuery, log_limited};
+use fanway_broker::{HISTORY_BYTES, HistoryQuery, PageLimit, log_limited};
 use fanway_protocol::command::{
     Command, ConnectRequest, HistoryRequest, PublishRequest, StreamPosition, SubscribeRequest,
 };
@@ -212,6 +212,7 @@ impl ClientSession {
         let most = self.core.hub.limits.history_limit;
         let limit = usize::try_from(request.limit).map_or(most, |limit| limit.min(most));
         let since = request.since.as_ref().map_or(Ok(None), position);
+        let limit = PageLimit::new(limit, HISTORY_BYTES);
         let query = since.map(|since| HistoryQuery { since, limit, reverse: request.reverse });
         Ok(Op::History { id, channel, namespace, query, run: None })
     }

@@ -90,7 +90,9 @@ impl Log {
         let top = self.top();
         let first = since.map_or(top.offset, |since| since.max(top.offset.saturating_sub(setup.retention))) + 1;
         let entry = |offset| (offset, Publication { id: self.id(offset), after: self.id(offset - 1) });
-        LogView { top, ledger: self.ledger.clone(), entries: (first..=top.offset).map(entry).take(limit).collect() }
+        let entries = (first..=top.offset).map(entry).take(limit).collect();
+        let oldest = top.offset.saturating_sub(setup.retention) + 1;
+        LogView { top, ledger: self.ledger.clone(), oldest, entries }
     }
 
     /// Opens an epoch at the next offset and forgets the epochs that end before the oldest publication kept.

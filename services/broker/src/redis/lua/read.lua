@@ -2,9 +2,9 @@
 --
 -- KEYS  1 entries  2 meta
 -- ARGV  1 "forward" or "reverse"  2 offset: strictly after it, or strictly before it in reverse; "" for no bound
---       3 the most entries; 0 for none
--- Returns {meta, offset of the first body, bodies}, bodies being nil where an entry is missing, or nil when there is no
--- log.
+--       3 the most entries; 0 for none  4 the most bytes of them  5 "1" to return a first entry larger than that
+-- Returns {meta, offset of the first body, bodies, offset of the oldest entry}, bodies being nil where an entry is
+-- missing, or nil when there is no log. The oldest entry's offset is the one after the top if there is none.
 
 local reign, refusal = reign_here()
 if not reign then return refusal end
@@ -13,11 +13,10 @@ local epoch, top, _, newer = parts(meta)
 if newer then return redis.error_reply('FWVERSION the log was written by a newer version') end
 if not epoch then return false end
 
-local most, bound = tonumber(ARGV[3]), tonumber(ARGV[2])
-if most == 0 then return { meta, '0', {} } end
+local most, room, bound = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[2])
 top = tonumber(top)
-local first, last = top - redis.call('hlen', KEYS[1]) + 1, top
-local step = 1
+local oldest = top - redis.call('hlen', KEYS[1]) + 1
+local first, last, step = oldest, top, 1
 if ARGV[1] == 'forward' then
   if bound then first = math.max(first, bound + 1) end
   last = math.min(last, first + most - 1)
@@ -26,14 +25,21 @@ else
   first, last, step = last, math.max(first, last - most + 1), -1
 end
 
-local bodies = {}
--- Lua bounds the arguments of a call.
-local chunk = {}
-for offset = first, last, step do
-  chunk[#chunk + 1] = string.format('%d', offset)
-  if #chunk == 1000 or offset == last then
-    for _, body in ipairs(redis.call('hmget', KEYS[1], unpack(chunk))) do bodies[#bodies + 1] = body end
-    chunk = {}
+-- Few entries at first, then as many as seem to fit: what is read beyond the room is read in vain.
+local bodies, bytes, count, ahead = {}, 0, (last - first) * step + 1, 2
+local full = false
+while #bodies < count and not full do
+  local offsets = {}
+  for at = #bodies, math.min(#bodies + ahead, count) - 1 do
+    offsets[#offsets + 1] = string.format('%d', first + at * step)
   end
+  for _, body in ipairs(redis.call('hmget', KEYS[1], unpack(offsets))) do
+    bytes = bytes + (body and #body or 0)
+    full = full or bytes > room and not (#bodies == 0 and ARGV[5] == '1')
+    if not full then bodies[#bodies + 1] = body end
+  end
+  -- Lua bounds the arguments of a call.
+  local fitting = math.ceil((room - bytes) / (bytes / math.max(#bodies, 1) + 1))
+  ahead = math.max(1, math.min(fitting, ahead * 8, 1000))
 end
-return { meta, #bodies > 0 and string.format('%d', first) or '0', bodies }
+return { meta, #bodies > 0 and string.format('%d', first) or '0', bodies, string.format('%d', oldest) }
