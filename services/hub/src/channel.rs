@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::entry::Entry;
+use crate::eviction::RingBudget;
 use crate::handle::Handle;
 use crate::moment::Moment;
 use crate::namespace::Namespace;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     /// Bounds of each channel's ring.
     pub(crate) ring_entries: usize,
     pub(crate) ring_bytes: usize,
+    /// Bytes of the rings of all channels.
+    pub(crate) rings: Arc<RingBudget>,
     /// The hub's metrics.
     pub(crate) metrics: Arc<crate::HubMetrics>,
     /// None where no traces are kept.
@@ -235,7 +238,7 @@ impl LocalChannel {
             self.head.store(ring.head(), Ordering::Release);
             change
         };
-        self.shared.metrics.ring_bytes.add(change as i64);
+        self.shared.rings.changed(change);
         state.subscribers.mark(&mut marked.handles);
     }
 
@@ -249,8 +252,17 @@ impl LocalChannel {
 
     /// Drops old entries, which nobody who keeps up needs.
     pub(crate) fn trim(&self, older_than: Instant) {
-        let freed = self.ring().drop_while(|entry| entry.received < older_than);
-        self.shared.metrics.ring_bytes.sub(freed as i64);
+        self.evict(older_than, true);
+    }
+
+    /// Drops entries received before a time; only those that a subscriber that is behind gets from the log, unless `all`.
+    pub(crate) fn evict(&self, before: Instant, all: bool) {
+        let logged = self.shared.namespace.recovery;
+        let freed =
+            self.ring().drop_while(|entry| entry.received < before && (all || logged && entry.position.is_some()));
+        if freed > 0 {
+            self.shared.rings.changed(-(freed as isize));
+        }
     }
 }
 
@@ -410,6 +422,7 @@ mod tests {
             publications_in: metrics.publications_in_total.with_label_values(&["default"]),
             ring_entries: 8,
             ring_bytes: 8192,
+            rings: RingBudget::new(metrics.ring_bytes.clone(), u64::MAX),
             metrics,
             trace: None,
         };

@@ -28,7 +28,8 @@ use crate::age::MaxAge;
 use crate::attach::Resumes;
 use crate::channel::{Interest, LocalChannel, Marked, Shared};
 use crate::close_reason::CloseReason;
-use crate::dispatch::Inbox;
+use crate::dispatch::{Inbox, size};
+use crate::eviction::RingBudget;
 use crate::handle::Handle;
 use crate::identity::{AuthFailure, Identity};
 use crate::limits::Limits;
@@ -122,6 +123,8 @@ pub struct Hub {
     pub(crate) movable: AtomicUsize,
     pub(crate) reads: Semaphore,
     pub(crate) resumes: Resumes,
+    /// Bytes of the rings of all channels.
+    pub(crate) rings: Arc<RingBudget>,
     /// Of subscriptions that clients are made to renew.
     pub(crate) resubscribes: Pacer,
     pub(crate) tracker: TaskTracker,
@@ -148,6 +151,7 @@ impl Hub {
     pub fn start(parts: Parts, tracker: TaskTracker, cancel: CancellationToken) -> Arc<Self> {
         let metrics = Arc::new(parts.metrics);
         metrics.show_from_the_start();
+        let rings = RingBudget::new(metrics.ring_bytes.clone(), parts.limits.node_ring_bytes.as_u64());
         let shared = parts
             .namespaces
             .iter()
@@ -157,6 +161,7 @@ impl Hub {
                     namespace: Arc::new(namespace.clone()),
                     ring_entries: parts.limits.ring_entries.max(1),
                     ring_bytes: parts.limits.ring_bytes.as_u64() as usize,
+                    rings: rings.clone(),
                     metrics: metrics.clone(),
                     trace: parts.trace.clone(),
                 };
@@ -178,6 +183,7 @@ impl Hub {
             movable: AtomicUsize::new(0),
             reads: Semaphore::new(READS),
             resumes: Resumes::default(),
+            rings,
             resubscribes,
             tracker,
             cancel,
@@ -191,6 +197,7 @@ impl Hub {
         hub.spawn_on(&parts.feed, unconstrained(hub.clone().sequence(parts.inbox)));
         hub.spawn(hub.clone().turn_wheel());
         hub.spawn(hub.clone().sweep());
+        hub.spawn(hub.clone().evict());
         hub.spawn(hub.clone().ask_for_feeds());
         hub.spawn(hub.clone().check_positions());
         hub
@@ -301,8 +308,11 @@ impl Hub {
         let mut turn = 0_u64;
         loop {
             let waiting = inbox.take().await;
-            let mut restored = Vec::new();
+            self.metrics.inbox_bytes.set(inbox.bytes() as i64);
+            self.metrics.inbox_dropped_total.inc_by(waiting.dropped);
+            let (mut restored, mut handled) = (Vec::new(), 0);
             for event in waiting.events {
+                handled += size(&event);
                 match &event {
                     Event::Publication(delivery) => {
                         if let Some(local) = self.find(&delivery.channel) {
@@ -325,10 +335,13 @@ impl Hub {
                 }
                 turn += 1;
                 if turn.is_multiple_of(EVENTS_PER_TURN) {
+                    inbox.handled(std::mem::take(&mut handled));
                     self.serve(&mut marked);
                     tokio::task::yield_now().await;
                 }
             }
+            inbox.handled(handled);
+            self.metrics.inbox_bytes.set(inbox.bytes() as i64);
             self.make_whole(restored);
             for channel in waiting.lost {
                 if let Some(local) = self.find(&channel).filter(|local| local.lost(Instant::now(), &mut marked)) {
@@ -381,7 +394,7 @@ impl Hub {
         with_turn(|turn| turn.end_slice(self));
     }
 
-    fn all(&self) -> Vec<Arc<LocalChannel>> {
+    pub(crate) fn all(&self) -> Vec<Arc<LocalChannel>> {
         self.shards.iter().flat_map(|shard| lock(shard).iter().cloned().collect::<Vec<_>>()).collect()
     }
 

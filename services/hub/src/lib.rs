@@ -9,6 +9,7 @@ mod close_reason;
 mod compare;
 pub mod dispatch;
 pub mod entry;
+mod eviction;
 pub mod handle;
 mod hub;
 pub mod identity;

@@ -47,6 +47,8 @@ pub struct Limits {
     pub ring_entries: usize,
     /// The same in bytes.
     pub ring_bytes: ByteSize,
+    /// Bytes of such publications of all channels of this node. Beyond it the oldest go, whatever the channel.
+    pub node_ring_bytes: ByteSize,
     /// Forced resubscriptions per second on this node, after a gap or a change of epoch; one tenth is immediate. A waiting
     /// subscription receives nothing, so none waits longer than 10 s or a quarter of its namespace's `history_ttl`,
     /// whichever is shorter; the rate rises where that needs it.
@@ -78,6 +80,7 @@ impl Default for Limits {
             history_limit: 300,
             ring_entries: 256,
             ring_bytes: ByteSize::kib(256),
+            node_ring_bytes: ByteSize::mib(48),
             resubscribe_rate: 5000,
             position_check: Duration::from_secs(20),
             channel_linger: Duration::from_secs(5),

@@ -39,8 +39,14 @@ fanway_broker::metrics! {
         slow_consumers_total: IntCounterVec["action"],
         /// Times that a connection was not read from for a while, because it was ahead of `client.command_rate`.
         command_rate_waits_total: IntCounter,
+        /// Bytes of publications from the broker that this node has not put in order yet.
+        inbox_bytes: IntGauge,
+        /// Publications dropped because too many waited to be put in order; their channels are repaired from the log.
+        inbox_dropped_total: IntCounter,
         /// Bytes held by rings of recent publications.
         ring_bytes: IntGauge,
+        /// Evictions from the rings because they held more than `client.node_ring_bytes`.
+        ring_evictions_total: IntCounter,
         /// Bytes waiting in outboxes of slow connections.
         outbox_bytes: IntGauge,
         /// Refused credentials, by reason.

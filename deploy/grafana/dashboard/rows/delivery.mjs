@@ -84,11 +84,23 @@ export const delivery = {
       ],
     }),
     lines({
-      title: "Recent publications in memory",
-      description: "Bytes of recent publications that nodes keep for subscribers that are behind.",
+      title: "Publications in memory",
+      description: "Bytes of publications that nodes hold: recent ones for subscribers that are behind, at most `client.node_ring_bytes` on each node, and those that are not put in order yet.",
       unit: "bytes",
       stack: true,
-      queries: [query(`sum by (instance) (${of("fanway_ring_bytes")})`, { legend: "{{instance}}" })],
+      queries: [
+        query(`sum by (instance) (${of("fanway_ring_bytes")})`, { legend: "recent, {{instance}}" }),
+        query(`sum by (instance) (${of("fanway_inbox_bytes")})`, { legend: "arriving, {{instance}}" }),
+      ],
+    }),
+    lines({
+      title: "Publications dropped and evicted",
+      description: "Publications per second that a node dropped because too many arrived at once (their channels are repaired from the log), and evictions per second because recent publications exceeded `client.node_ring_bytes`.",
+      unit: "cps",
+      queries: [
+        query(`sum(${rate("fanway_inbox_dropped_total")})`, { legend: "dropped" }),
+        query(`sum(${rate("fanway_ring_evictions_total")})`, { legend: "evictions" }),
+      ],
     }),
     lines({
       title: "Reads of logs",
