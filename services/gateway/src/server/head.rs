@@ -49,24 +49,29 @@ pub(super) struct Scan {
 impl Scan {
     /// Takes all bytes so far. `None` while the head is incomplete, which it may be up to `max` bytes.
     pub(super) fn feed(&mut self, bytes: &[u8], max: usize) -> Result<Option<Head>, Refusal> {
+        if self.seen <= self.start {
+            check_first(bytes, self.start)?;
+        }
         while let Some(feed) = memchr::memchr(b'\n', &bytes[self.seen..]).map(|at| self.seen + at) {
-            if feed == self.line || bytes[feed - 1] != b'\r' {
+            let [line @ .., b'\r'] = &bytes[self.line..feed] else {
                 return Err(Refusal::Malformed("a line ends without a carriage return"));
-            }
-            let line = &bytes[self.line..feed - 1];
+            };
             let leading = self.line == self.start;
             self.seen = feed + 1;
             self.line = feed + 1;
-            match (line.is_empty(), leading) {
-                (true, true) => self.start = feed + 1,
-                (true, false) => return Ok(Some(Head { start: self.start, end: feed + 1, body: self.announced()? })),
-                (false, true) => check_request_line(line)?,
-                (false, false) => self.field(line)?,
+            match (line.first(), leading) {
+                (Some(first), false) => self.field(*first, line)?,
+                (Some(_), true) => check_request_line(line)?,
+                (None, false) => {
+                    return Ok(Some(Head { start: self.start, end: feed + 1, body: self.announced()? }));
+                }
+                (None, true) => {
+                    self.start = feed + 1;
+                    check_first(bytes, self.start)?;
+                }
             }
-            self.check_first(bytes)?;
         }
         self.seen = bytes.len();
-        self.check_first(bytes)?;
         match bytes.len() < max {
             true => Ok(None),
             // Still in the request line.
@@ -75,27 +80,13 @@ impl Scan {
         }
     }
 
-    /// A request begins with the token of its method. Anything else, as a TLS handshake on a plain port, need not wait
-    /// for the end of a line that never comes.
-    fn check_first(&self, bytes: &[u8]) -> Result<(), Refusal> {
-        match bytes.get(self.start) {
-            Some(first) if !first.is_ascii_alphanumeric() && !b"\r!#$%&'*+-.^_`|~".contains(first) => {
-                if is_proxied(bytes) {
-                    return Err(Refusal::ProxyProtocol);
-                }
-                Err(Refusal::Malformed("this is not HTTP"))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Notes the length of the body. Every request pays for this: the first byte rules most lines out.
-    fn field(&mut self, line: &[u8]) -> Result<(), Refusal> {
+    fn field(&mut self, first: u8, line: &[u8]) -> Result<(), Refusal> {
         let value = |name: &str| {
             let named = line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes());
             named.then(|| line[name.len() + 1..].trim_ascii())
         };
-        match line[0] {
+        match first {
             b'c' | b'C' => {
                 let Some(value) = value("content-length") else { return Ok(()) };
                 let length = parse_length(value).ok_or(Refusal::Malformed("Content-Length is not a length"))?;
@@ -120,11 +111,26 @@ impl Scan {
     }
 }
 
+/// Refuses bytes that cannot begin a request at `start`: a request begins with the token of its method. Anything else, as
+/// a TLS handshake on a plain port, need not wait for the end of a line that never comes.
+fn check_first(bytes: &[u8], start: usize) -> Result<(), Refusal> {
+    match bytes.get(start) {
+        Some(first) if !first.is_ascii_alphanumeric() && !b"\r!#$%&'*+-.^_`|~".contains(first) => {
+            if is_proxied(bytes) {
+                Err(Refusal::ProxyProtocol)
+            } else {
+                Err(Refusal::Malformed("this is not HTTP"))
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether bytes begin with a header of the PROXY protocol, version 1 or 2.
 pub(super) fn is_proxied(bytes: &[u8]) -> bool {
     // Up to its NUL, the signature of version 2 is two empty lines, which may come before a request.
     let signature = &PROXY_V2[..PROXY_V2.len().min(bytes.len())];
-    bytes.starts_with(b"PROXY ") || (signature.contains(&0) && bytes.starts_with(signature))
+    bytes.starts_with(b"PROXY ") || (bytes.starts_with(signature) && signature.contains(&0))
 }
 
 fn check_request_line(line: &[u8]) -> Result<(), Refusal> {

@@ -90,7 +90,7 @@ impl HyperIo {
                     }
                 }
             }
-            if self.held.is_empty() {
+            if buf.filled().len() > before {
                 self.held.extend_from_slice(&buf.filled()[before..]);
                 buf.set_filled(before);
             }
