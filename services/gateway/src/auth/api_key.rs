@@ -2,25 +2,27 @@
 //!
 //! The settings keep the SHA-256 of a key, never the key (keys are long and random, so a fast hash is enough). A
 //! presented key is hashed and compared with every configured key in constant time and without an early end, so that
-//! neither time nor answer tells a known id from an unknown one. Several keys may be active, for rotation.
+//! neither time nor answer tells a known id from an unknown one. Several keys may be active, for rotation. A key that was
+//! good once is recognised by its fingerprint from then on (see [`super::fingerprint`]).
 //!
 //! The recommended form is `fw_<id>_<secret>`: leak scanners can find it and people can tell keys apart. Any other text
 //! whose SHA-256 is configured works as well.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use http::Uri;
-use http::header::{self, HeaderMap, HeaderName};
+use http::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+use super::fingerprint::{Fingerprint, Fingerprints};
 use super::secret::{Secret, unseen, without_line_break};
 use crate::config::Problems;
 
 /// Where it is presented.
-const HEADER: HeaderName = HeaderName::from_static("x-api-key");
+const HEADER: &str = "x-api-key";
 /// Shorter keys can be guessed; also what a plain `key` of the settings must have.
 const MIN_KEY_BYTES: usize = 16;
 /// The query parameter that may carry it where the settings allow that.
@@ -78,6 +80,8 @@ impl TryFrom<String> for Scope {
 pub struct ApiKey {
     id: String,
     hash: [u8; 32],
+    /// Set once the key was presented.
+    fingerprint: OnceLock<Fingerprint>,
     scopes: Vec<Scope>,
     expires: Option<SystemTime>,
 }
@@ -127,6 +131,7 @@ impl ApiKeyFailure {
 #[derive(Clone, Debug)]
 pub struct ApiKeys {
     keys: Vec<ApiKey>,
+    fingerprints: Fingerprints,
     /// Whether [`PARAMETER`] may carry one.
     in_query: bool,
 }
@@ -141,10 +146,16 @@ impl ApiKeys {
             problems.require(!key.id.is_empty(), &format!("{path}.id"), "empty; name the key, for logs");
             problems.require(keys.iter().all(|other| other.id != key.id), &format!("{path}.id"), "used twice");
             if let Some(hash) = problems.absorb(read_hash(key, &path)) {
-                keys.push(ApiKey { id: key.id.clone(), hash, scopes: key.scopes.clone(), expires: key.expires });
+                keys.push(ApiKey {
+                    id: key.id.clone(),
+                    hash,
+                    fingerprint: OnceLock::new(),
+                    scopes: key.scopes.clone(),
+                    expires: key.expires,
+                });
             }
         }
-        problems.into_result(Self { keys, in_query })
+        problems.into_result(Self { keys, fingerprints: Fingerprints::default(), in_query })
     }
 
     /// Whether no key is configured, so that nobody can use the API.
@@ -191,28 +202,46 @@ impl ApiKeys {
     }
 
     fn find(&self, presented: &[u8]) -> Option<&ApiKey> {
+        let fingerprint = self.fingerprints.of(presented);
+        let known = |key: &ApiKey| key.fingerprint.get().map_or(Choice::from(0), |known| known.ct_eq(&fingerprint));
+        if let Some(key) = self.choose(known) {
+            return Some(key);
+        }
         let hash: [u8; 32] = Sha256::digest(presented).into();
+        let key = self.choose(|key| key.hash.ct_eq(&hash))?;
+        key.fingerprint.get_or_init(|| fingerprint);
+        Some(key)
+    }
+
+    /// The last key that `equal` holds for. All are compared, in constant time.
+    fn choose(&self, equal: impl Fn(&ApiKey) -> Choice) -> Option<&ApiKey> {
         let mut found = u32::MAX;
         for (index, key) in (0u32..).zip(&self.keys) {
-            let equal: Choice = key.hash.ct_eq(&hash);
-            found.conditional_assign(&index, equal);
+            found.conditional_assign(&index, equal(key));
         }
         self.keys.get(usize::try_from(found).ok()?)
     }
 }
 
 fn presented(headers: &HeaderMap) -> Result<&[u8], ApiKeyFailure> {
-    let own = headers.get_all(HEADER).iter().map(|value| Ok(value.as_bytes()));
-    let authorization =
-        headers.get_all(header::AUTHORIZATION).iter().map(|value| match value.as_bytes().split_at_checked(7) {
-            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"apikey ") => Ok(key),
-            _ => Err(ApiKeyFailure::Invalid),
-        });
-    let mut keys = own.chain(authorization);
-    let Some(first) = keys.next() else { return Err(ApiKeyFailure::Missing) };
-    match (first?, keys.next()) {
-        (key, None) if !key.is_empty() => Ok(key),
-        _ => Err(ApiKeyFailure::Invalid),
+    let mut found = None;
+    for (name, value) in headers {
+        let key = match name.as_str() {
+            HEADER => Ok(value.as_bytes()),
+            "authorization" => match value.as_bytes().split_at_checked(7) {
+                Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"apikey ") => Ok(key),
+                _ => Err(ApiKeyFailure::Invalid),
+            },
+            _ => continue,
+        };
+        if found.replace(key?).is_some() {
+            return Err(ApiKeyFailure::Invalid);
+        }
+    }
+    match found {
+        None => Err(ApiKeyFailure::Missing),
+        Some([]) => Err(ApiKeyFailure::Invalid),
+        Some(key) => Ok(key),
     }
 }
 

@@ -12,6 +12,7 @@
 pub mod api_key;
 mod claims;
 pub mod credential;
+mod fingerprint;
 pub mod jwt;
 mod keys;
 pub mod mint;

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::auth::api_key::ApiKeySettings;
+use crate::auth::api_key::{ApiKey, ApiKeySettings};
 
 const OLD: &str = "fw_old_0123456789abcdef";
 const NEW: &str = "fw_new_fedcba9876543210";
@@ -43,6 +43,20 @@ fn every_active_key_is_accepted_in_both_headers() {
         assert_eq!(verify("/api/publish", &[("x-api-key", key)]).as_deref(), Ok(id));
         assert_eq!(verify("/api/publish", &[("authorization", &format!("apikey {key}"))]).as_deref(), Ok(id));
         assert_eq!(verify("/api/publish", &[("authorization", &format!("ApiKey {key}"))]).as_deref(), Ok(id));
+    }
+}
+
+#[test]
+fn a_key_that_was_presented_before_changes_no_answer() {
+    let keys = keys();
+    let known =
+        [("old", OLD), ("new", NEW), ("limited", BARE), ("plain", "fw_plain_0123456789"), ("-", "fw_none_0123456789")];
+    for (id, key) in known.into_iter().chain(known).chain(known.into_iter().rev()) {
+        let (headers, uri) = request("/", &[("x-api-key", key)]);
+        let found = keys.verify(&headers, &uri, now).map(ApiKey::id);
+        assert_eq!(found, if id == "-" { Err(ApiKeyFailure::Invalid) } else { Ok(id) });
+        let (headers, uri) = request("/", &[("x-api-key", "fw_expired_0123456789")]);
+        assert_eq!(keys.verify(&headers, &uri, now).map(ApiKey::id), Err(ApiKeyFailure::Expired));
     }
 }
 
