@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fanway_broker::Event;
 use fanway_broker::trace::{Begun, Trace, Work};
 use fanway_protocol::{Channel, GapReason, Position, Publication};
@@ -15,6 +16,7 @@ use prometheus::IntCounter;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use crate::encoding::{EncodingId, Encodings};
 use crate::entry::Entry;
 use crate::eviction::RingBudget;
 use crate::handle::Handle;
@@ -60,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) ring_bytes: usize,
     /// Bytes of the rings of all channels.
     pub(crate) rings: Arc<RingBudget>,
+    /// The hub's encodings.
+    pub(crate) encodings: Arc<Encodings>,
     /// The hub's metrics.
     pub(crate) metrics: Arc<crate::HubMetrics>,
     /// None where no traces are kept.
@@ -140,6 +144,11 @@ impl LocalChannel {
 
     pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of one of its entries.
+    pub(crate) fn encoded<'e>(&self, entry: &'e Entry, encoding: EncodingId) -> &'e Bytes {
+        entry.encoded(encoding, &self.shared.encodings, &self.name)
     }
 
     /// Sequence number in the ring of the next entry. Whoever was marked for an entry sees a number beyond it.
@@ -423,6 +432,7 @@ mod tests {
             ring_entries: 8,
             ring_bytes: 8192,
             rings: RingBudget::new(metrics.ring_bytes.clone(), u64::MAX),
+            encodings: Arc::default(),
             metrics,
             trace: None,
         };

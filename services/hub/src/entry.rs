@@ -1,4 +1,4 @@
-//! One element of a channel's ordered stream on this node, encoded at most once per wire form.
+//! One element of a channel's ordered stream on this node, encoded at most once per encoding.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -6,17 +6,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use fanway_protocol::framing::sse;
 use fanway_protocol::framing::websocket::{Opcode, frame};
-use fanway_protocol::reply::{Event, Gap, Push, PushFrame, WirePublication};
 use fanway_protocol::{Channel, GapReason, Position, Publication};
 
-/// How connections write an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// A complete WebSocket text frame holding a push of the client protocol.
-    JsonFrame,
-    /// The lines of a server-sent event without its `id:` line and without the closing blank line.
-    SseEvent,
-}
+use crate::encoding::{EncodingId, Encodings};
 
 /// What happened in the channel.
 #[derive(Debug)]
@@ -43,8 +35,16 @@ pub struct Entry {
     pub kind: Kind,
     /// When this node learned of it, for the delivery latency.
     pub received: Instant,
-    /// Encoded lazily by the first connection that needs the form, shared by all.
-    forms: [OnceLock<Bytes>; 2],
+    /// Encoded by the first connection that needs the encoding, shared by all.
+    encoded: OnceLock<Encoded>,
+}
+
+/// Bytes of an entry in one encoding, and those in others: nearly always there are none.
+#[derive(Debug)]
+struct Encoded {
+    id: EncodingId,
+    bytes: Bytes,
+    next: OnceLock<Box<Encoded>>,
 }
 
 impl Entry {
@@ -56,7 +56,7 @@ impl Entry {
         received: Instant,
     ) -> Self {
         let kind = Kind::Publication { publication, first_of_epoch, age_known: true };
-        Self { position, kind, received, forms: Default::default() }
+        Self { position, kind, received, encoded: OnceLock::new() }
     }
 
     /// The same entry, published at an unknown time before it was received.
@@ -74,7 +74,7 @@ impl Entry {
 
     /// A gap.
     pub fn gap(reason: GapReason, position: Option<Position>, received: Instant) -> Self {
-        Self { position, kind: Kind::Gap(reason), received, forms: Default::default() }
+        Self { position, kind: Kind::Gap(reason), received, encoded: OnceLock::new() }
     }
 
     /// Whether it is a publication.
@@ -109,35 +109,44 @@ impl Entry {
 
     /// Approximate memory, for the rings' budgets.
     pub fn cost(&self) -> usize {
-        let payload = match &self.kind {
-            Kind::Publication { publication, .. } => publication.data.len(),
-            Kind::Gap(_) => 0,
-        };
-        std::mem::size_of::<Self>() + payload
+        std::mem::size_of::<Self>() + self.payload_bytes()
     }
 
-    /// The bytes of a form. A gap has no JSON frame, for the client protocol has no word for it: who has a position is made
-    /// to subscribe anew instead (see the session), who has none is told nothing.
-    pub fn form(&self, form: Form, channel: &Channel) -> &Bytes {
-        self.forms[form as usize].get_or_init(|| match (form, &self.kind) {
-            (Form::JsonFrame, Kind::Publication { publication, first_of_epoch, .. }) => {
-                json_frame(channel, publication, self.position, *first_of_epoch)
+    /// Bytes of the payload, if there is one.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Publication { publication, .. } => publication.data.len(),
+            Kind::Gap(_) => 0,
+        }
+    }
+
+    /// Bytes in an encoding; empty for an entry that the protocol has no word for.
+    pub(crate) fn encoded(&self, id: EncodingId, encodings: &Encodings, channel: &Channel) -> &Bytes {
+        match self.encoded.get() {
+            Some(first) if first.id == id => &first.bytes,
+            _ => self.find_or_encode(id, encodings, channel),
+        }
+    }
+
+    /// Encodes outside of any lock, then adds to the list what no other thread has added meanwhile.
+    #[cold]
+    fn find_or_encode(&self, id: EncodingId, encodings: &Encodings, channel: &Channel) -> &Bytes {
+        let encode = || Encoded { id, bytes: encodings.encode(id, channel, self), next: OnceLock::new() };
+        let mut made = self.encoded.get().is_none().then(encode);
+        let mut at = self.encoded.get_or_init(|| made.take().unwrap_or_else(encode));
+        while at.id != id {
+            if at.next.get().is_none() && made.is_none() {
+                made = Some(encode());
             }
-            (Form::JsonFrame, Kind::Gap(_)) => Bytes::new(),
-            (Form::SseEvent, Kind::Publication { publication, .. }) => {
-                let event = Event::new(channel.as_str(), publication, self.position);
-                sse_event(None, &event)
-            }
-            (Form::SseEvent, Kind::Gap(reason)) => sse_event(Some("gap"), &Gap::new(channel, *reason, self.position)),
-        })
+            at = at.next.get_or_init(|| Box::new(made.take().unwrap_or_else(encode)));
+        }
+        &at.bytes
     }
 }
 
-/// The lines of a server-sent event, without `id:` and the closing blank line.
-pub fn sse_event(name: Option<&str>, body: &impl serde::Serialize) -> Bytes {
-    let mut out = Vec::with_capacity(256);
-    sse::write_event(name, |out| write_json(body, out), &mut out);
-    Bytes::from(out)
+/// Appends the lines of a server-sent event, without `id:` and the closing blank line.
+pub(crate) fn write_sse_event(name: Option<&str>, body: &impl serde::Serialize, out: &mut Vec<u8>) {
+    sse::write_event(name, |out| write_json(body, out), out);
 }
 
 /// Appends a value as JSON. Our own types cannot fail to serialize into memory.
@@ -153,24 +162,13 @@ pub(crate) fn write_json_frame(value: &impl serde::Serialize, out: &mut Vec<u8>)
     frame::write_with(out, Opcode::Text, |out| write_json(value, out));
 }
 
-fn json_frame(channel: &Channel, publication: &Publication, position: Option<Position>, first_of_epoch: bool) -> Bytes {
-    let mut wire = WirePublication::new(publication, position);
-    if first_of_epoch {
-        wire.epoch = position.map(|position| position.epoch);
-    }
-    let push = Push { channel: Some(channel.as_str()), publication: Some(wire), ..Push::default() };
-    let mut out = Vec::with_capacity(96 + channel.as_str().len() + publication.data.len());
-    write_json_frame(&PushFrame { push }, &mut out);
-    Bytes::from(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Entry>() <= 144, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 128, "{}", size_of::<Entry>());
     }
 
     #[test]
@@ -182,20 +180,5 @@ mod tests {
             assert_eq!(out.len(), 6 + header + len + 2, "{len}");
             assert_eq!(&out[6 + header..], format!("\"{text}\"").as_bytes());
         }
-    }
-
-    #[test]
-    fn a_publication_reads_as_the_sdks_expect() {
-        let publication = Publication { data: Bytes::from_static(b"{\"a\":1}"), ..Publication::default() };
-        let entry = Entry::publication(Arc::new(publication), None, false, Instant::now());
-        let channel = Channel::new("news").unwrap();
-        assert_eq!(
-            &entry.form(Form::JsonFrame, &channel)[2..],
-            br#"{"push":{"channel":"news","pub":{"data":{"a":1}}}}"#
-        );
-        assert_eq!(
-            &entry.form(Form::SseEvent, &channel)[..],
-            b"data: {\"channel\":\"news\",\"data\":{\"a\":1},\"time\":0}\n"
-        );
     }
 }

@@ -29,6 +29,7 @@ use crate::attach::Resumes;
 use crate::channel::{Interest, LocalChannel, Marked, Shared};
 use crate::close_reason::CloseReason;
 use crate::dispatch::{Inbox, size};
+use crate::encoding::Encodings;
 use crate::eviction::RingBudget;
 use crate::handle::Handle;
 use crate::identity::{AuthFailure, Identity};
@@ -36,7 +37,7 @@ use crate::limits::Limits;
 use crate::metrics::{HubMetrics, TransportMetrics};
 use crate::namespace::Namespaces;
 use crate::pace::Pacer;
-use crate::session::Transport;
+use crate::session::{BuiltIn, Transport};
 use crate::turn::{Turn, with_turn};
 use crate::wheel::{TICK, Wheel};
 
@@ -115,6 +116,9 @@ pub struct Hub {
     pub(crate) verify: Box<Verify>,
     pub(crate) allow_anonymous: bool,
     pub(crate) max_age: Option<MaxAge>,
+    pub(crate) encodings: Arc<Encodings>,
+    /// Ids of the encodings that it began with.
+    pub(crate) built_in: BuiltIn,
     pub(crate) metrics: Arc<HubMetrics>,
     pub(crate) version: &'static str,
     trace: Option<Arc<Trace>>,
@@ -152,6 +156,8 @@ impl Hub {
         let metrics = Arc::new(parts.metrics);
         metrics.show_from_the_start();
         let rings = RingBudget::new(metrics.ring_bytes.clone(), parts.limits.node_ring_bytes.as_u64());
+        let (encodings, built_in) = BuiltIn::encodings();
+        let encodings = Arc::new(encodings);
         let shared = parts
             .namespaces
             .iter()
@@ -162,6 +168,7 @@ impl Hub {
                     ring_entries: parts.limits.ring_entries.max(1),
                     ring_bytes: parts.limits.ring_bytes.as_u64() as usize,
                     rings: rings.clone(),
+                    encodings: encodings.clone(),
                     metrics: metrics.clone(),
                     trace: parts.trace.clone(),
                 };
@@ -176,6 +183,8 @@ impl Hub {
             verify: parts.verify,
             allow_anonymous: parts.allow_anonymous,
             max_age: parts.max_age,
+            encodings,
+            built_in,
             metrics: metrics.clone(),
             version: parts.version,
             trace: parts.trace,
@@ -206,6 +215,11 @@ impl Hub {
     /// Bounds and clocks of sessions.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Encodings of this node, to which a protocol adds its own.
+    pub fn encodings(&self) -> &Encodings {
+        &self.encodings
     }
 
     /// Namespaces of this node.

@@ -8,6 +8,7 @@ mod channel;
 mod close_reason;
 mod compare;
 pub mod dispatch;
+pub mod encoding;
 pub mod entry;
 mod eviction;
 pub mod handle;

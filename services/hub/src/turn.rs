@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use fanway_protocol::Position;
 
 use crate::channel::LocalChannel;
-use crate::entry::{Entry, Form};
+use crate::encoding::EncodingId;
+use crate::entry::Entry;
 use crate::hub::Hub;
 use crate::session::Transport;
 
@@ -51,6 +52,8 @@ pub(crate) struct Piece {
     pub(crate) shared_end: usize,
     /// End of the piece: after what only this connection writes (the `id:` line and the end of a chunk).
     pub(crate) end: usize,
+    /// It is a gap.
+    pub(crate) gap: bool,
     /// The entry itself if it was taken from the subscription's backlog rather than the ring.
     pub(crate) backlog: Option<Arc<Entry>>,
 }
@@ -170,10 +173,20 @@ pub(crate) struct Batch {
     /// Sequence number of the first.
     from: u64,
     entries: Vec<Arc<Entry>>,
+    /// Coalesced runs of them by encoding. Those from `made` on are of earlier entries: their memory is kept.
+    runs: Vec<Coalesced>,
+    /// Number of runs that were made of these entries.
+    made: usize,
+}
+
+/// Entries of one slot in one encoding, joined.
+#[derive(Debug, Default)]
+struct Coalesced {
+    encoding: EncodingId,
+    /// None if they cannot be written together.
     run: Option<Run>,
-    /// The run's bytes. What is not used now is kept for the next run.
-    joined: Vec<u8>,
-    /// The ends of its entries in them.
+    bytes: Vec<u8>,
+    /// Ends of the entries in the bytes.
     ends: Vec<u32>,
 }
 
@@ -223,13 +236,14 @@ impl Batches {
         slot.read(channel, next).map_or(Load::Entries(at), Load::Overrun)
     }
 
-    /// The entries of a slot as a run in the form of a frame, if they are one.
-    pub(crate) fn run(&mut self, slot: usize) -> Option<(Run, &[u8], &[u32])> {
+    /// The entries of a slot as a coalesced run, with its bytes and the ends of its entries in them; `None` if they cannot be
+    /// written together.
+    pub(crate) fn run(&mut self, slot: usize, encoding: EncodingId) -> Option<(Run, &[u8], &[u32])> {
         let slot = &mut self.slots[slot];
-        if slot.ends.is_empty() {
-            slot.join();
-        }
-        Some((slot.run?, &slot.joined, &slot.ends))
+        let made = &slot.runs[..slot.made];
+        let at = made.iter().position(|made| made.encoding == encoding).unwrap_or_else(|| slot.join(encoding));
+        let Coalesced { run, bytes, ends, .. } = &slot.runs[at];
+        Some(((*run)?, bytes, ends))
     }
 
     /// Lends the entries of a slot.
@@ -248,7 +262,8 @@ impl Batches {
             slot.channel = None;
             slot.forget();
             slot.entries.shrink_to(4);
-            slot.joined.shrink_to(KEPT_JOINED);
+            slot.runs.truncate(1);
+            slot.runs.iter_mut().for_each(|run| run.bytes.shrink_to(KEPT_JOINED));
         }
     }
 }
@@ -256,9 +271,7 @@ impl Batches {
 impl Batch {
     fn forget(&mut self) {
         self.entries.clear();
-        self.run = None;
-        self.joined.clear();
-        self.ends.clear();
+        self.made = 0;
     }
 
     /// Reads the ring from a place before its head. Returns the ring's tail if the place is before that.
@@ -280,19 +293,29 @@ impl Batch {
         None
     }
 
-    /// Joins the entries' frames, and tells whether they are a run.
-    fn join(&mut self) {
-        let (Some(channel), [first, ..]) = (&self.channel, &self.entries[..]) else { return };
-        for entry in &self.entries {
-            if self.joined.len() >= TURN_BYTES {
-                // Too much for a turn: those go one by one.
-                return;
-            }
-            self.joined.extend_from_slice(entry.form(Form::JsonFrame, &channel.name));
-            self.ends.push(self.joined.len() as u32);
+    /// Joins the entries in an encoding. Returns the index of the run.
+    fn join(&mut self, encoding: EncodingId) -> usize {
+        if self.runs.len() == self.made {
+            self.runs.push(Coalesced::default());
         }
-        let together = self.entries.iter().all(|entry| entry.is_publication())
-            && self.entries.windows(2).all(|pair| pair[1].follows(&pair[0]));
-        self.run = together.then_some(Run { position: first.position, received: first.received });
+        let made = &mut self.runs[self.made];
+        made.encoding = encoding;
+        made.run = None;
+        made.bytes.clear();
+        made.ends.clear();
+        if let (Some(channel), [first, ..]) = (&self.channel, &self.entries[..]) {
+            let whole = self.entries.iter().all(|entry| {
+                made.bytes.extend_from_slice(channel.encoded(entry, encoding));
+                made.ends.push(made.bytes.len() as u32);
+                // Beyond that it is too much for a turn, and entries go one by one.
+                made.bytes.len() <= TURN_BYTES
+            });
+            let together = self.entries.iter().all(|entry| entry.is_publication())
+                && self.entries.windows(2).all(|pair| pair[1].follows(&pair[0]));
+            let run = Run { position: first.position, received: first.received };
+            made.run = Some(run).filter(|_| whole && together);
+        }
+        self.made += 1;
+        self.made - 1
     }
 }

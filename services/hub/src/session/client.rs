@@ -16,7 +16,7 @@ use fanway_protocol::reply::{CodeReason, Push, PushFrame, Reply};
 use fanway_protocol::{ErrorCode, UnsubscribeCode};
 use uuid::Uuid;
 
-use super::core::{Core, Transport};
+use super::core::{Core, Output, OwnBytes, Transport};
 use super::ops::{Op, Queue};
 use super::rate::{Bucket, Rate, RateCheck};
 use super::subscription::Resubscribe;
@@ -85,8 +85,14 @@ impl ClientSession {
     /// A session that waits for its connect command. `presented`: the credential of the HTTP request, verified, if any.
     pub fn new(hub: Arc<Hub>, presented: Option<Identity>, handle: Arc<Handle>, now: Instant) -> Self {
         let deadline = now + hub.limits.connect_timeout;
+        let output = Output {
+            transport: Transport::WebSocket,
+            encoding: hub.built_in.json_frames,
+            own_bytes: OwnBytes::None,
+            announces_gaps: false,
+        };
         Self {
-            core: Core::new(hub, Transport::WebSocket, handle, now, deadline),
+            core: Core::new(hub, output, handle, now, deadline),
             phase: Phase::Unauthenticated { deadline, presented: presented.map(Box::new) },
             // From the thread's generator, which asks the kernel rarely.
             id: uuid::Builder::from_random_bytes(rand::random()).into_uuid(),

@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
 use crate::close_reason::CloseReason;
-use crate::entry::{Entry, Form};
+use crate::encoding::EncodingId;
+use crate::entry::Entry;
 use crate::handle::{Handle, MARK_BITS, Taken};
 use crate::hub::Hub;
 use crate::outbox::Outbox;
@@ -43,13 +44,34 @@ impl Transport {
             Self::Poll => "poll",
         }
     }
+}
 
-    pub(super) fn form(self) -> Form {
-        match self {
-            Self::WebSocket => Form::JsonFrame,
-            Self::Sse | Self::Poll => Form::SseEvent,
-        }
-    }
+/// Bytes of each entry that belong to one connection and frame the shared ones.
+#[derive(Debug, Default)]
+pub(crate) enum OwnBytes {
+    /// Entries have no such bytes: they are concatenated, and coalesced runs of them are shared too.
+    #[default]
+    None,
+    /// Server-sent events: the `id:` line and the blank line.
+    Event {
+        /// Hashes of the subscriptions' channels, which are in byte order (see [`super::Resume`]), for the cursor in the
+        /// `id:` line. Without them, while channels are being joined, there is no such line.
+        ids: Option<Box<[ChannelHash]>>,
+        /// Each event is a chunk of a body in the chunked transfer coding.
+        chunked: bool,
+    },
+}
+
+/// Output of a session: its metrics and how entries are written.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Label of the session's metrics.
+    pub(crate) transport: Transport,
+    /// Encoding of the bytes that connections share.
+    pub(crate) encoding: EncodingId,
+    pub(crate) own_bytes: OwnBytes,
+    /// The protocol has a word for gaps. Otherwise a loss without a position to resume from ends the session.
+    pub(crate) announces_gaps: bool,
 }
 
 /// A subscription that fell behind its ring, being caught up from the log.
@@ -59,7 +81,7 @@ type CatchUp = (u32, BoxFuture<'static, Result<Attached, AttachError>>);
 pub(crate) struct Core {
     pub(crate) hub: Arc<Hub>,
     pub(crate) handle: Arc<Handle>,
-    pub(crate) transport: Transport,
+    pub(crate) output: Output,
     timer: Option<Timer>,
     /// When it began.
     opened: Instant,
@@ -69,12 +91,6 @@ pub(crate) struct Core {
     pub(crate) outbox: Outbox,
     /// Marks taken but not yet gathered.
     pub(super) marks: u64,
-    /// Writes the cursor's `id:` line after each event: the hashes of the subscriptions' channels, which are in byte order
-    /// (see [`super::Resume`]).
-    pub(crate) ids: Option<Box<[ChannelHash]>>,
-    /// Each event is a chunk of a body in the chunked transfer coding. The header of a chunk belongs to the connection: the
-    /// same event goes to others without one.
-    pub(crate) chunked: bool,
     /// When the connection last took bytes, while some wait.
     pub(super) stalled_since: Option<Instant>,
     /// Why the session ends; nothing is gathered any more.
@@ -89,8 +105,8 @@ pub(crate) struct Core {
 
 impl Core {
     /// A session that asks for its first tick at `first`.
-    pub(crate) fn new(hub: Arc<Hub>, transport: Transport, handle: Arc<Handle>, now: Instant, first: Instant) -> Self {
-        let metrics = hub.transport_metrics(transport);
+    pub(crate) fn new(hub: Arc<Hub>, output: Output, handle: Arc<Handle>, now: Instant, first: Instant) -> Self {
+        let metrics = hub.transport_metrics(output.transport);
         metrics.connections.inc();
         metrics.opened.inc();
         // Every session is in the wheel from its first moment: the wheel is also the list of sessions to drain.
@@ -102,14 +118,12 @@ impl Core {
         Self {
             hub,
             handle,
-            transport,
+            output,
             timer,
             opened: now,
             subs: SmallVec::new(),
             outbox: Outbox::default(),
             marks: 0,
-            ids: None,
-            chunked: false,
             stalled_since: None,
             closing,
             oldest: None,
@@ -207,8 +221,8 @@ impl Core {
     /// told: by a gap where the transport has one, by closing the connection where it has not.
     pub(super) fn overrun(&mut self, index: u32, tail: u64) {
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
-        let action = match (sub.position, self.transport) {
-            (Some(position), _) => {
+        let action = match sub.position {
+            Some(position) => {
                 sub.catch_up();
                 let (hub, handle, channel) = (self.hub.clone(), self.handle.clone(), sub.channel().clone());
                 let deadline = Instant::now() + hub.limits.command_timeout;
@@ -219,12 +233,12 @@ impl Core {
                 self.handle.tick();
                 "catch_up"
             }
-            (None, Transport::Sse | Transport::Poll) => {
+            None if self.output.announces_gaps => {
                 sub.next = tail;
                 sub.give_back(Arc::new(Entry::gap(GapReason::Slow, None, Instant::now())));
                 "gap"
             }
-            (None, Transport::WebSocket) => {
+            None => {
                 sub.next = tail;
                 self.close(CloseReason::Slow);
                 "closed"
@@ -343,9 +357,9 @@ impl Drop for Core {
             self.not_movable();
         }
         let reason = self.closing.map_or("client", CloseReason::metric_label);
-        let metrics = self.hub.transport_metrics(self.transport);
+        let metrics = self.hub.transport_metrics(self.output.transport);
         metrics.connections.dec();
         metrics.age.observe(self.opened.elapsed().as_secs_f64());
-        self.hub.metrics.connections_closed_total.with_label_values(&[self.transport.as_str(), reason]).inc();
+        self.hub.metrics.connections_closed_total.with_label_values(&[self.output.transport.as_str(), reason]).inc();
     }
 }

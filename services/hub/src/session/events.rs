@@ -19,12 +19,12 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
 
-use super::core::{Core, Transport, backlog};
+use super::core::{Core, Output, OwnBytes, Transport, backlog};
 use super::resume_points::Resume;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
 use crate::close_reason::CloseReason;
-use crate::entry::sse_event;
+use crate::entry::write_sse_event;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -92,7 +92,13 @@ impl EventSession {
         framing: Framing,
         now: Instant,
     ) -> Self {
-        let mut core = Core::new(hub.clone(), Transport::Sse, handle, now, now + LONGEST_SILENCE);
+        let output = Output {
+            transport: Transport::Sse,
+            encoding: hub.built_in.event_lines,
+            own_bytes: OwnBytes::Event { ids: None, chunked: framing == Framing::Chunked },
+            announces_gaps: true,
+        };
+        let mut core = Core::new(hub.clone(), output, handle, now, now + LONGEST_SILENCE);
         let joins: Vec<_> = resume
             .points
             .iter()
@@ -102,7 +108,6 @@ impl EventSession {
                 async move { hub.attach(&point.channel, point.from, &handle, index as u32, None).await }
             })
             .collect();
-        core.chunked = framing == Framing::Chunked;
         *core.outbox.buffer() = head;
         let mut session = Self {
             core,
@@ -122,12 +127,17 @@ impl EventSession {
 
     /// Queues whole lines, as one chunk where there are chunks.
     fn write(&mut self, lines: &[u8]) {
+        let chunked = self.chunked();
         let out = self.core.outbox.buffer();
-        if self.core.chunked {
+        if chunked {
             chunk::write(lines, out);
         } else {
             out.extend_from_slice(lines);
         }
+    }
+
+    fn chunked(&self) -> bool {
+        matches!(self.core.output.own_bytes, OwnBytes::Event { chunked: true, .. })
     }
 
     /// The hub's end of this session.
@@ -192,20 +202,24 @@ impl EventSession {
         let cursor = self.core.cursor();
         // Only a client that has a cursor gets gaps.
         let known = resume.id.as_deref().filter(|_| !gaps.is_empty()).unwrap_or(&cursor);
-        let ready = sse_event(Some("ready"), &Ready { cursor: known });
-        self.write_event(&ready, Some(known));
+        self.write_event("ready", &Ready { cursor: known }, Some(known));
         let last = gaps.len();
         for (told, (index, reason)) in gaps.into_iter().enumerate() {
             let Some(Some(sub)) = self.core.subs.get(index as usize) else { continue };
-            let gap = sse_event(Some("gap"), &Gap::new(sub.channel(), reason, sub.position));
-            self.write_event(&gap, (told + 1 == last).then_some(&*cursor));
+            let channel = sub.channel().clone();
+            let gap = Gap::new(&channel, reason, sub.position);
+            self.write_event("gap", &gap, (told + 1 == last).then_some(&*cursor));
         }
-        self.core.ids = Some(self.core.hashes().collect());
+        let hashes = self.core.hashes().collect();
+        if let OwnBytes::Event { ids, .. } = &mut self.core.output.own_bytes {
+            *ids = Some(hashes);
+        }
     }
 
-    /// Queues an event of these lines, its id and the blank line.
-    fn write_event(&mut self, lines: &[u8], id: Option<&str>) {
-        let mut event = lines.to_vec();
+    /// Queues a named event with this body and id.
+    fn write_event(&mut self, name: &str, body: &impl Serialize, id: Option<&str>) {
+        let mut event = Vec::new();
+        write_sse_event(Some(name), body, &mut event);
         if let Some(id) = id {
             sse::write_id(|out| out.extend_from_slice(id.as_bytes()), &mut event);
         }
@@ -238,13 +252,12 @@ impl EventSession {
                 self.core.close(CloseReason::Expired);
             } else if left <= announced && !self.told_expiry {
                 self.told_expiry = true;
-                let event = sse_event(Some("auth_expiring"), &AuthExpiring { expires_at });
                 // Before the client has been told of its gaps it must not get the positions behind them.
                 let id = match &self.joining {
                     Some(joining) => joining.resume.id.clone(),
                     None => Some(self.core.cursor()),
                 };
-                self.write_event(&event, id.as_deref());
+                self.write_event("auth_expiring", &AuthExpiring { expires_at }, id.as_deref());
             }
             let next = if self.told_expiry { left } else { left.saturating_sub(announced) };
             // Not later than the next heartbeat: an expiry in a million years is no time that there is.
@@ -269,7 +282,7 @@ impl EventSession {
             write_retry(&mut last);
             self.write(&last);
         }
-        if self.core.chunked {
+        if self.chunked() {
             self.core.outbox.buffer().extend_from_slice(chunk::LAST);
         }
     }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use fanway_protocol::framing::{chunk, sse};
 use fanway_protocol::{Cursor, GapReason, Position};
 
-use super::core::{Core, Transport};
-use crate::entry::{Entry, Form};
+use super::core::{Core, OwnBytes};
+use crate::entry::Entry;
 use crate::handle::MARK_BITS;
 use crate::pace::longest_wait;
 use crate::turn::{Load, Piece, TURN_BYTES, Turn};
@@ -78,11 +78,11 @@ impl Core {
 
     /// Puts all entries of a slot into the turn, as one piece of bytes. False if they must be put one by one.
     fn put_run(&mut self, index: u32, slot: usize, turn: &mut Turn) -> bool {
-        if self.transport != Transport::WebSocket {
+        if !matches!(self.output.own_bytes, OwnBytes::None) {
             return false;
         }
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
-        let Some((run, bytes, ends)) = turn.batches.run(slot) else { return false };
+        let Some((run, bytes, ends)) = turn.batches.run(slot, self.output.encoding) else { return false };
         if turn.bytes.len() + bytes.len() > TURN_BYTES || sub.misplaces(run.position) {
             return false;
         }
@@ -100,9 +100,19 @@ impl Core {
         self.gathered += u64::from(count);
         let end = turn.bytes.len();
         let ends = first_end;
-        let piece =
-            Piece { sub: index, count, ends, placed, seq, position, shared_start, shared_end: end, end, backlog: None };
-        turn.pieces.push(piece);
+        turn.pieces.push(Piece {
+            sub: index,
+            count,
+            ends,
+            placed,
+            seq,
+            position,
+            shared_start,
+            shared_end: end,
+            end,
+            gap: false,
+            backlog: None,
+        });
         true
     }
 
@@ -116,9 +126,8 @@ impl Core {
             self.force_resubscription(index, entry.gap_reason());
             return false;
         }
-        let form = self.transport.form();
         let (seq, position) = (sub.next, sub.position);
-        let bytes = entry.form(form, &sub.attachment.channel.name);
+        let bytes = sub.attachment.channel.encoded(entry, self.output.encoding);
         let placed = sub.positioned && entry.position.is_some();
         if placed {
             sub.position = entry.position;
@@ -136,13 +145,7 @@ impl Core {
         }
         self.gathered += 1;
         turn.own.clear();
-        if form == Form::SseEvent {
-            self.write_id(&mut turn.own);
-        }
-        if self.chunked {
-            chunk::write_header(bytes.len() + turn.own.len(), &mut turn.bytes);
-            turn.own.extend_from_slice(chunk::END);
-        }
+        self.write_own_bytes(bytes.len(), turn);
         let shared_start = turn.bytes.len();
         turn.bytes.extend_from_slice(bytes);
         let shared_end = turn.bytes.len();
@@ -160,6 +163,7 @@ impl Core {
             shared_start,
             shared_end,
             end,
+            gap: !entry.is_publication(),
             backlog,
         });
         true
@@ -183,12 +187,18 @@ impl Core {
         self.handle.tick();
     }
 
-    /// The connection's own end of a server-sent event: its cursor, and the blank line.
-    fn write_id(&self, out: &mut Vec<u8>) {
-        if let Some(hashes) = &self.ids {
-            sse::write_id(|out| Cursor::write(hashes.iter().copied().zip(self.positions()), out), out);
+    /// Bytes around `shared` bytes of an entry: writes those before them, and prepares those after them.
+    fn write_own_bytes(&self, shared: usize, turn: &mut Turn) {
+        let OwnBytes::Event { ids, chunked } = &self.output.own_bytes else { return };
+        if let Some(hashes) = ids {
+            let cursor = |out: &mut Vec<u8>| Cursor::write(hashes.iter().copied().zip(self.positions()), out);
+            sse::write_id(cursor, &mut turn.own);
         }
-        out.extend_from_slice(sse::END);
+        turn.own.extend_from_slice(sse::END);
+        if *chunked {
+            chunk::write_header(shared + turn.own.len(), &mut turn.bytes);
+            turn.own.extend_from_slice(chunk::END);
+        }
     }
 
     /// Tells how much of the turn the socket took; the rest is given back. Returns whether it took all.
@@ -227,7 +237,7 @@ impl Core {
         }
         if delivered > 0 {
             let latency = self.oldest.map(|oldest| now.saturating_duration_since(oldest));
-            turn.count(self.transport, delivered, latency);
+            turn.count(self.output.transport, delivered, latency);
         }
         turn.over(&self.hub);
         let waiting = self.outbox.len();
@@ -245,13 +255,14 @@ impl Core {
 
     /// The shared bytes of a piece's begun entry: by reference if the ring still has the entry, else a copy.
     fn shared_bytes(&self, piece: &Piece, nth: u32, copy: &[u8]) -> Bytes {
-        let form = self.transport.form();
+        let encoding = self.output.encoding;
         let shared = self.subs[piece.sub as usize].as_ref().and_then(|sub| {
             let channel = &sub.attachment.channel;
             match &piece.backlog {
-                Some(entry) => Some(entry.form(form, &channel.name).clone()),
+                Some(entry) => Some(channel.encoded(entry, encoding).clone()),
                 None => {
-                    channel.ring().get(piece.seq + u64::from(nth)).map(|entry| entry.form(form, &channel.name).clone())
+                    let entry = channel.ring().get(piece.seq + u64::from(nth)).cloned()?;
+                    Some(channel.encoded(&entry, encoding).clone())
                 }
             }
         });

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fanway_protocol::reply::Gap;
 use futures_util::future::join_all;
 
-use super::core::{Core, Transport, backlog};
+use super::core::{Core, Output, OwnBytes, Transport, backlog};
 use super::resume_points::ResumePoint;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, From, Joined};
@@ -22,13 +22,13 @@ use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::turn::{Turn, with_turn};
 
-/// What a poll found, each publication and gap as one JSON text.
+/// Answer to a poll.
 #[derive(Debug, Default)]
 pub struct PollAnswer {
-    /// `fanway_protocol::reply::Event` texts, in order within each channel.
-    pub publications: Vec<Vec<u8>>,
-    /// `fanway_protocol::reply::Gap` texts; each lies before everything in `publications` of its channel.
-    pub gaps: Vec<Vec<u8>>,
+    /// Items of a JSON list: `fanway_protocol::reply::Event` objects with commas between, in order within each channel.
+    pub publications: Vec<u8>,
+    /// Likewise `fanway_protocol::reply::Gap` objects; each lies before all `publications` of its channel.
+    pub gaps: Vec<u8>,
     /// Where to go on.
     pub cursor: String,
     /// The node is on its way out: better ask again a little later.
@@ -39,10 +39,6 @@ pub struct PollAnswer {
 #[derive(Debug, thiserror::Error)]
 #[error("the channels could not be joined: {0}")]
 pub struct PollError(String);
-
-/// The lines of an event: see [`crate::entry::Form::SseEvent`].
-const DATA: &[u8] = b"data: ";
-const GAP: &[u8] = b"event: gap\ndata: ";
 
 /// Answers one poll of channels that the caller has authorised. With a `wait` of zero answers at once, and likewise if a
 /// channel is new to the client: it should have a position there before it waits. Nobody waits for longer than their
@@ -56,7 +52,13 @@ pub async fn poll(
     let now = Instant::now();
     let wait = identity.left(hub.limits.expiry_grace).map_or(wait, |left| wait.min(left));
     let until = if points.iter().any(|point| point.fresh) { now } else { now + wait };
-    let mut core = Core::new(hub.clone(), Transport::Poll, Handle::by_task(), now, until);
+    let output = Output {
+        transport: Transport::Poll,
+        encoding: hub.built_in.list_items,
+        own_bytes: OwnBytes::None,
+        announces_gaps: true,
+    };
+    let mut core = Core::new(hub.clone(), output, Handle::by_task(), now, until);
     let deadline = now + hub.limits.command_timeout;
     let joins = points.iter().enumerate().map(|(index, point)| {
         let handle = core.handle.clone();
@@ -73,9 +75,8 @@ pub async fn poll(
                 sub.set_backlog(backlog(publications, now));
             }
             (Joined::Gap(reason), _) => {
-                let mut gap = Vec::new();
-                write_json(&Gap::new(&point.channel, reason, sub.position), &mut gap);
-                answer.gaps.push(gap);
+                write_json(&Gap::new(&point.channel, reason, sub.position), &mut answer.gaps);
+                answer.gaps.push(b',');
             }
             _ => {}
         }
@@ -104,26 +105,25 @@ pub async fn poll(
     })
     .await;
     answer.cursor = core.cursor();
+    // The commas after the last items.
+    answer.publications.pop();
+    answer.gaps.pop();
     Ok(answer)
 }
 
-/// Takes the events of a turn apart again. Returns the bytes taken: a gap that comes after publications of its channel
-/// is left for the next poll, so that a gap in an answer always lies before the publications.
+/// Sorts the segments of a turn into the lists of the answer. Returns the bytes taken: a gap that comes after publications
+/// of its channel is left for the next poll, so that a gap in an answer always lies before the publications.
 fn collect(turn: &Turn, answer: &mut PollAnswer) -> usize {
     let mut start = turn.owed;
     let mut published = 0u64;
     for piece in &turn.pieces {
-        let lines = turn.bytes[start..piece.shared_end].trim_ascii_end();
         let channel = 1u64 << (piece.sub % 64);
-        if let Some(json) = lines.strip_prefix(DATA) {
-            published |= channel;
-            answer.publications.push(json.to_vec());
-        } else if let Some(json) = lines.strip_prefix(GAP) {
-            if published & channel != 0 {
-                return start;
-            }
-            answer.gaps.push(json.to_vec());
+        if piece.gap && published & channel != 0 {
+            return start;
         }
+        let list = if piece.gap { &mut answer.gaps } else { &mut answer.publications };
+        list.extend_from_slice(&turn.bytes[start..piece.end]);
+        published |= if piece.gap { 0 } else { channel };
         start = piece.end;
     }
     turn.bytes.len()
