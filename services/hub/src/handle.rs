@@ -27,6 +27,9 @@ pub(crate) const MARK_BITS: usize = 63;
 
 const TICK: u32 = 1;
 const CLOSE: u32 = 2;
+/// Set from the beginning: the client would not go elsewhere if the connection were closed. It is a poll, which ends by
+/// itself, or a stream over an HTTP/2 connection that stays.
+const STAYS: u32 = 4;
 
 /// How many connections were numbered.
 static NUMBERED: Counter = Counter::new(0);
@@ -55,10 +58,9 @@ impl Writer for ByTask {
 pub struct Handle<W: ?Sized = dyn Writer> {
     waker: AtomicWaker,
     marks: AtomicU64,
-    /// Low half: [`TICK`], [`CLOSE`]; high half: the discriminant of the [`CloseReason`].
+    /// Low half: [`TICK`], [`CLOSE`], [`STAYS`]; high half: the discriminant of the [`CloseReason`].
     signals: AtomicU32,
-    /// Which of all connections it is, so that the oldest can be told; 0 for one whose client would not go elsewhere if
-    /// it were closed: a poll, which ends by itself, or a stream over an HTTP/2 connection that stays.
+    /// Consecutive number of the connection, by which the oldest are found.
     number: u32,
     writer: W,
 }
@@ -83,14 +85,14 @@ pub struct Taken {
 impl Handle {
     /// That of a connection which only its own task writes to, and which closing would not move elsewhere.
     pub fn by_task() -> Arc<Self> {
-        Arc::new(Handle { number: 0, ..Handle::new(ByTask) })
+        Arc::new(Handle { signals: AtomicU32::new(STAYS), ..Handle::new(ByTask) })
     }
 }
 
 impl<W> Handle<W> {
     /// That of a connection with this writer.
     pub fn new(writer: W) -> Self {
-        let number = NUMBERED.fetch_add(1, Relaxed).wrapping_add(1).max(1);
+        let number = NUMBERED.fetch_add(1, Relaxed).wrapping_add(1);
         Self { waker: AtomicWaker::default(), marks: AtomicU64::new(0), signals: AtomicU32::new(0), number, writer }
     }
 }
@@ -129,16 +131,21 @@ impl<W: Writer + ?Sized> Handle<W> {
         self.signal(0);
     }
 
+    /// Consecutive number of the connection in its process.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// Whether the connection's client would go elsewhere if it were closed.
     pub(crate) fn lasts(&self) -> bool {
-        self.number != 0
+        self.signals.load(Ordering::SeqCst) & STAYS == 0
     }
 
     /// How many connections have been numbered since this one; `None` if closing it would move nobody, or it was asked to
     /// close already.
     pub(crate) fn seniority(&self) -> Option<u32> {
-        let stays = self.lasts() && self.signals.load(Ordering::SeqCst) & CLOSE == 0;
-        stays.then(|| NUMBERED.load(Relaxed).wrapping_sub(self.number))
+        let movable = self.signals.load(Ordering::SeqCst) & (CLOSE | STAYS) == 0;
+        movable.then(|| NUMBERED.load(Relaxed).wrapping_sub(self.number))
     }
 
     fn signal(&self, bits: u32) {

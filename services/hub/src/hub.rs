@@ -6,7 +6,7 @@
 //! at most, bounded in number by a semaphore where they read.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,7 @@ use crate::limits::Limits;
 use crate::metrics::{HubMetrics, TransportMetrics};
 use crate::namespace::Namespaces;
 use crate::pace::Pacer;
+use crate::registry::{Registry, SHARDS as REGISTRY_SHARDS};
 use crate::session::{BuiltIn, Transport};
 use crate::turn::{Turn, with_turn};
 use crate::wheel::{TICK, Wheel};
@@ -58,8 +59,6 @@ const SLICE: usize = 64;
 const SWEEP: Duration = Duration::from_secs(4);
 /// Entries older than this serve nobody who keeps up.
 const RING_AGE: Duration = Duration::from_secs(60);
-/// Looks for sessions to close at the end of a drain.
-const LAST_LOOKS: usize = 3;
 /// A feed that broke is asked for again if nothing was heard of it for so long.
 const FEED_PATIENCE: Duration = Duration::from_secs(2);
 /// Tops compared, or feeds asked for, in one call.
@@ -122,6 +121,7 @@ pub struct Hub {
     pub(crate) metrics: Arc<HubMetrics>,
     pub(crate) version: &'static str,
     trace: Option<Arc<Trace>>,
+    pub(crate) registry: Registry,
     pub(crate) wheel: Wheel,
     /// Sessions that are not closing and that closing would move elsewhere.
     pub(crate) movable: AtomicUsize,
@@ -139,7 +139,6 @@ pub struct Hub {
     pub(crate) hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
     shared: HashMap<String, Arc<Shared>>,
-    draining: AtomicBool,
     /// By transport.
     transports: [TransportMetrics; 3],
 }
@@ -188,6 +187,7 @@ impl Hub {
             metrics: metrics.clone(),
             version: parts.version,
             trace: parts.trace,
+            registry: Registry::new(REGISTRY_SHARDS),
             wheel: Wheel::new(Instant::now()),
             movable: AtomicUsize::new(0),
             reads: Semaphore::new(READS),
@@ -200,7 +200,6 @@ impl Hub {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shared,
-            draining: AtomicBool::new(false),
             transports: Transport::ALL.map(|transport| TransportMetrics::new(&metrics, transport.as_str())),
         });
         hub.spawn_on(&parts.feed, unconstrained(hub.clone().sequence(parts.inbox)));
@@ -251,7 +250,7 @@ impl Hub {
 
     /// Open sessions.
     pub fn connections(&self) -> usize {
-        self.wheel.handles().len()
+        self.registry.len()
     }
 
     /// Sessions whose clients would go to another node if they were closed: neither polls, which choose a node each time,
@@ -262,7 +261,7 @@ impl Hub {
 
     /// The so many oldest of them, oldest first.
     pub fn oldest(&self, count: usize) -> Vec<Arc<Handle>> {
-        self.wheel.oldest(count)
+        self.registry.oldest(count)
     }
 
     /// Subscriptions of all sessions.
@@ -416,7 +415,11 @@ impl Hub {
         let mut ticks = tokio::time::interval(TICK);
         loop {
             ticks.tick().await;
-            self.wheel.advance(Instant::now());
+            self.wheel.advance(Instant::now(), |slot| {
+                if let Some(handle) = self.registry.get(slot) {
+                    handle.tick();
+                }
+            });
         }
     }
 
@@ -524,28 +527,22 @@ impl Hub {
 
     /// Whether the node is on its way out.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
+        self.registry.is_draining()
     }
 
-    /// Closes every session with 3001, evenly over the window in random order; sessions that come meanwhile at its end.
+    /// Closes every session, evenly over the window in random order. Sessions that begin meanwhile close by themselves.
     pub async fn drain(&self, window: Duration) {
-        self.draining.store(true, Ordering::SeqCst);
         self.metrics.draining.set(1);
-        let mut handles = self.wheel.handles();
-        handles.shuffle(&mut rand::rng());
+        let mut slots = self.registry.begin_drain();
+        slots.shuffle(&mut rand::rng());
         let began = Instant::now();
-        let count = handles.len();
-        for (closed, handle) in handles.into_iter().enumerate() {
+        let count = slots.len();
+        for (closed, slot) in slots.into_iter().enumerate() {
             let due = window.mul_f64(closed as f64 / count.max(1) as f64);
             if let Some(wait) = due.checked_sub(began.elapsed()).filter(|wait| *wait >= Duration::from_millis(10)) {
                 tokio::time::sleep(wait).await;
             }
-            handle.close(CloseReason::Shutdown);
-        }
-        // Those that came meanwhile, and those whose timer had just fired.
-        for _ in 0..LAST_LOOKS {
-            self.wheel.handles().iter().for_each(|handle| handle.close(CloseReason::Shutdown));
-            tokio::time::sleep(TICK).await;
+            self.registry.close(slot, CloseReason::Shutdown);
         }
     }
 }

@@ -20,6 +20,10 @@ mod moment;
 pub mod namespace;
 mod outbox;
 mod pace;
+mod registry;
+#[cfg(test)]
+#[path = "registry/tests.rs"]
+mod registry_tests;
 mod repair;
 pub mod resume;
 mod ring;

@@ -2,18 +2,15 @@
 //!
 //! A connection has one entry: its nearest deadline. Deadlines beyond the wheel's horizon are entered at the horizon and
 //! asked again then. Firing only sends a tick to the connection, which looks at its own clocks; an early tick does no harm.
+//! The wheel knows connections by their slots in the [registry](crate::registry) and does nothing but keep time.
 
-use std::cmp::Reverse;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use slab::Slab;
-
-use crate::handle::Handle;
 
 /// How exact deadlines are.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-const SLOTS: u64 = 1024;
+const BUCKETS: u64 = 1024;
 
 /// The wheel of a node.
 #[derive(Debug)]
@@ -24,24 +21,37 @@ pub(crate) struct Wheel {
 
 #[derive(Debug)]
 struct Inner {
-    /// Connections due at a tick, by tick modulo [`SLOTS`].
-    slots: Vec<Slab<Arc<Handle>>>,
+    /// Connections due at a tick, by tick modulo [`BUCKETS`].
+    buckets: Vec<Bucket>,
     /// The next tick to fire.
     next: u64,
 }
 
+/// Slots of connections, 4 bytes each: a slab whose free entries link to each other.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// A slot, or [`FREE`] and the key of the next free entry.
+    entries: Vec<u32>,
+    /// Key of the first free entry.
+    free: Option<NonZeroU32>,
+    len: u32,
+}
+
+/// Marks free entries. A node never has so many connections that a slot reaches it.
+const FREE: u32 = 1 << 31;
+
 /// Where a connection's entry is. Only its owner removes it.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    slot: u16,
-    key: u32,
+    bucket: u16,
+    key: NonZeroU32,
 }
 
 impl Wheel {
     /// An empty wheel that starts now.
     pub(crate) fn new(now: Instant) -> Self {
-        let slots = (0..SLOTS).map(|_| Slab::new()).collect();
-        Self { start: now, inner: Mutex::new(Inner { slots, next: 0 }) }
+        let buckets = (0..BUCKETS).map(|_| Bucket::default()).collect();
+        Self { start: now, inner: Mutex::new(Inner { buckets, next: 0 }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -49,28 +59,28 @@ impl Wheel {
     }
 
     /// Enters a connection, replacing its earlier entry.
-    pub(crate) fn schedule(&self, handle: &Arc<Handle>, old: Option<Timer>, at: Instant) -> Timer {
+    pub(crate) fn schedule(&self, slot: u32, old: Option<Timer>, at: Instant) -> Timer {
         let due = at.saturating_duration_since(self.start).as_millis().div_ceil(TICK.as_millis()) as u64;
         let mut inner = self.lock();
-        let tick = due.clamp(inner.next, inner.next + SLOTS - 1);
-        let slot = (tick % SLOTS) as u16;
+        let tick = due.clamp(inner.next, inner.next + BUCKETS - 1);
+        let bucket = (tick % BUCKETS) as u16;
         if let Some(old) = old {
-            if old.slot == slot && inner.holds(handle, &old) {
+            if old.bucket == bucket && inner.buckets[usize::from(bucket)].holds(old.key, slot) {
                 return old;
             }
-            inner.remove(handle, &old);
+            inner.buckets[usize::from(old.bucket)].remove(old.key, slot);
         }
-        let key = inner.slots[usize::from(slot)].insert(handle.clone()) as u32;
-        Timer { slot, key }
+        Timer { bucket, key: inner.buckets[usize::from(bucket)].insert(slot) }
     }
 
     /// Removes a connection's entry. An entry that has fired is gone already.
-    pub(crate) fn cancel(&self, handle: &Arc<Handle>, timer: &Timer) {
-        self.lock().remove(handle, timer);
+    pub(crate) fn cancel(&self, slot: u32, timer: &Timer) {
+        self.lock().buckets[usize::from(timer.bucket)].remove(timer.key, slot);
     }
 
-    /// Fires everything due by `now`.
-    pub(crate) fn advance(&self, now: Instant) {
+    /// Passes the slots of everything due by `now` to `fire`, outside of the wheel's lock. Such a slot may have got
+    /// another connection since.
+    pub(crate) fn advance(&self, now: Instant, mut fire: impl FnMut(u32)) {
         let target = (now.saturating_duration_since(self.start).as_millis() / TICK.as_millis()) as u64;
         loop {
             let due = {
@@ -78,122 +88,117 @@ impl Wheel {
                 if inner.next > target {
                     return;
                 }
-                let slot = (inner.next % SLOTS) as usize;
+                let bucket = (inner.next % BUCKETS) as usize;
                 inner.next += 1;
-                std::mem::take(&mut inner.slots[slot])
+                std::mem::take(&mut inner.buckets[bucket])
             };
-            for (_, handle) in due {
-                handle.tick();
-            }
+            due.entries.into_iter().filter(|entry| entry & FREE == 0).for_each(&mut fire);
         }
-    }
-
-    /// Every connection there is: each has an entry as long as it lives (but for the moment between firing and
-    /// re-entering).
-    pub(crate) fn handles(&self) -> Vec<Arc<Handle>> {
-        self.lock().slots.iter().flat_map(|slot| slot.iter().map(|(_, handle)| handle.clone())).collect()
-    }
-
-    /// The so many oldest connections that closing would move elsewhere, oldest first.
-    ///
-    /// A slot at a time, so that nobody waits long for the lock; one that is entered anew meanwhile may be missed, or be
-    /// there twice.
-    pub(crate) fn oldest(&self, count: usize) -> Vec<Arc<Handle>> {
-        let mut oldest = Vec::new();
-        for slot in 0..SLOTS as usize {
-            let inner = self.lock();
-            for (_, handle) in &inner.slots[slot] {
-                let Some(seniority) = handle.seniority() else { continue };
-                oldest.push((seniority, handle.clone()));
-            }
-            drop(inner);
-            // Cut now and then, not each time: sorting costs more than keeping some too many.
-            if oldest.len() > count.saturating_mul(4).max(4096) {
-                keep_oldest(&mut oldest, count);
-            }
-        }
-        keep_oldest(&mut oldest, count);
-        oldest.into_iter().map(|(_, handle)| handle).collect()
     }
 }
 
-/// Sorts handles by seniority and forgets all but the first.
-fn keep_oldest(handles: &mut Vec<(u32, Arc<Handle>)>, count: usize) {
-    handles.sort_unstable_by_key(|(seniority, _)| Reverse(*seniority));
-    handles.truncate(count);
+impl Bucket {
+    /// Adds a slot. Its key is one more than its index.
+    fn insert(&mut self, slot: u32) -> NonZeroU32 {
+        debug_assert_eq!(slot & FREE, 0);
+        self.len += 1;
+        let Some(key) = self.free else {
+            self.entries.push(slot);
+            return NonZeroU32::MIN.saturating_add(self.entries.len() as u32 - 1);
+        };
+        let entry = std::mem::replace(&mut self.entries[index(key)], slot);
+        self.free = NonZeroU32::new(entry & !FREE);
+        key
+    }
+
+    /// Whether the entry is still the slot's: the bucket may have fired and been filled anew by others since.
+    fn holds(&self, key: NonZeroU32, slot: u32) -> bool {
+        self.entries.get(index(key)) == Some(&slot)
+    }
+
+    fn remove(&mut self, key: NonZeroU32, slot: u32) {
+        if !self.holds(key, slot) {
+            return;
+        }
+        self.len -= 1;
+        if self.len == 0 {
+            *self = Self::default();
+            return;
+        }
+        self.entries[index(key)] = FREE | self.free.map_or(0, NonZeroU32::get);
+        self.free = Some(key);
+    }
 }
 
-impl Inner {
-    /// Whether the entry is still there: its slot may have fired and been filled anew by others since.
-    fn holds(&self, handle: &Arc<Handle>, timer: &Timer) -> bool {
-        let held = self.slots[usize::from(timer.slot)].get(timer.key as usize);
-        held.is_some_and(|held| Arc::ptr_eq(held, handle))
-    }
-
-    fn remove(&mut self, handle: &Arc<Handle>, timer: &Timer) {
-        if self.holds(handle, timer) {
-            let slot = &mut self.slots[usize::from(timer.slot)];
-            slot.remove(timer.key as usize);
-            if slot.is_empty() {
-                *slot = Slab::new();
-            }
-        }
-    }
+fn index(key: NonZeroU32) -> usize {
+    key.get() as usize - 1
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::handle::ByTask;
 
-    fn ticked(handle: &Handle) -> bool {
-        handle.take().tick
+    fn fired(wheel: &Wheel, now: Instant) -> Vec<u32> {
+        let mut fired = Vec::new();
+        wheel.advance(now, |slot| fired.push(slot));
+        fired
     }
 
     #[test]
     fn fires_at_the_tick_and_forgets_the_cancelled() {
         let start = Instant::now();
         let wheel = Wheel::new(start);
-        let (a, b) = (Handle::by_task(), Handle::by_task());
-        wheel.schedule(&a, None, start + Duration::from_millis(250));
-        let timer = wheel.schedule(&b, None, start + Duration::from_millis(250));
-        wheel.cancel(&b, &timer);
-        wheel.advance(start + Duration::from_millis(200));
-        assert!(!ticked(&a));
-        wheel.advance(start + Duration::from_millis(300));
-        assert!(ticked(&a) && !ticked(&b));
-        assert_eq!((Arc::strong_count(&a), Arc::strong_count(&b)), (1, 1), "nothing is kept after its tick");
+        wheel.schedule(7, None, start + Duration::from_millis(250));
+        let timer = wheel.schedule(8, None, start + Duration::from_millis(250));
+        wheel.cancel(8, &timer);
+        assert!(fired(&wheel, start + Duration::from_millis(200)).is_empty());
+        assert_eq!(fired(&wheel, start + Duration::from_millis(300)), [7]);
     }
 
     #[test]
-    fn the_oldest_are_those_that_came_first_and_can_be_moved() {
+    fn an_entry_that_has_fired_is_not_taken_for_another() {
         let start = Instant::now();
         let wheel = Wheel::new(start);
-        let all: Vec<Arc<Handle>> = (0..5).map(|_| Arc::new(Handle::new(ByTask)) as Arc<Handle>).collect();
-        // In another order, at other times.
-        for (at, place) in [3, 0, 4, 1, 2].into_iter().enumerate() {
-            wheel.schedule(&all[place], None, start + TICK * at as u32);
+        let stale = wheel.schedule(1, None, start + TICK);
+        assert_eq!(fired(&wheel, start + TICK), [1]);
+        // The same bucket, a revolution later, at the same key.
+        let again = start + TICK * (1 + BUCKETS as u32);
+        wheel.schedule(2, None, again);
+        wheel.cancel(1, &stale);
+        assert_eq!(fired(&wheel, again), [2]);
+    }
+
+    #[test]
+    fn entries_are_reused_and_an_empty_bucket_keeps_nothing() {
+        let start = Instant::now();
+        let wheel = Wheel::new(start);
+        let mut timers: Vec<_> = (0..100).map(|slot| wheel.schedule(slot, None, start + TICK)).collect();
+        for slot in [3, 99, 50] {
+            wheel.cancel(slot, &timers[slot as usize]);
         }
-        wheel.schedule(&Handle::by_task(), None, start);
-        all[1].close(crate::close_reason::CloseReason::Rebalanced);
-        let places = |count| -> Vec<usize> {
-            let oldest = wheel.oldest(count);
-            oldest.iter().map(|old| all.iter().position(|one| Arc::ptr_eq(one, old)).unwrap()).collect()
-        };
-        assert_eq!(places(2), [0, 2]);
-        assert_eq!(places(100), [0, 2, 3, 4]);
+        for slot in [50, 3, 99] {
+            timers[slot as usize] = wheel.schedule(slot, None, start + TICK);
+        }
+        assert_eq!(wheel.lock().buckets[1].entries.len(), 100);
+        // To another tick and back.
+        let moved = wheel.schedule(10, None, start + TICK * 2);
+        let moved = wheel.schedule(10, Some(moved), start + TICK * 3);
+        wheel.cancel(10, &moved);
+        (0..100).for_each(|slot| wheel.cancel(slot, &timers[slot as usize]));
+        assert!(wheel.lock().buckets.iter().all(|bucket| bucket.entries.capacity() == 0));
     }
 
     #[test]
     fn far_deadlines_come_at_the_horizon_first() {
         let start = Instant::now();
         let wheel = Wheel::new(start);
-        let a = Handle::by_task();
-        let first = wheel.schedule(&a, None, start + Duration::from_secs(3600));
-        let _second = wheel.schedule(&a, Some(first), start + Duration::from_secs(3600));
-        assert_eq!(wheel.handles().len(), 1);
-        wheel.advance(start + TICK * 1023);
-        assert!(ticked(&a));
+        let first = wheel.schedule(1, None, start + Duration::from_secs(3600));
+        let _second = wheel.schedule(1, Some(first), start + Duration::from_secs(3600));
+        assert_eq!(fired(&wheel, start + TICK * 1023), [1]);
+    }
+
+    #[test]
+    fn a_timer_is_small() {
+        assert_eq!(size_of::<Option<Timer>>(), 8);
     }
 }

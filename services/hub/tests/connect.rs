@@ -51,6 +51,22 @@ async fn answer(hub: &Arc<Hub>, frame: &str) -> (String, Option<u16>) {
     (text, session.closing().map(|reason| Disconnect::from(reason).code.code()))
 }
 
+/// The drop that unwinding runs takes everything back.
+#[tokio::test]
+async fn a_session_that_panics_is_not_counted_any_more() {
+    let hub = hub(AuthFailure::Expired);
+    let kept = ClientSession::new(hub.clone(), None, Handle::by_task(), Instant::now());
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _session = ClientSession::new(hub.clone(), None, Handle::by_task(), Instant::now());
+        assert_eq!(hub.connections(), 2);
+        panic!("as a fault in a session would");
+    }));
+    assert!(failed.is_err());
+    assert_eq!(hub.connections(), 1);
+    drop(kept);
+    assert_eq!(hub.connections(), 0);
+}
+
 /// A client that was sent away for good would otherwise be asked to reconnect.
 #[tokio::test]
 async fn a_signalled_reason_arrives_unchanged() {

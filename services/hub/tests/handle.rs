@@ -2,38 +2,15 @@
 //! taken without anything else happening, whether its task is at work, blocked on its socket, or asleep, and whether the
 //! fan-out writes too.
 #![allow(clippy::unwrap_used)]
-#![allow(dead_code, unreachable_pub, reason = "the file under test is that of the library")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "the file under test is that of the library")]
 
 #[path = "../src/close_reason.rs"]
 mod close_reason;
 #[path = "../src/handle.rs"]
 mod handle;
 
-/// Loom's atomics in the place of the real ones.
-mod sync {
-    use std::task::Waker;
-
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-    #[derive(Debug)]
-    pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
-
-    impl Default for AtomicWaker {
-        fn default() -> Self {
-            Self(loom::future::AtomicWaker::new())
-        }
-    }
-
-    impl AtomicWaker {
-        pub(crate) fn register(&self, waker: &Waker) {
-            self.0.register_by_ref(waker);
-        }
-
-        pub(crate) fn wake(&self) {
-            self.0.wake();
-        }
-    }
-}
+#[path = "support/sync.rs"]
+mod sync;
 
 use std::sync::Arc as StdArc;
 use std::sync::atomic::AtomicUsize as Count;

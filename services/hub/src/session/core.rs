@@ -19,6 +19,7 @@ use crate::entry::Entry;
 use crate::handle::{Handle, MARK_BITS, Taken};
 use crate::hub::Hub;
 use crate::outbox::Outbox;
+use crate::registry::Registered;
 use crate::wheel::Timer;
 
 /// How a client is connected: the label of its metrics, and what its entries look like.
@@ -82,6 +83,8 @@ pub(crate) struct Core {
     pub(crate) hub: Arc<Hub>,
     pub(crate) handle: Arc<Handle>,
     pub(crate) output: Output,
+    /// Its slot in the registry.
+    slot: u32,
     timer: Option<Timer>,
     /// When it began.
     opened: Instant,
@@ -109,9 +112,10 @@ impl Core {
         let metrics = hub.transport_metrics(output.transport);
         metrics.connections.inc();
         metrics.opened.inc();
-        // Every session is in the wheel from its first moment: the wheel is also the list of sessions to drain.
-        let timer = Some(hub.wheel.schedule(&handle, None, first));
-        let closing = hub.is_draining().then_some(CloseReason::Shutdown);
+        // The drop takes the slot back; nothing between here and there can fail.
+        let Registered { slot, draining } = hub.registry.register(&handle);
+        let timer = Some(hub.wheel.schedule(slot, None, first));
+        let closing = draining.then_some(CloseReason::Shutdown);
         if handle.lasts() && closing.is_none() {
             hub.movable.fetch_add(1, Relaxed);
         }
@@ -119,6 +123,7 @@ impl Core {
             hub,
             handle,
             output,
+            slot,
             timer,
             opened: now,
             subs: SmallVec::new(),
@@ -135,7 +140,7 @@ impl Core {
 
     /// Asks for a tick at a time.
     pub(crate) fn schedule(&mut self, at: Instant) {
-        self.timer = Some(self.hub.wheel.schedule(&self.handle, self.timer.take(), at));
+        self.timer = Some(self.hub.wheel.schedule(self.slot, self.timer.take(), at));
     }
 
     pub(crate) fn close(&mut self, reason: CloseReason) {
@@ -350,8 +355,9 @@ pub(crate) fn backlog(publications: Vec<(Position, Arc<Publication>)>, now: Inst
 impl Drop for Core {
     fn drop(&mut self) {
         if let Some(timer) = self.timer.take() {
-            self.hub.wheel.cancel(&self.handle, &timer);
+            self.hub.wheel.cancel(self.slot, &timer);
         }
+        self.hub.registry.unregister(self.slot);
         self.hub.metrics.outbox_bytes.sub(self.accounted as i64);
         if self.closing.is_none() {
             self.not_movable();
