@@ -4,8 +4,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use fanway_protocol::framing::sse;
-use fanway_protocol::framing::websocket::{Opcode, frame};
 use fanway_protocol::{Channel, GapReason, Position, Publication};
 
 use crate::encoding::{EncodingId, Encodings};
@@ -144,24 +142,6 @@ impl Entry {
     }
 }
 
-/// Appends the lines of a server-sent event, without `id:` and the closing blank line.
-pub(crate) fn write_sse_event(name: Option<&str>, body: &impl serde::Serialize, out: &mut Vec<u8>) {
-    sse::write_event(name, |out| write_json(body, out), out);
-}
-
-/// Appends a value as JSON. Our own types cannot fail to serialize into memory.
-pub(crate) fn write_json(value: &impl serde::Serialize, out: &mut Vec<u8>) {
-    if let Err(error) = serde_json::to_writer(&mut *out, value) {
-        debug_assert!(false, "{error}");
-        tracing::error!(%error, "a value could not be serialized");
-    }
-}
-
-/// Appends one WebSocket text frame with a JSON value as its payload.
-pub(crate) fn write_json_frame(value: &impl serde::Serialize, out: &mut Vec<u8>) {
-    frame::write_with(out, Opcode::Text, |out| write_json(value, out));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,16 +149,5 @@ mod tests {
     #[test]
     fn an_entry_is_small() {
         assert!(size_of::<Entry>() <= 128, "{}", size_of::<Entry>());
-    }
-
-    #[test]
-    fn frames_have_the_shortest_header() {
-        for (len, header) in [(0, 2), (123, 2), (124, 4), (0xffff - 2, 4), (0x1_0000, 10)] {
-            let text = "x".repeat(len);
-            let mut out = b"before".to_vec();
-            write_json_frame(&text, &mut out);
-            assert_eq!(out.len(), 6 + header + len + 2, "{len}");
-            assert_eq!(&out[6 + header..], format!("\"{text}\"").as_bytes());
-        }
     }
 }

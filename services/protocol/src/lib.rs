@@ -2,10 +2,12 @@
 //!
 //! This crate does not depend on sockets, a runtime or Redis. Everything that arrives from outside is parsed here into
 //! types that cannot be wrong: a [`Channel`] has a legal name, an [`Epoch`] a legal text, a [`Cursor`] a known version.
-//! The bytes around messages on the network are written and read by [`framing`].
+//! Messages are free of bytes: a [`codec`] encodes and decodes them, a [`framing`] adds the bytes around them on the
+//! network.
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod codec;
 pub mod codes;
 pub mod command;
 pub mod cursor;

@@ -1,4 +1,4 @@
-//! A session that speaks the client protocol (see `fanway_protocol::command`), driven over WebSocket.
+//! A session of the client protocol (see `fanway_protocol::command`) in JSON over WebSocket.
 //!
 //! Commands take effect in the order sent. Subscribes begin at once and side by side, but each one's reply, and with it
 //! its publications, waits for its turn; everything else begins in its turn. So a subscribe reply precedes that
@@ -10,9 +10,10 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use fanway_broker::log_limited;
-use fanway_protocol::command::{Command, decode_frame};
+use fanway_protocol::codec::json;
+use fanway_protocol::command::Method;
 use fanway_protocol::framing::websocket::{Opcode, frame};
-use fanway_protocol::reply::{CodeReason, Push, PushFrame, Reply};
+use fanway_protocol::reply::{Push, Reply};
 use fanway_protocol::{ErrorCode, UnsubscribeCode};
 use uuid::Uuid;
 
@@ -21,7 +22,6 @@ use super::ops::{Op, Queue};
 use super::rate::{Bucket, Rate, RateCheck};
 use super::subscription::Resubscribe;
 use crate::close_reason::CloseReason;
-use crate::entry::write_json_frame;
 use crate::handle::Handle;
 use crate::hub::{Hub, unix_now};
 use crate::identity::Identity;
@@ -31,8 +31,6 @@ use crate::turn::Turn;
 const WAITING_COMMANDS: usize = 256;
 /// Room for a reply.
 const REPLY_BYTES: usize = 256;
-/// An empty reply: the protocol's ping.
-const PING: &[u8] = b"{}";
 
 /// Where the session stands.
 #[derive(Debug)]
@@ -151,10 +149,10 @@ impl ClientSession {
 
     /// Takes a frame of commands.
     pub fn on_frame(&mut self, frame: &str, now: Instant) {
-        for command in decode_frame(frame) {
+        for command in json::decode(frame) {
             // A pong that was asked for is no command of the client's choice. While the client waits for its rate they pile
             // up, and would put it ahead of the rate by themselves.
-            let asked_for = self.pings_out > 0 && command.as_ref().is_ok_and(Command::is_pong);
+            let asked_for = self.pings_out > 0 && command.as_ref().is_ok_and(|command| command.method == Method::Pong);
             if !asked_for {
                 self.on_control(now);
             }
@@ -311,15 +309,14 @@ impl ClientSession {
     /// Ends a subscription from the server's side.
     pub(super) fn unsubscribe_push(&mut self, index: u32, code: UnsubscribeCode, reason: Cow<'static, str>) {
         let Some(Some(sub)) = self.core.subs.get(index as usize) else { return };
-        let unsubscribe = Some(CodeReason { code: code.code(), reason });
-        let push = Push { channel: Some(sub.channel().as_str()), unsubscribe, ..Push::default() };
-        write_json_frame(&PushFrame { push }, self.core.outbox.buffer());
+        let push = Push::Unsubscribe { channel: sub.channel().as_str(), code: code.code(), reason };
+        frame::write_with(self.core.outbox.buffer(), Opcode::Text, |out| json::write_push(&push, out));
         self.core.remove(index);
     }
 
     fn ping(&mut self, now: Instant) {
         if let Some(out) = self.pings_out.checked_add(1) {
-            frame::write(self.core.outbox.buffer(), Opcode::Text, PING);
+            frame::write(self.core.outbox.buffer(), Opcode::Text, json::PING);
             self.pings_out = out;
         }
         self.pong_unread = self.throttled;
@@ -381,11 +378,11 @@ impl ClientSession {
         let buffer = self.core.outbox.buffer();
         // Most replies fit, so that the buffer does not grow by doubling from nothing.
         buffer.reserve(REPLY_BYTES);
-        write_json_frame(reply, buffer);
+        frame::write_with(buffer, Opcode::Text, |out| json::write_reply(reply, out));
     }
 
     pub(super) fn error(&mut self, id: u32, code: ErrorCode) {
-        self.reply(&Reply { id, error: Some(code.into()), ..Reply::default() });
+        self.reply(&Reply::error(id, code));
     }
 
     /// An index for a subscription under way: neither in use nor reserved by a waiting command.

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use fanway_broker::trace::Begun;
 use fanway_broker::{HISTORY_BYTES, HistoryQuery, PageLimit, log_limited};
 use fanway_protocol::command::{
-    Command, ConnectRequest, HistoryRequest, PublishRequest, StreamPosition, SubscribeRequest,
+    Command, ConnectRequest, HistoryRequest, Method, PublishRequest, StreamPosition, SubscribeRequest,
 };
 use fanway_protocol::publication::{LoneSurrogate, json_line, nests_too_deep};
-use fanway_protocol::reply::{ErrorBody, RefreshResult, Reply};
+use fanway_protocol::reply::{ErrorBody, Outcome, RefreshResult, Reply};
 use fanway_protocol::{
     Channel, ChannelError, ClientInfo, Epoch, ErrorCode, Position, Publication, Right, UnsubscribeCode,
 };
@@ -32,50 +32,34 @@ impl ClientSession {
         if matches!(self.phase, Phase::Refused { .. }) {
             return;
         }
-        if command.methods() > 1 {
-            // Which of them is meant, nobody can tell, and a reply can answer only one.
-            return self.core.close(CloseReason::BadRequest);
-        }
-        let Command { id, connect, subscribe, unsubscribe, publish, history, refresh, .. } = &command;
-        if let Some(request) = connect {
-            let sampled = self.core.hub.trace_command(|| "connect");
-            return self.on_connect(*id, request, sampled, now);
+        let Command { id, method } = command;
+        if let Method::Connect(request) = &method {
+            let sampled = self.core.hub.trace_command(|| method.name());
+            return self.on_connect(id, request, sampled, now);
         }
         if !matches!(self.phase, Phase::Active(_) | Phase::Connecting) {
             return self.core.close(CloseReason::BadRequest);
         }
-        if command.send.is_some() {
-            return self.ops.push_back(Op::Send, None);
+        match method {
+            Method::Send => return self.ops.push_back(Op::Send, None),
+            Method::Pong => return self.on_pong(),
+            _ if id == 0 => return self.core.close(CloseReason::BadRequest),
+            _ => {}
         }
-        if command.is_pong() {
-            return self.on_pong();
-        }
-        if *id == 0 {
-            return self.core.close(CloseReason::BadRequest);
-        }
-        let sampled = self.core.hub.trace_command(|| name(&command));
-        let op = if let Some(request) = subscribe {
-            self.subscribe(*id, request, now)
-        } else if let Some(request) = unsubscribe {
-            Ok(Op::Unsubscribe { id: *id, channel: request.channel.clone().into_owned() })
-        } else if let Some(request) = publish {
-            self.publish(*id, request)
-        } else if command.presence.is_some() || command.presence_stats.is_some() {
-            Err(ErrorCode::NotAvailable.into())
-        } else if let Some(request) = history {
-            self.history_query(*id, request)
-        } else if command.ping.is_some() {
-            Ok(Op::Ping { id: *id })
-        } else if command.rpc.is_some() {
-            Err(ErrorCode::NotAvailable.into())
-        } else if let Some(request) = refresh {
-            Ok(Op::Refresh { id: *id, token: request.token.clone().into_owned() })
-        } else if command.sub_refresh.is_some() {
-            Err(ErrorCode::NotAvailable.into())
-        } else {
-            Err(ErrorCode::MethodNotFound.into())
+        let sampled = self.core.hub.trace_command(|| method.name());
+        let op = match method {
+            Method::Subscribe(request) => self.subscribe(id, &request, now),
+            Method::Unsubscribe(request) => Ok(Op::Unsubscribe { id, channel: request.channel.into_owned() }),
+            Method::Publish(request) => self.publish(id, &request),
+            Method::History(request) => self.history_query(id, &request),
+            Method::Ping => Ok(Op::Ping { id }),
+            Method::Refresh(request) => Ok(Op::Refresh { id, token: request.token.into_owned() }),
+            Method::Presence | Method::PresenceStats | Method::Rpc | Method::SubRefresh => {
+                Err(ErrorCode::NotAvailable.into())
+            }
+            Method::Unknown | Method::Connect(_) | Method::Send | Method::Pong => Err(ErrorCode::MethodNotFound.into()),
         };
-        self.ops.push_back(op.unwrap_or_else(|error| Op::Error { id: *id, error }), sampled);
+        self.ops.push_back(op.unwrap_or_else(|error| Op::Error { id, error }), sampled);
     }
 
     fn on_connect(&mut self, id: u32, request: &ConnectRequest<'_>, sampled: Option<Begun>, now: Instant) {
@@ -128,13 +112,13 @@ impl ClientSession {
             return Err(ErrorCode::LimitExceeded);
         }
         let none = SubscribeRequest::default();
-        for resume in request.subs.iter().flat_map(|subs| subs.values().flatten()) {
+        for resume in request.subs.values() {
             check_supported(resume).map_err(|error| error.code)?;
         }
         let mut joining = Vec::with_capacity(identity.channels.len());
         for channel in &identity.channels {
             let namespace = self.core.hub.namespaces.of(channel).ok_or(ErrorCode::UnknownChannel)?.clone();
-            let resume = request.subs.as_ref().and_then(|subs| subs.get(channel.as_str())?.as_ref()).unwrap_or(&none);
+            let resume = request.subs.get(channel.as_str()).unwrap_or(&none);
             let requested = Requested::new(channel.clone(), namespace, resume);
             joining.push(self.join(&requested, joining.len() as u32, now));
         }
@@ -181,12 +165,12 @@ impl ClientSession {
 
     fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<Op, CommandError> {
         let channel = Channel::new(&request.channel)?;
-        if let Some(member) = request.unsupported() {
+        if let Some(member) = request.unsupported {
             return Err(CommandError::unsupported(member));
         }
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
-        let data = request.data.filter(|data| !nests_too_deep(data.get())).ok_or(ErrorCode::BadRequest)?;
-        Ok(Op::Publish { id, channel, namespace, data: json_line(data.get())?, run: None })
+        let data = request.data.filter(|data| !nests_too_deep(data)).ok_or(ErrorCode::BadRequest)?;
+        Ok(Op::Publish { id, channel, namespace, data: json_line(data)?, run: None })
     }
 
     /// What a publish of this client carries.
@@ -234,13 +218,8 @@ impl ClientSession {
         self.drop_disallowed();
         self.reschedule();
         let client = self.id.to_string();
-        let result = RefreshResult {
-            client: &client,
-            version: self.core.hub.version,
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or(0),
-        };
-        self.reply(&Reply { id, refresh: Some(result), ..Reply::default() });
+        let result = RefreshResult { client: &client, version: self.core.hub.version, ttl };
+        self.reply(&Reply::ok(id, Outcome::Refresh(result)));
     }
 
     /// Ends the subscriptions that the current credential does not allow any more.
@@ -333,7 +312,7 @@ impl From<LoneSurrogate> for CommandError {
 
 /// Refuses a subscribe, also one within connect, that asks for what Fanway does not have.
 fn check_supported(request: &SubscribeRequest<'_>) -> Result<(), CommandError> {
-    if let Some(member) = request.unsupported() {
+    if let Some(member) = request.unsupported {
         return Err(CommandError::unsupported(member));
     }
     if !request.token.is_empty() {
@@ -341,22 +320,6 @@ fn check_supported(request: &SubscribeRequest<'_>) -> Result<(), CommandError> {
         return Err(ErrorCode::PermissionDenied.into());
     }
     Ok(())
-}
-
-/// What the protocol calls a command.
-fn name(command: &Command<'_>) -> &'static str {
-    let names = [
-        (command.subscribe.is_some(), "subscribe"),
-        (command.unsubscribe.is_some(), "unsubscribe"),
-        (command.publish.is_some(), "publish"),
-        (command.presence.is_some() || command.presence_stats.is_some(), "presence"),
-        (command.history.is_some(), "history"),
-        (command.ping.is_some(), "ping"),
-        (command.rpc.is_some(), "rpc"),
-        (command.refresh.is_some(), "refresh"),
-        (command.sub_refresh.is_some(), "sub_refresh"),
-    ];
-    names.into_iter().find_map(|(is, name)| is.then_some(name)).unwrap_or("unknown")
 }
 
 /// `{offset: 0}` without an epoch is how SDKs say "from the start"; any other text that is no epoch lies on no timeline.

@@ -1,10 +1,13 @@
 //! Encoders of the protocols that the hub speaks.
 
-use fanway_protocol::reply::{Event, Gap, Push, PushFrame, WirePublication};
-use fanway_protocol::{Channel, Position};
+use fanway_protocol::Channel;
+use fanway_protocol::codec::json;
+use fanway_protocol::framing::sse;
+use fanway_protocol::framing::websocket::{Opcode, frame};
+use fanway_protocol::reply::Push;
 
 use crate::encoding::{Encoder, EncodingId, Encodings};
-use crate::entry::{Entry, Kind, write_json, write_json_frame, write_sse_event};
+use crate::entry::{Entry, Kind};
 
 /// Ids of the encodings that every node has.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +38,9 @@ struct JsonFrames;
 impl Encoder for JsonFrames {
     fn encode(&self, channel: &Channel, entry: &Entry, out: &mut Vec<u8>) {
         let Kind::Publication { publication, first_of_epoch, .. } = &entry.kind else { return };
-        let mut wire = WirePublication::new(publication, entry.position);
-        if *first_of_epoch {
-            wire.epoch = entry.position.map(|position: Position| position.epoch);
-        }
-        let push = Push { channel: Some(channel.as_str()), publication: Some(wire), ..Push::default() };
-        write_json_frame(&PushFrame { push }, out);
+        let (channel, position, first_of_epoch) = (channel.as_str(), entry.position, *first_of_epoch);
+        let push = Push::Publication { channel, publication, position, first_of_epoch };
+        frame::write_with(out, Opcode::Text, |out| json::write_push(&push, out));
     }
 }
 
@@ -49,12 +49,8 @@ struct EventLines;
 
 impl Encoder for EventLines {
     fn encode(&self, channel: &Channel, entry: &Entry, out: &mut Vec<u8>) {
-        match &entry.kind {
-            Kind::Publication { publication, .. } => {
-                write_sse_event(None, &Event::new(channel.as_str(), publication, entry.position), out);
-            }
-            Kind::Gap(reason) => write_sse_event(Some("gap"), &Gap::new(channel, *reason, entry.position), out),
-        }
+        let name = entry.gap_reason().map(|_| "gap");
+        sse::write_event(name, |out| write_item(channel, entry, out), out);
     }
 }
 
@@ -63,13 +59,16 @@ struct ListItems;
 
 impl Encoder for ListItems {
     fn encode(&self, channel: &Channel, entry: &Entry, out: &mut Vec<u8>) {
-        match &entry.kind {
-            Kind::Publication { publication, .. } => {
-                write_json(&Event::new(channel.as_str(), publication, entry.position), out);
-            }
-            Kind::Gap(reason) => write_json(&Gap::new(channel, *reason, entry.position), out),
-        }
+        write_item(channel, entry, out);
         out.push(b',');
+    }
+}
+
+/// Appends an entry as SSE and polling have it.
+fn write_item(channel: &Channel, entry: &Entry, out: &mut Vec<u8>) {
+    match &entry.kind {
+        Kind::Publication { publication, .. } => json::write_event(channel, publication, entry.position, out),
+        Kind::Gap(reason) => json::write_gap(channel, *reason, entry.position, out),
     }
 }
 

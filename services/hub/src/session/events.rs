@@ -13,8 +13,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use fanway_broker::log_limited;
+use fanway_protocol::codec::json;
 use fanway_protocol::framing::{chunk, sse};
-use fanway_protocol::reply::Gap;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
@@ -24,7 +24,6 @@ use super::resume_points::Resume;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
 use crate::close_reason::CloseReason;
-use crate::entry::write_sse_event;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -202,13 +201,13 @@ impl EventSession {
         let cursor = self.core.cursor();
         // Only a client that has a cursor gets gaps.
         let known = resume.id.as_deref().filter(|_| !gaps.is_empty()).unwrap_or(&cursor);
-        self.write_event("ready", &Ready { cursor: known }, Some(known));
+        self.write_event("ready", |out| json::write(&Ready { cursor: known }, out), Some(known));
         let last = gaps.len();
         for (told, (index, reason)) in gaps.into_iter().enumerate() {
             let Some(Some(sub)) = self.core.subs.get(index as usize) else { continue };
-            let channel = sub.channel().clone();
-            let gap = Gap::new(&channel, reason, sub.position);
-            self.write_event("gap", &gap, (told + 1 == last).then_some(&*cursor));
+            let (channel, position) = (sub.channel().clone(), sub.position);
+            let gap = |out: &mut Vec<u8>| json::write_gap(&channel, reason, position, out);
+            self.write_event("gap", gap, (told + 1 == last).then_some(&*cursor));
         }
         let hashes = self.core.hashes().collect();
         if let OwnBytes::Event { ids, .. } = &mut self.core.output.own_bytes {
@@ -216,10 +215,10 @@ impl EventSession {
         }
     }
 
-    /// Queues a named event with this body and id.
-    fn write_event(&mut self, name: &str, body: &impl Serialize, id: Option<&str>) {
+    /// Queues a named event with the data that `data` appends, and an id.
+    fn write_event(&mut self, name: &str, data: impl FnOnce(&mut Vec<u8>), id: Option<&str>) {
         let mut event = Vec::new();
-        write_sse_event(Some(name), body, &mut event);
+        sse::write_event(Some(name), data, &mut event);
         if let Some(id) = id {
             sse::write_id(|out| out.extend_from_slice(id.as_bytes()), &mut event);
         }
@@ -257,7 +256,7 @@ impl EventSession {
                     Some(joining) => joining.resume.id.clone(),
                     None => Some(self.core.cursor()),
                 };
-                self.write_event("auth_expiring", &AuthExpiring { expires_at }, id.as_deref());
+                self.write_event("auth_expiring", |out| json::write(&AuthExpiring { expires_at }, out), id.as_deref());
             }
             let next = if self.told_expiry { left } else { left.saturating_sub(announced) };
             // Not later than the next heartbeat: an expiry in a million years is no time that there is.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use fanway_broker::trace::Begun;
 use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published, log_limited};
 use fanway_protocol::command::SubscribeRequest;
-use fanway_protocol::reply::{ConnectResult, Empty, HistoryResult, Reply, SubscribeResult, WirePublication};
+use fanway_protocol::reply::{ConnectResult, HistoryResult, Outcome, Reply, SubscribeResult};
 use fanway_protocol::{Channel, Epoch, ErrorCode, GapReason, Position, Publication, Right};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone};
@@ -65,8 +65,11 @@ impl Requested {
             (true, None) if request.epoch.is_empty() && request.offset == 0 => From::Beginning,
             (true, None) => From::Nonsense(GapReason::BadPosition),
         };
-        let asked =
-            Asked { recover, offset: request.offset, error_if_unrecovered: request.flag & 2 != 0 && request.recover };
+        let asked = Asked {
+            recover,
+            offset: request.offset,
+            error_if_unrecovered: request.error_if_unrecovered && request.recover,
+        };
         Self { channel, namespace, from, asked }
     }
 }
@@ -276,7 +279,7 @@ impl ClientSession {
                     return false;
                 }
                 match self.joined(joining, false) {
-                    Ok(result) => self.reply(&Reply { id: *id, subscribe: Some(result), ..Reply::default() }),
+                    Ok(result) => self.reply(&Reply::ok(*id, Outcome::Subscribe(result))),
                     Err(code) => {
                         failed(code.message());
                         self.error(*id, code);
@@ -287,7 +290,7 @@ impl ClientSession {
                 if let Some(index) = self.core.sub(channel) {
                     self.core.remove(index);
                 }
-                self.reply(&Reply { id: *id, unsubscribe: Some(Empty {}), ..Reply::default() });
+                self.reply(&Reply::ok(*id, Outcome::Unsubscribe));
             }
             Op::Publish { id, channel, namespace, data, run } => {
                 let call = run.get_or_insert_with(|| {
@@ -296,7 +299,7 @@ impl ClientSession {
                 });
                 let Poll::Ready(published) = call.poll_unpin(cx) else { return false };
                 match published {
-                    Ok(_) => self.reply(&Reply { id: *id, publish: Some(Empty {}), ..Reply::default() }),
+                    Ok(_) => self.reply(&Reply::ok(*id, Outcome::Publish)),
                     Err(error) => {
                         failed(error.metric_label());
                         self.broker_failed(*id, &error);
@@ -310,7 +313,10 @@ impl ClientSession {
                     .get_or_insert_with(|| async move { hub.broker.history(&channel, query, retention).await }.boxed());
                 let Poll::Ready(history) = call.poll_unpin(cx) else { return false };
                 match history {
-                    Ok(history) if history.since_valid => self.history(*id, &history),
+                    Ok(History { publications, top, since_valid: true }) => {
+                        let result = HistoryResult { publications, top };
+                        self.reply(&Reply::ok(*id, Outcome::History(result)));
+                    }
                     Ok(_) => {
                         failed(ErrorCode::UnrecoverablePosition.message());
                         self.error(*id, ErrorCode::UnrecoverablePosition);
@@ -324,10 +330,10 @@ impl ClientSession {
             Op::Refresh { id, token } => self.refresh(*id, token),
             // Nothing takes messages to the back end, and they have no reply to say so in.
             Op::Send => self.core.close(CloseReason::NotAvailable),
-            Op::Ping { id } => self.reply(&Reply { id: *id, ping: Some(Empty {}), ..Reply::default() }),
+            Op::Ping { id } => self.reply(&Reply::ok(*id, Outcome::Ping)),
             Op::Error { id, error } => {
                 failed(error.code.message());
-                self.reply(&Reply { id: *id, error: Some(error.body()), ..Reply::default() });
+                self.reply(&Reply::error(*id, error.body()));
             }
         }
         true
@@ -350,17 +356,15 @@ impl ClientSession {
         }
         let client = self.id.to_string();
         let ping = self.core.hub.limits.ping_interval.as_secs().max(1) as u32;
-        let ttl = identity.ttl(unix_now());
         let result = ConnectResult {
             client: &client,
             version: self.core.hub.version,
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or(0),
+            ttl: identity.ttl(unix_now()),
             subs,
             ping,
             pong: true,
         };
-        self.reply(&Reply { id, connect: Some(result), ..Reply::default() });
+        self.reply(&Reply::ok(id, Outcome::Connect(result)));
         self.activate(identity, now);
         Ok(())
     }
@@ -403,22 +407,13 @@ impl ClientSession {
             Joined::Recovered(publications) => {
                 result.recovered = true;
                 result.offset = offset;
-                result.publications = wire(&publications);
+                result.publications = publications;
             }
             Joined::Gap(_) if error_if_unrecovered => return Err(ErrorCode::UnrecoverablePosition),
             Joined::Gap(_) | Joined::Fresh => {}
         }
         self.core.insert(joining.index, sub);
         Ok(result)
-    }
-
-    fn history(&mut self, id: u32, history: &History) {
-        let result = HistoryResult {
-            publications: wire(&history.publications),
-            epoch: history.top.epoch,
-            offset: history.top.offset,
-        };
-        self.reply(&Reply { id, history: Some(result), ..Reply::default() });
     }
 
     fn broker_failed(&mut self, id: u32, error: &BrokerError) {
@@ -432,10 +427,6 @@ impl ClientSession {
             _ => None,
         }
     }
-}
-
-fn wire(publications: &[(Position, Arc<Publication>)]) -> Vec<WirePublication> {
-    publications.iter().map(|(position, publication)| WirePublication::new(publication, Some(*position))).collect()
 }
 
 async fn publish(

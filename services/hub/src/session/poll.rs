@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use fanway_protocol::reply::Gap;
+use fanway_protocol::codec::json;
 use futures_util::future::join_all;
 
 use super::core::{Core, Output, OwnBytes, Transport, backlog};
@@ -16,7 +16,6 @@ use super::resume_points::ResumePoint;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, From, Joined};
 use crate::close_reason::CloseReason;
-use crate::entry::write_json;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -25,9 +24,9 @@ use crate::turn::{Turn, with_turn};
 /// Answer to a poll.
 #[derive(Debug, Default)]
 pub struct PollAnswer {
-    /// Items of a JSON list: `fanway_protocol::reply::Event` objects with commas between, in order within each channel.
+    /// Items of a JSON list: objects of `json::write_event` with commas between, in order within each channel.
     pub publications: Vec<u8>,
-    /// Likewise `fanway_protocol::reply::Gap` objects; each lies before all `publications` of its channel.
+    /// Likewise objects of `json::write_gap`; each lies before all `publications` of its channel.
     pub gaps: Vec<u8>,
     /// Where to go on.
     pub cursor: String,
@@ -75,7 +74,7 @@ pub async fn poll(
                 sub.set_backlog(backlog(publications, now));
             }
             (Joined::Gap(reason), _) => {
-                write_json(&Gap::new(&point.channel, reason, sub.position), &mut answer.gaps);
+                json::write_gap(&point.channel, reason, sub.position, &mut answer.gaps);
                 answer.gaps.push(b',');
             }
             _ => {}
