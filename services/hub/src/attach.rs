@@ -4,18 +4,16 @@
 //! channel, so everything after the head is in the ring from then on, and what lies between cursor and head is served
 //! from the ring or read from the log.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanway_broker::{BrokerError, LogView, PageLimit};
+use fanway_broker::{BrokerError, PageLimit};
 use fanway_protocol::{Channel, GapReason, Position, Publication};
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
 
 use crate::channel::{Attachment, Interest, LocalChannel};
 use crate::handle::Handle;
 use crate::hub::Hub;
+use crate::pages::{PAGE_BYTES, Page, page};
 use crate::resume::{self, Decision, MAX_RETRIES};
 
 /// Where a client wants to join.
@@ -33,15 +31,19 @@ pub enum From {
 }
 
 /// What a client gets on joining, besides what comes after.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Joined {
     /// It joined at the head.
     Fresh,
-    /// Everything after its position, oldest first.
-    Recovered(Vec<(Position, Arc<Publication>)>),
+    /// The first page of what comes after its position.
+    Recovered(Page),
     /// It joined at the head, and what lies between is lost to it.
     Gap(GapReason),
 }
+
+/// Pauses between reads for a client that is behind, while the log cannot be read.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A client joined to a channel.
 #[derive(Debug)]
@@ -52,6 +54,16 @@ pub(crate) struct Attached {
     /// The head at joining; `None` for channels without history.
     pub(crate) head: Option<Position>,
     pub(crate) joined: Joined,
+}
+
+/// What a client that joins may be given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Most publications that it may have missed; more are a gap.
+    pub(crate) missed: usize,
+    /// Bytes of the first page, at most [`PAGE_BYTES`]. Where several channels are joined at once each has a part, and one
+    /// publication that does not fit waits for the next page.
+    pub(crate) first_page: usize,
 }
 
 /// Why a client could not be joined.
@@ -65,69 +77,6 @@ pub(crate) enum AttachError {
     Timeout,
 }
 
-/// What a read for resuming is shared by: everybody who is at this offset of this channel while it is under way.
-type ReadKey = (Channel, u64);
-type SharedRead = Shared<BoxFuture<'static, Result<Arc<LogView>, BrokerError>>>;
-
-/// Channels whose newest view is kept after the read that made it.
-const KEPT_VIEWS: usize = 256;
-/// Bytes of publications in a view that is kept.
-const KEPT_BYTES: usize = 64 * 1024;
-/// How long a view is kept: what it shows may have expired meanwhile, and must not be given away for longer than a second.
-const KEPT_FOR: Duration = Duration::from_millis(500);
-
-/// Reads of logs for resumes: those under way, and for a moment the views that small ones made. The clients of a node
-/// that has died come back within seconds, not within one read, and the log need not be read for each of them.
-#[derive(Default)]
-pub(crate) struct Resumes(Mutex<Reads>);
-
-#[derive(Default)]
-struct Reads {
-    under_way: HashMap<ReadKey, SharedRead>,
-    kept: HashMap<Channel, Kept>,
-}
-
-/// The whole log after an offset, as it was a moment ago. It serves everybody at that offset or after it.
-struct Kept {
-    offset: u64,
-    view: Arc<LogView>,
-    /// When its read began.
-    began: Instant,
-}
-
-impl Kept {
-    fn fresh(&self) -> bool {
-        self.began.elapsed() < KEPT_FOR
-    }
-}
-
-impl Resumes {
-    fn lock(&self) -> MutexGuard<'_, Reads> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets go of old views.
-    pub(crate) fn sweep(&self) {
-        let kept = &mut self.lock().kept;
-        kept.retain(|_, kept| kept.fresh());
-        if kept.is_empty() {
-            *kept = HashMap::new();
-        }
-    }
-
-    /// Keeps a view, if it is small and was not cut off.
-    fn keep(&self, (channel, offset): &ReadKey, view: &Arc<LogView>, began: Instant) {
-        let last = view.entries.last().map_or(*offset, |(last, _)| *last);
-        let bytes = view.entries.iter().map(|(_, publication)| publication.data.len()).sum::<usize>();
-        let kept = &mut self.lock().kept;
-        if last == view.top.offset && bytes <= KEPT_BYTES && kept.len() < KEPT_VIEWS {
-            kept.insert(channel.clone(), Kept { offset: *offset, view: view.clone(), began });
-        } else {
-            kept.remove(channel);
-        }
-    }
-}
-
 impl Hub {
     /// Joins a client. Waits as long as it takes for the channel to become ready, or until `deadline`.
     pub(crate) async fn attach(
@@ -137,8 +86,9 @@ impl Hub {
         handle: &Arc<Handle>,
         index: u32,
         deadline: Option<Instant>,
+        terms: Terms,
     ) -> Result<Attached, AttachError> {
-        let joining = self.join(channel, from, handle, index);
+        let joining = self.attach_page(channel, from, handle, index, terms);
         let attached = match deadline {
             None => joining.await,
             Some(deadline) => {
@@ -154,6 +104,29 @@ impl Hub {
         Ok(attached)
     }
 
+    /// Joins a client with its first page.
+    async fn attach_page(
+        self: &Arc<Self>,
+        channel: &Channel,
+        from: From,
+        handle: &Arc<Handle>,
+        index: u32,
+        terms: Terms,
+    ) -> Result<Attached, AttachError> {
+        let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
+        // No memory is held while the channel cannot be joined.
+        self.ready(&interest).await;
+        let grant = if from == From::Head { None } else { self.pages.try_grant(terms.first_page) };
+        let limit = first_page(terms, grant.is_some());
+        let mut attached = self.join(&interest, from, handle, index, terms.missed, limit).await?;
+        if let (Joined::Recovered(page), Some(grant)) = (&mut attached.joined, grant)
+            && page.charge(&self.pages, grant).is_err()
+        {
+            page.forget();
+        }
+        Ok(attached)
+    }
+
     /// Joins a client at once, if nothing has to be waited for: the channel is live, and the client starts at its head or
     /// where the ring goes back to. Everything else is for [`Hub::attach`].
     pub(crate) fn attach_now(
@@ -162,6 +135,7 @@ impl Hub {
         from: From,
         handle: &Arc<Handle>,
         index: u32,
+        terms: Terms,
     ) -> Option<Attached> {
         let local = self.find(channel)?;
         let attached = place(&local, handle, index)?;
@@ -171,24 +145,68 @@ impl Hub {
             (From::Beginning, Some(head)) => beginning(head),
             (From::Position(_) | From::Beginning, None) | (From::Nonsense(_), _) => return None,
         };
-        let publications = served_by_ring(&attached, cursor, self.limits.recovery_limit)?;
+        let missed = served_by_ring(&attached, cursor, terms.missed)?;
+        let grant = self.pages.try_grant(terms.first_page);
+        let mut page = Page::of(missed, true, first_page(terms, grant.is_some()));
+        if grant.is_some_and(|grant| page.charge(&self.pages, grant).is_err()) {
+            page.forget();
+        }
         self.metrics.recoveries_total.with_label_values(&["recovered"]).inc();
-        Some(Attached { joined: Joined::Recovered(publications), ..attached })
+        Some(Attached { joined: Joined::Recovered(page), ..attached })
+    }
+
+    /// Joins a client anew that is behind, at the position it has reached. Waits for memory for the page, which
+    /// is at least one publication. Where the log cannot be read it tries again until it can.
+    pub(crate) async fn next_page(
+        self: &Arc<Self>,
+        channel: &Channel,
+        position: Position,
+        handle: &Arc<Handle>,
+        index: u32,
+        mut limit: PageLimit,
+    ) -> Result<Attached, AttachError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
+            self.ready(&interest).await;
+            let grant = self.pages.grant(limit.bytes).await.ok_or(AttachError::Timeout)?;
+            let joining = self.join(&interest, From::Position(position), handle, index, usize::MAX, limit);
+            let joined = tokio::time::timeout(self.limits.command_timeout, joining).await;
+            let Ok(mut attached) = joined.unwrap_or(Err(AttachError::Timeout)) else {
+                drop(grant);
+                tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            };
+            match &mut attached.joined {
+                Joined::Fresh => return Ok(attached),
+                Joined::Gap(reason) => {
+                    self.metrics.recoveries_total.with_label_values(&[reason.as_str()]).inc();
+                    return Ok(attached);
+                }
+                Joined::Recovered(page) => match page.charge(&self.pages, grant) {
+                    Ok(()) => return Ok(attached),
+                    // One large publication: again, with memory for it.
+                    Err(needed) => limit.bytes = needed,
+                },
+            }
+        }
     }
 
     async fn join(
         self: &Arc<Self>,
-        channel: &Channel,
+        interest: &Interest,
         from: From,
         handle: &Arc<Handle>,
         index: u32,
+        most: usize,
+        limit: PageLimit,
     ) -> Result<Attached, AttachError> {
-        let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
         let local = &interest.0;
         let reads = local.state().reads();
         let (mut retries, mut alone) = (0, false);
         loop {
-            self.ready(&interest).await;
+            self.ready(interest).await;
             let Some(attached) = place(local, handle, index) else { continue };
             let (cursor, head) = match (from, attached.head) {
                 (From::Head, _) => return Ok(attached),
@@ -198,17 +216,17 @@ impl Hub {
                 (From::Position(cursor), Some(head)) => (cursor, head),
                 (From::Beginning, Some(head)) => (beginning(head), head),
             };
-            if let Some(publications) = served_by_ring(&attached, cursor, self.limits.recovery_limit) {
-                return Ok(Attached { joined: Joined::Recovered(publications), ..attached });
+            if let Some(missed) = served_by_ring(&attached, cursor, most) {
+                return Ok(Attached { joined: Joined::Recovered(Page::of(missed, true, limit)), ..attached });
             }
             if resume::needs_repair_first(cursor, head) && !local.state().verified_after(reads) {
                 drop(attached);
                 self.suspect(local);
                 continue;
             }
-            let (view, shared) = self.resume_view(local, cursor.offset, alone).await?;
+            let (view, shared) = self.resume_view(local, cursor.offset, limit, alone).await?;
             // The read may have been begun by somebody else, before this place was taken; what came since is in the ring.
-            let (target, newer) = match served_by_ring(&attached, view.top, self.limits.recovery_limit) {
+            let (target, newer) = match served_by_ring(&attached, view.top, usize::MAX) {
                 Some(newer) => (view.top, newer),
                 // Or it is not: then the view is too old.
                 None if shared && !view.on_the_line(head) => {
@@ -221,15 +239,16 @@ impl Hub {
             let decision = match from {
                 // The part that the ring adds may have begun another epoch.
                 From::Beginning if target.epoch != head.epoch => Decision::Gap(GapReason::UnknownEpoch),
-                From::Beginning => resume::decide_from_beginning(target, &view, self.limits.recovery_limit),
-                _ => resume::decide(cursor, target, &view, self.limits.recovery_limit),
+                From::Beginning => resume::decide_from_beginning(target, &view, most),
+                _ => resume::decide(cursor, target, &view, most),
             };
-            let mut publications = match decision {
-                Decision::CaughtUp => Vec::new(),
-                Decision::ServeFrom(range) => view.entries[range]
-                    .iter()
-                    .map(|(offset, publication)| (view.position_of(*offset), publication.clone()))
-                    .collect(),
+            let (mut missed, whole) = match decision {
+                Decision::CaughtUp => (Vec::new(), true),
+                Decision::Serve { entries, whole } => {
+                    let entries = view.entries[entries].iter();
+                    let missed = entries.map(|(offset, missed)| (view.position_of(*offset), missed.clone()));
+                    (missed.collect::<Vec<_>>(), whole)
+                }
                 // A read that somebody else began may be older than the line of this cursor: ask for itself.
                 Decision::Gap(GapReason::UnknownEpoch | GapReason::Truncated) if shared => {
                     alone = true;
@@ -245,19 +264,20 @@ impl Hub {
                 }
                 Decision::Retry => return Ok(Attached { joined: Joined::Gap(GapReason::UnknownEpoch), ..attached }),
             };
-            publications.extend(newer);
+            let missing = head.offset.saturating_sub(cursor.offset);
             // Those that came since the read may have displaced its oldest in the log.
-            if shared && publications.len() > local.shared.namespace.history_size as usize {
+            if shared && missing > local.shared.namespace.history_size.into() {
                 alone = true;
                 drop(attached);
                 continue;
             }
-            let joined = if publications.len() > self.limits.recovery_limit {
-                Joined::Gap(GapReason::Limit)
-            } else {
-                Joined::Recovered(publications)
-            };
-            return Ok(Attached { joined, ..attached });
+            if missing > most as u64 {
+                return Ok(Attached { joined: Joined::Gap(GapReason::Limit), ..attached });
+            }
+            if whole {
+                missed.extend(newer);
+            }
+            return Ok(Attached { joined: Joined::Recovered(Page::of(missed, whole, limit)), ..attached });
         }
     }
 
@@ -283,62 +303,14 @@ impl Hub {
         }
         self.repair(local);
     }
-
-    /// A view of the log after an offset (or an earlier one), and whether its read was begun by somebody else. Everybody who
-    /// asks for the same while it is read and shortly after shares one read, unless they insist on their own.
-    async fn resume_view(
-        self: &Arc<Self>,
-        local: &Arc<LocalChannel>,
-        offset: u64,
-        alone: bool,
-    ) -> Result<(Arc<LogView>, bool), BrokerError> {
-        let key = (local.name.clone(), offset);
-        let (read, shared) = {
-            let mut reads = self.resumes.lock();
-            let serves = |kept: &&Kept| kept.offset <= offset && kept.fresh() && !alone;
-            if let Some(kept) = reads.kept.get(&key.0).filter(serves) {
-                return Ok((kept.view.clone(), true));
-            }
-            match reads.under_way.get(&key) {
-                Some(read) if !alone => (read.clone(), true),
-                _ => {
-                    let read = self.begin_read(local.clone(), key.clone());
-                    reads.under_way.insert(key, read.clone());
-                    (read, false)
-                }
-            }
-        };
-        read.await.map(|view| (view, shared))
-    }
-
-    /// Begins a read in a task of its own, which ends even if all who wait for it have gone.
-    fn begin_read(self: &Arc<Self>, local: Arc<LocalChannel>, key: ReadKey) -> SharedRead {
-        let hub = self.clone();
-        // One more than may be served shows whether there are more.
-        let limit = PageLimit::entries(self.limits.recovery_limit + 1);
-        let read = self.tracker.spawn(async move {
-            let offset = key.1;
-            let under_way = UnderWay { hub, key };
-            let retention = local.shared.namespace.retention();
-            under_way.hub.metrics.resume_reads_total.inc();
-            let began = Instant::now();
-            let view = Arc::new(under_way.hub.view(&local.name, retention, Some(offset), limit).await?);
-            under_way.hub.resumes.keep(&under_way.key, &view, began);
-            Ok(view)
-        });
-        read.map(|done| done.unwrap_or_else(|error| Err(BrokerError::Unavailable(error.to_string())))).boxed().shared()
-    }
 }
 
-/// Takes a read out of the list of those under way, however it ends.
-struct UnderWay {
-    hub: Arc<Hub>,
-    key: ReadKey,
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.hub.resumes.lock().under_way.remove(&self.key);
+/// Bounds of a first page. Only one that is a client's only one may be a publication that is larger.
+fn first_page(terms: Terms, granted: bool) -> PageLimit {
+    match granted {
+        true if terms.first_page == PAGE_BYTES => page(PAGE_BYTES),
+        true => page(terms.first_page).strict(),
+        false => page(0).strict(),
     }
 }
 

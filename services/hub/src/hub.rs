@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::age::MaxAge;
-use crate::attach::Resumes;
 use crate::channel::{Interest, LocalChannel, Marked, Shared};
 use crate::close_reason::CloseReason;
 use crate::dispatch::{Inbox, size};
@@ -37,8 +36,10 @@ use crate::limits::Limits;
 use crate::metrics::{HubMetrics, TransportMetrics};
 use crate::namespace::Namespaces;
 use crate::pace::Pacer;
+use crate::pages::PageBudget;
 use crate::registry::{Registry, SHARDS as REGISTRY_SHARDS};
 use crate::session::{BuiltIn, Transport};
+use crate::shared_reads::Resumes;
 use crate::turn::{Turn, with_turn};
 use crate::wheel::{TICK, Wheel};
 
@@ -129,6 +130,8 @@ pub struct Hub {
     pub(crate) resumes: Resumes,
     /// Bytes of the rings of all channels.
     pub(crate) rings: Arc<RingBudget>,
+    /// Memory for what clients have missed.
+    pub(crate) pages: PageBudget,
     /// Of subscriptions that clients are made to renew.
     pub(crate) resubscribes: Pacer,
     pub(crate) tracker: TaskTracker,
@@ -174,6 +177,7 @@ impl Hub {
                 (namespace.name.clone(), Arc::new(shared))
             })
             .collect();
+        let pages = PageBudget::new(metrics.page_bytes.clone(), parts.limits.node_page_bytes.as_u64());
         let resubscribes = Pacer::new(parts.limits.resubscribe_rate, Instant::now());
         let hub = Arc::new(Self {
             broker: parts.broker,
@@ -193,6 +197,7 @@ impl Hub {
             reads: Semaphore::new(READS),
             resumes: Resumes::default(),
             rings,
+            pages,
             resubscribes,
             tracker,
             cancel,

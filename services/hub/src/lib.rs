@@ -20,6 +20,7 @@ mod moment;
 pub mod namespace;
 mod outbox;
 mod pace;
+mod pages;
 mod registry;
 #[cfg(test)]
 #[path = "registry/tests.rs"]
@@ -29,6 +30,7 @@ pub mod resume;
 mod ring;
 pub mod sequencer;
 pub mod session;
+mod shared_reads;
 mod subscribers;
 mod sync;
 pub mod turn;
@@ -43,4 +45,5 @@ pub use identity::{AuthFailure, Identity};
 pub use limits::Limits;
 pub use metrics::HubMetrics;
 pub use namespace::{Access, Namespace, Namespaces};
+pub use pages::Page;
 pub use sequencer::{Incoming, Sequencer, Step};

@@ -39,7 +39,8 @@ pub struct Limits {
     pub command_burst: u32,
     /// Channels of one connection.
     pub channel_limit: usize,
-    /// Publications that one resume may carry; more are a gap (`limit`).
+    /// Publications that a client of the client protocol may have missed and resume; more are a gap (`limit`). Event
+    /// streams and polls get whatever the log has.
     pub recovery_limit: usize,
     /// Publications of one history page, which also ends after 1 MiB of them.
     pub history_limit: usize,
@@ -49,6 +50,8 @@ pub struct Limits {
     pub ring_bytes: ByteSize,
     /// Bytes of such publications of all channels of this node. Beyond it the oldest go, whatever the channel.
     pub node_ring_bytes: ByteSize,
+    /// Bytes of missed publications that this node holds for clients that are behind. Beyond it they wait for each other.
+    pub node_page_bytes: ByteSize,
     /// Forced resubscriptions per second on this node, after a gap or a change of epoch; one tenth is immediate. A waiting
     /// subscription receives nothing, so none waits longer than 10 s or a quarter of its namespace's `history_ttl`,
     /// whichever is shorter; the rate rises where that needs it.
@@ -81,6 +84,7 @@ impl Default for Limits {
             ring_entries: 256,
             ring_bytes: ByteSize::kib(256),
             node_ring_bytes: ByteSize::mib(48),
+            node_page_bytes: ByteSize::mib(16),
             resubscribe_rate: 5000,
             position_check: Duration::from_secs(20),
             channel_linger: Duration::from_secs(5),

@@ -47,6 +47,10 @@ fanway_broker::metrics! {
         ring_bytes: IntGauge,
         /// Evictions from the rings because they held more than `client.node_ring_bytes`.
         ring_evictions_total: IntCounter,
+        /// Bytes held by publications that were read for clients that are behind, until their sockets take them.
+        page_bytes: IntGauge,
+        /// Times that a session's pages were dropped, to be read again later, because its socket did not take them.
+        pages_dropped_total: IntCounter,
         /// Bytes waiting in outboxes of slow connections.
         outbox_bytes: IntGauge,
         /// Refused credentials, by reason.

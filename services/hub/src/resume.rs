@@ -18,8 +18,14 @@ pub const MAX_RETRIES: u32 = 3;
 pub enum Decision {
     /// Nothing lies between.
     CaughtUp,
-    /// Everything between is here: these of the view's `entries`, to be labelled by [`LogView::position_of`].
-    ServeFrom(Range<usize>),
+    /// These of the view's `entries` follow the cursor, to be labelled by [`LogView::position_of`].
+    Serve {
+        /// Which; perhaps none, if the view was cut before them.
+        entries: Range<usize>,
+        /// They reach the head. If not, the client resumes again from the last of them, before it gets anything of the
+        /// stream.
+        whole: bool,
+    },
     /// The node is behind the log or on another line, which says nothing about the client: make the sequencer suspect,
     /// wait for its repair, and begin anew.
     Retry,
@@ -33,8 +39,8 @@ pub fn needs_repair_first(cursor: Position, head: Position) -> bool {
     cursor.epoch != head.epoch || cursor.offset > head.offset
 }
 
-/// Decides by a view of the log read from the cursor's offset. At most `limit` publications are served at once; a view
-/// that was read with a smaller limit and ends before the head counts as [`GapReason::Limit`] too.
+/// Decides by a view of the log read from the cursor's offset. More missing publications than `limit` are a gap; fewer
+/// are served as far as the view goes.
 pub fn decide<M>(cursor: Position, head: Position, view: &LogView<M>, limit: usize) -> Decision {
     if cursor == head {
         return Decision::CaughtUp;
@@ -55,10 +61,18 @@ pub fn decide<M>(cursor: Position, head: Position, view: &LogView<M>, limit: usi
     if !view.kept(cursor.offset) {
         return Decision::Gap(GapReason::Retention);
     }
+    let missing = head.offset - cursor.offset;
+    if missing > limit as u64 {
+        return Decision::Gap(GapReason::Limit);
+    }
     let begin = view.entries.partition_point(|(offset, _)| *offset <= cursor.offset);
     let end = view.entries.partition_point(|(offset, _)| *offset <= head.offset);
-    let complete = (end - begin) as u64 == head.offset - cursor.offset;
-    if complete && end - begin <= limit { Decision::ServeFrom(begin..end) } else { Decision::Gap(GapReason::Limit) }
+    let entries = &view.entries[begin..end];
+    let count = entries.len() as u64;
+    if entries.last().is_some_and(|(last, _)| *last != cursor.offset + count) {
+        return Decision::Gap(GapReason::Retention); // Somebody deleted within the log.
+    }
+    Decision::Serve { entries: begin..end, whole: count == missing }
 }
 
 /// As [`decide`], for a client that stands before the first publication and names no epoch.
@@ -69,7 +83,7 @@ pub fn decide<M>(cursor: Position, head: Position, view: &LogView<M>, limit: usi
 pub fn decide_from_beginning<M>(head: Position, view: &LogView<M>, limit: usize) -> Decision {
     let decision = decide(Position { epoch: head.epoch, offset: 0 }, head, view, limit);
     match decision {
-        Decision::CaughtUp | Decision::ServeFrom(_) if view.ledger.entries().len() > 1 => {
+        Decision::CaughtUp | Decision::Serve { .. } if view.ledger.entries().len() > 1 => {
             Decision::Gap(GapReason::UnknownEpoch)
         }
         decision => decision,
@@ -106,6 +120,10 @@ mod tests {
         Position { epoch: epoch(e), offset }
     }
 
+    fn whole(entries: Range<usize>) -> Decision {
+        Decision::Serve { entries, whole: true }
+    }
+
     /// A log of two epochs: 0 from the start, 1 from offset 4.
     fn view(top: u64, entries: impl IntoIterator<Item = u64>) -> LogView<u64> {
         let ledger = Ledger::from_entries(vec![(epoch(0), 1), (epoch(1), 4)]).unwrap();
@@ -116,39 +134,45 @@ mod tests {
 
     #[test]
     fn decides_where_a_cursor_joins() {
-        let whole = |since: u64| view(6, since + 1..=6);
+        let since = |since: u64| view(6, since + 1..=6);
         for (cursor, head, view, expected) in [
-            (at(1, 6), at(1, 6), whole(6), Decision::CaughtUp),
-            (at(0, 2), at(1, 6), whole(2), Decision::ServeFrom(0..4)),
-            (at(0, 0), at(1, 6), whole(0), Decision::ServeFrom(0..6)),
+            (at(1, 6), at(1, 6), since(6), Decision::CaughtUp),
+            (at(0, 2), at(1, 6), since(2), whole(0..4)),
+            (at(0, 0), at(1, 6), since(0), whole(0..6)),
             // A label newer than the cursor's last publication.
-            (at(1, 2), at(1, 6), whole(2), Decision::ServeFrom(0..4)),
+            (at(1, 2), at(1, 6), since(2), whole(0..4)),
             // The node is behind the log: only what it has passed on itself.
-            (at(0, 2), at(1, 5), whole(2), Decision::ServeFrom(0..3)),
+            (at(0, 2), at(1, 5), since(2), whole(0..3)),
             // A view shared with others may begin earlier.
-            (at(0, 3), at(1, 5), whole(1), Decision::ServeFrom(2..4)),
-            (at(1, 6), at(1, 5), whole(6), Decision::Retry),
-            (at(0, 2), at(0, 5), whole(2), Decision::Retry),
-            (at(0, 2), at(9, 2), whole(2), Decision::Retry),
-            (at(0, 4), at(1, 6), whole(4), Decision::Gap(GapReason::Truncated)),
-            (at(1, 7), at(1, 6), whole(7), Decision::Gap(GapReason::Truncated)),
-            (at(9, 2), at(1, 6), whole(2), Decision::Gap(GapReason::UnknownEpoch)),
-            (at(0, 1), at(1, 6), whole(2), Decision::Gap(GapReason::Retention)),
+            (at(0, 3), at(1, 5), since(1), whole(2..4)),
+            (at(1, 6), at(1, 5), since(6), Decision::Retry),
+            (at(0, 2), at(0, 5), since(2), Decision::Retry),
+            (at(0, 2), at(9, 2), since(2), Decision::Retry),
+            (at(0, 4), at(1, 6), since(4), Decision::Gap(GapReason::Truncated)),
+            (at(1, 7), at(1, 6), since(7), Decision::Gap(GapReason::Truncated)),
+            (at(9, 2), at(1, 6), since(2), Decision::Gap(GapReason::UnknownEpoch)),
+            (at(0, 1), at(1, 6), since(2), Decision::Gap(GapReason::Retention)),
             (at(0, 1), at(1, 6), view(6, []), Decision::Gap(GapReason::Retention)),
             // The same point under two labels.
-            (at(1, 3), at(0, 3), whole(3), Decision::CaughtUp),
+            (at(1, 3), at(0, 3), since(3), Decision::CaughtUp),
         ] {
             assert_eq!(decide(cursor, head, &view, 10), expected, "{cursor:?} at {head:?}");
         }
     }
 
     #[test]
-    fn serves_all_or_nothing() {
+    fn serves_as_far_as_the_view_goes() {
         let head = at(1, 6);
-        assert_eq!(decide(at(0, 2), head, &view(6, 3..=6), 4), Decision::ServeFrom(0..4));
+        let part = |entries| Decision::Serve { entries, whole: false };
+        assert_eq!(decide(at(0, 2), head, &view(6, 3..=6), 4), whole(0..4));
         assert_eq!(decide(at(0, 2), head, &view(6, 3..=6), 3), Decision::Gap(GapReason::Limit));
-        assert_eq!(decide(at(0, 2), head, &view(9, 3..=5), 10), Decision::Gap(GapReason::Limit), "cut before the head");
-        assert_eq!(decide(at(0, 2), head, &view(9, 3..=6), 10), Decision::ServeFrom(0..4), "cut at the head");
+        assert_eq!(decide(at(0, 2), head, &view(9, 3..=5), 10), part(0..3), "cut before the head");
+        assert_eq!(decide(at(0, 2), head, &view(9, 3..=5), 3), Decision::Gap(GapReason::Limit), "four are missing");
+        assert_eq!(decide(at(0, 2), head, &view(9, 3..=6), 10), whole(0..4), "cut at the head");
+        let none = LogView { oldest: 3, ..view(9, []) };
+        assert_eq!(decide(at(0, 2), head, &none, 10), part(0..0), "cut before the first");
+        assert_eq!(decide(at(0, 1), head, &none, 10), Decision::Gap(GapReason::Retention));
+        assert_eq!(decide(at(0, 2), head, &view(6, [3, 5, 6]), 10), Decision::Gap(GapReason::Retention), "a hole");
     }
 
     #[test]
@@ -160,8 +184,8 @@ mod tests {
             entries: (first..=top).map(|offset| (offset, offset)).collect(),
         };
         for (head, view, expected) in [
-            (at(0, 3), one(3, 1), Decision::ServeFrom(0..3)),
-            (at(0, 2), one(3, 1), Decision::ServeFrom(0..2)),
+            (at(0, 3), one(3, 1), whole(0..3)),
+            (at(0, 2), one(3, 1), whole(0..2)),
             (at(0, 0), one(0, 1), Decision::CaughtUp),
             (at(0, 3), one(3, 2), Decision::Gap(GapReason::Retention)),
             (at(0, 3), one(3, 4), Decision::Gap(GapReason::Retention)),

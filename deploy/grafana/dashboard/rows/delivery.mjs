@@ -49,19 +49,23 @@ export const delivery = {
     }),
     lines({
       title: "Waiting for slow clients",
-      description: "Bytes that wait in outboxes of connections whose sockets are full, by node.",
+      description: "Bytes that wait in outboxes of connections whose sockets are full, and bytes of publications read for clients that are behind, at most `client.node_page_bytes` on each node.",
       unit: "bytes",
       stack: true,
-      queries: [query(`sum by (instance) (${of("fanway_outbox_bytes")})`, { legend: "{{instance}}" })],
+      queries: [
+        query(`sum by (instance) (${of("fanway_outbox_bytes")})`, { legend: "outboxes, {{instance}}" }),
+        query(`sum by (instance) (${of("fanway_page_bytes")})`, { legend: "pages, {{instance}}" }),
+      ],
       alerts: ["FanwaySlowConsumers"],
     }),
     lines({
       title: "Slow clients",
-      description: "Clients per second that fell behind, by what was done: caught up from the log, told of a gap, or closed. `waits`: clients that sent commands faster than `client.command_rate` and had to wait.",
+      description: "Clients per second that fell behind, by what was done: caught up from the log, told of a gap, or closed. `pages dropped`: what a full socket did not take within a second, to be read again. `waits`: clients that sent commands faster than `client.command_rate` and had to wait.",
       unit: "cps",
       stack: true,
       queries: [
         query(`sum by (action) (${rate("fanway_slow_consumers_total")})`, { legend: "{{action}}" }),
+        query(`sum(${rate("fanway_pages_dropped_total")})`, { legend: "pages dropped" }),
         query(`sum(${rate("fanway_command_rate_waits_total")})`, { legend: "waits" }),
       ],
       alerts: ["FanwaySlowConsumers"],

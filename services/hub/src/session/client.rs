@@ -252,6 +252,7 @@ impl ClientSession {
         if self.core.closing.is_some() {
             return; // Nothing follows the close frame, and the driver has its own deadline for what is owed.
         }
+        self.core.drop_pages(now);
         if self.core.stalled(now) {
             self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
             self.core.close(CloseReason::Slow);

@@ -23,9 +23,11 @@ use futures_util::future::{MaybeDone, maybe_done};
 
 use super::client::{ClientSession, Phase};
 use super::ops::{Joining, Op, Requested, Subscribing};
+use crate::attach::Terms;
 use crate::close_reason::CloseReason;
 use crate::hub::unix_now;
 use crate::identity::{AuthFailure, Identity};
+use crate::pages::PAGE_BYTES;
 
 impl ClientSession {
     pub(super) fn on_command(&mut self, command: Command<'_>, now: Instant) {
@@ -120,25 +122,37 @@ impl ClientSession {
             let namespace = self.core.hub.namespaces.of(channel).ok_or(ErrorCode::UnknownChannel)?.clone();
             let resume = request.subs.get(channel.as_str()).unwrap_or(&none);
             let requested = Requested::new(channel.clone(), namespace, resume);
-            joining.push(self.join(&requested, joining.len() as u32, now));
+            joining.push(self.join(&requested, joining.len() as u32, identity.channels.len(), now));
         }
         Ok(joining)
     }
 
-    /// Begins to join a channel.
-    pub(super) fn join(&self, requested: &Requested, index: u32, now: Instant) -> Joining {
+    /// Begins to join a channel, one of so many.
+    pub(super) fn join(&self, requested: &Requested, index: u32, of: usize, now: Instant) -> Joining {
         let Requested { channel, from, asked, .. } = requested;
         let (channel, from, asked) = (channel.clone(), *from, *asked);
-        let attaching = match self.core.hub.attach_now(&channel, from, &self.core.handle, index) {
+        let terms = self.terms(of);
+        let attaching = match self.core.hub.attach_now(&channel, from, &self.core.handle, index, terms) {
             Some(attached) => MaybeDone::Done(Ok(attached)),
             None => {
                 let (hub, handle) = (self.core.hub.clone(), self.core.handle.clone());
                 let deadline = now + hub.limits.command_timeout;
                 let name = channel.clone();
-                maybe_done(async move { hub.attach(&name, from, &handle, index, Some(deadline)).await }.boxed())
+                maybe_done(async move { hub.attach(&name, from, &handle, index, Some(deadline), terms).await }.boxed())
             }
         };
         Joining { channel, index, asked, attaching }
+    }
+
+    /// What a subscribe may be given with its reply, of so many that are under way. Nothing while the client does not take
+    /// the replies before it.
+    fn terms(&self, of: usize) -> Terms {
+        let first_page = match self.core.blocked() || self.core.outbox.len() > PAGE_BYTES {
+            true => 0,
+            // Few sizes, as clients share reads of the same size.
+            false => PAGE_BYTES / of.max(1).next_power_of_two(),
+        };
+        Terms { missed: self.core.hub.limits.recovery_limit, first_page }
     }
 
     fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>, now: Instant) -> Result<Op, CommandError> {
@@ -147,7 +161,7 @@ impl ClientSession {
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         let requested = Requested::new(channel, namespace, request);
         let subscribing = match self.will_be_granted(&requested) {
-            true => Subscribing::Joining(self.join(&requested, self.free_index(), now)),
+            true => Subscribing::Joining(self.join(&requested, self.free_index(), self.ops.len() + 1, now)),
             false => Subscribing::Requested(requested),
         };
         Ok(Op::Subscribe { id, subscribing })

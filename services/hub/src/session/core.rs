@@ -1,18 +1,14 @@
 //! What every session has, whatever it speaks: subscriptions, an outbox, a timer.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use fanway_protocol::{ChannelHash, Cursor, GapReason, Position, Publication};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use fanway_protocol::{ChannelHash, Cursor, GapReason, Position};
 use smallvec::SmallVec;
 
+use super::catch_up::CatchUps;
 use super::subscription::Subscription;
-use crate::attach::{AttachError, Attached, From, Joined};
 use crate::close_reason::CloseReason;
 use crate::encoding::EncodingId;
 use crate::entry::Entry;
@@ -75,9 +71,6 @@ pub(crate) struct Output {
     pub(crate) announces_gaps: bool,
 }
 
-/// A subscription that fell behind its ring, being caught up from the log.
-type CatchUp = (u32, BoxFuture<'static, Result<Attached, AttachError>>);
-
 /// The common part of a session.
 pub(crate) struct Core {
     pub(crate) hub: Arc<Hub>,
@@ -103,7 +96,7 @@ pub(crate) struct Core {
     pub(super) gathered: u64,
     /// What of the outbox is in the node's gauge.
     pub(super) accounted: usize,
-    catch_ups: Vec<CatchUp>,
+    pub(super) catch_ups: Option<Box<CatchUps>>,
 }
 
 impl Core {
@@ -134,7 +127,7 @@ impl Core {
             oldest: None,
             gathered: 0,
             accounted: 0,
-            catch_ups: Vec::new(),
+            catch_ups: None,
         }
     }
 
@@ -146,6 +139,7 @@ impl Core {
     pub(crate) fn close(&mut self, reason: CloseReason) {
         if self.closing.is_none() {
             self.closing = Some(reason);
+            self.abandon_pages();
             self.not_movable();
         }
     }
@@ -208,7 +202,7 @@ impl Core {
         if let Some(sub) = self.subs.get_mut(index as usize) {
             *sub = None;
         }
-        self.catch_ups.retain(|(catching_up, _)| *catching_up != index);
+        self.end_catch_up(index);
         while self.subs.last().is_some_and(Option::is_none) {
             self.subs.pop();
         }
@@ -227,15 +221,8 @@ impl Core {
     pub(super) fn overrun(&mut self, index: u32, tail: u64) {
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
         let action = match sub.position {
-            Some(position) => {
-                sub.catch_up();
-                let (hub, handle, channel) = (self.hub.clone(), self.handle.clone(), sub.channel().clone());
-                let deadline = Instant::now() + hub.limits.command_timeout;
-                let from = From::Position(position);
-                let catching_up = async move { hub.attach(&channel, from, &handle, index, Some(deadline)).await };
-                self.catch_ups.push((index, catching_up.boxed()));
-                // So that it is polled.
-                self.handle.tick();
+            Some(_) => {
+                self.fall_behind(index);
                 "catch_up"
             }
             None if self.output.announces_gaps => {
@@ -250,40 +237,6 @@ impl Core {
             }
         };
         self.hub.metrics.slow_consumers_total.with_label_values(&[action]).inc();
-    }
-
-    /// Lets subscriptions catch up.
-    pub(crate) fn poll_catch_ups(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let mut at = 0;
-        while at < self.catch_ups.len() {
-            let (index, catching_up) = &mut self.catch_ups[at];
-            let index = *index;
-            let Poll::Ready(caught_up) = catching_up.poll_unpin(cx) else {
-                at += 1;
-                continue;
-            };
-            drop(self.catch_ups.swap_remove(at));
-            self.caught_up(index, caught_up, now);
-        }
-        if self.catch_ups.is_empty() {
-            self.catch_ups = Vec::new();
-        }
-    }
-
-    fn caught_up(&mut self, index: u32, caught_up: Result<Attached, AttachError>, now: Instant) {
-        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
-        match caught_up {
-            Ok(attached) => {
-                let missed = match attached.joined {
-                    Joined::Recovered(publications) => backlog(publications, now),
-                    Joined::Gap(reason) => [Arc::new(Entry::gap(reason, attached.head, now))].into(),
-                    Joined::Fresh => VecDeque::new(),
-                };
-                sub.caught_up(attached.attachment, attached.next, missed);
-                self.mark(index);
-            }
-            Err(_) => self.close(CloseReason::Slow),
-        }
     }
 
     /// The cursor of all subscriptions, which are in byte order of their channels.
@@ -318,9 +271,10 @@ impl Core {
         self.stalled_since.is_some_and(|since| now.saturating_duration_since(since) >= self.hub.limits.write_stall)
     }
 
-    /// When a stall becomes one, if bytes wait.
+    /// When a stall becomes one, or pages are dropped before, if bytes wait.
     pub(crate) fn stall_deadline(&self) -> Option<Instant> {
-        self.stalled_since.map(|since| since + self.hub.limits.write_stall)
+        let stall = self.stalled_since.map(|since| since + self.hub.limits.write_stall);
+        [stall, self.page_deadline()].into_iter().flatten().min()
     }
 
     /// Tells whether the transport holds bytes that the peer has not taken, and whether the peer takes some of them.
@@ -342,14 +296,6 @@ impl Core {
             _ => false,
         }
     }
-}
-
-/// Missed publications become entries to deliver before the ring's.
-pub(crate) fn backlog(publications: Vec<(Position, Arc<Publication>)>, now: Instant) -> VecDeque<Arc<Entry>> {
-    publications
-        .into_iter()
-        .map(|(position, publication)| Arc::new(Entry::publication(publication, Some(position), false, now)))
-        .collect()
 }
 
 impl Drop for Core {

@@ -19,10 +19,10 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
 
-use super::core::{Core, Output, OwnBytes, Transport, backlog};
-use super::resume_points::Resume;
+use super::core::{Core, Output, OwnBytes, Transport};
+use super::resume_points::{Resume, share};
 use super::subscription::Subscription;
-use crate::attach::{AttachError, Attached, From, Joined};
+use crate::attach::{AttachError, Attached, From, Joined, Terms};
 use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
@@ -98,13 +98,15 @@ impl EventSession {
             announces_gaps: true,
         };
         let mut core = Core::new(hub.clone(), output, handle, now, now + LONGEST_SILENCE);
+        let first_page = share(&resume.points);
         let joins: Vec<_> = resume
             .points
             .iter()
             .enumerate()
             .map(|(index, point)| {
                 let (hub, handle, point) = (hub.clone(), core.handle.clone(), point.clone());
-                async move { hub.attach(&point.channel, point.from, &handle, index as u32, None).await }
+                let terms = Terms { missed: usize::MAX, first_page };
+                async move { hub.attach(&point.channel, point.from, &handle, index as u32, None, terms).await }
             })
             .collect();
         *core.outbox.buffer() = head;
@@ -189,15 +191,16 @@ impl EventSession {
             };
             let (mut sub, joined) = Subscription::new(attached);
             match (joined, point.from) {
-                (Joined::Recovered(publications), From::Position(cursor)) => {
+                (Joined::Recovered(page), From::Position(cursor)) => {
                     sub.position = Some(cursor);
-                    sub.set_backlog(backlog(publications, now));
+                    sub.take_page(page, None, now);
                 }
                 (Joined::Gap(reason), _) => gaps.push((index as u32, reason)),
                 _ => {}
             }
             self.core.insert(index as u32, sub);
         }
+        self.core.begin_catch_ups(0, now);
         let cursor = self.core.cursor();
         // Only a client that has a cursor gets gaps.
         let known = resume.id.as_deref().filter(|_| !gaps.is_empty()).unwrap_or(&cursor);
@@ -230,6 +233,7 @@ impl EventSession {
         if self.core.closing.is_some() {
             return; // Nothing follows the last chunk, and the driver has its own deadline for what is owed.
         }
+        self.core.drop_pages(now);
         if self.core.stalled(now) {
             self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
             self.core.close(CloseReason::Slow);

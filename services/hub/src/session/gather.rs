@@ -53,6 +53,9 @@ impl Core {
                 }
                 continue;
             }
+            if sub.is_behind() {
+                return true;
+            }
             match turn.batches.load(&sub.attachment.channel, sub.next) {
                 Load::Nothing => return true,
                 Load::Overrun(_) if turn.pieces.last().is_some_and(|piece| piece.sub == index) => {
@@ -250,6 +253,7 @@ impl Core {
         } else if written > 0 || self.stalled_since.is_none() {
             self.stalled_since = Some(now);
         }
+        self.pages_written();
         whole
     }
 

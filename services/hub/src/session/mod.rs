@@ -5,6 +5,7 @@
 //! order questions are the program order of that one task. Deadlines are data: the session asks the wheel for a tick and
 //! looks at its clocks when it comes.
 
+mod catch_up;
 mod client;
 mod commands;
 mod core;

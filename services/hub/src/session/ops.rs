@@ -202,9 +202,12 @@ impl ClientSession {
             // Whether it is its turn is seen below.
             let _ = waiting.op.advance(cx);
         }
+        if self.core.blocked() {
+            self.forget_pages();
+        }
         while self.core.closing.is_none() {
             if !self.replies_fit() {
-                return;
+                return self.forget_pages();
             }
             let Some(mut first) = self.ops.take_first() else { return };
             if !first.op.advance(cx) || !self.run(&mut first, cx, now) {
@@ -213,6 +216,23 @@ impl ClientSession {
             }
         }
         self.ops.clear();
+    }
+
+    /// Lets go of what subscribes have read whose turn does not come yet: the client does not take its replies. It is read
+    /// again after the reply.
+    fn forget_pages(&mut self) {
+        for waiting in self.ops.0.iter_mut().flat_map(|ops| ops.iter_mut()) {
+            let joining: &mut [Joining] = match &mut waiting.op {
+                Op::Connect { joining, .. } => joining,
+                Op::Subscribe { subscribing: Subscribing::Joining(joining), .. } => std::slice::from_mut(joining),
+                _ => &mut [],
+            };
+            for joining in joining {
+                if let MaybeDone::Done(Ok(Attached { joined: Joined::Recovered(page), .. })) = &mut joining.attaching {
+                    page.forget();
+                }
+            }
+        }
     }
 
     /// Why a command must not be carried out, as things are in its turn; asked until it has begun. Whatever depends on the
@@ -272,7 +292,7 @@ impl ClientSession {
             }
             Op::Subscribe { id, subscribing } => {
                 if let Subscribing::Requested(requested) = subscribing {
-                    *subscribing = Subscribing::Joining(self.join(requested, self.free_index(), now));
+                    *subscribing = Subscribing::Joining(self.join(requested, self.free_index(), 1, now));
                 }
                 let Subscribing::Joining(joining) = subscribing else { return true };
                 if joining.attaching.poll_unpin(cx).is_pending() {
@@ -394,6 +414,7 @@ impl ClientSession {
         };
         let Asked { recover, offset, error_if_unrecovered } = joining.asked;
         let (mut sub, joined) = Subscription::new(attached);
+        let mut behind = false;
         sub.server_side = server_side;
         let mut result = SubscribeResult { was_recovering: recover, ..SubscribeResult::default() };
         if let Some(head) = sub.position {
@@ -404,15 +425,25 @@ impl ClientSession {
             result.offset = head.offset;
         }
         match joined {
-            Joined::Recovered(publications) => {
+            Joined::Recovered(page) => {
                 result.recovered = true;
                 result.offset = offset;
-                result.publications = publications;
+                if !page.whole {
+                    behind = true;
+                    sub.position = sub.position.map(|head| {
+                        let reached = page.publications.last().map_or(offset, |(last, _)| last.offset);
+                        Position { offset: reached, ..head }
+                    });
+                }
+                result.publications = page.publications;
             }
             Joined::Gap(_) if error_if_unrecovered => return Err(ErrorCode::UnrecoverablePosition),
             Joined::Gap(_) | Joined::Fresh => {}
         }
         self.core.insert(joining.index, sub);
+        if behind {
+            self.core.fall_behind(joining.index);
+        }
         Ok(result)
     }
 

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use fanway_protocol::codec::json;
 use futures_util::future::join_all;
 
-use super::core::{Core, Output, OwnBytes, Transport, backlog};
-use super::resume_points::ResumePoint;
+use super::core::{Core, Output, OwnBytes, Transport};
+use super::resume_points::{ResumePoint, share};
 use super::subscription::Subscription;
-use crate::attach::{AttachError, From, Joined};
+use crate::attach::{AttachError, From, Joined, Terms};
 use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
-use crate::turn::{Turn, with_turn};
+use crate::turn::{TURN_BYTES, Turn, with_turn};
 
 /// Answer to a poll.
 #[derive(Debug, Default)]
@@ -59,9 +59,10 @@ pub async fn poll(
     };
     let mut core = Core::new(hub.clone(), output, Handle::by_task(), now, until);
     let deadline = now + hub.limits.command_timeout;
+    let terms = Terms { missed: usize::MAX, first_page: share(points) };
     let joins = points.iter().enumerate().map(|(index, point)| {
         let handle = core.handle.clone();
-        async move { hub.attach(&point.channel, point.from, &handle, index as u32, Some(deadline)).await }
+        async move { hub.attach(&point.channel, point.from, &handle, index as u32, Some(deadline), terms).await }
     });
     let attached = join_all(joins).await;
     let mut answer = PollAnswer::default();
@@ -69,9 +70,9 @@ pub async fn poll(
         let attached = attached.map_err(|error: AttachError| PollError(error.to_string()))?;
         let (mut sub, joined) = Subscription::new(attached);
         match (joined, point.from) {
-            (Joined::Recovered(publications), From::Position(cursor)) => {
+            (Joined::Recovered(page), From::Position(cursor)) => {
                 sub.position = Some(cursor);
-                sub.set_backlog(backlog(publications, now));
+                sub.take_page(page, None, now);
             }
             (Joined::Gap(reason), _) => {
                 json::write_gap(&point.channel, reason, sub.position, &mut answer.gaps);
@@ -81,28 +82,41 @@ pub async fn poll(
         }
         core.insert(index as u32, sub);
     }
+    // Any of them may be the first: the next poll, which knows nothing of this one, must not favour the same.
+    core.begin_catch_ups(rand::random_range(0..points.len().max(1)), now);
+    if core.is_behind() {
+        core.schedule(deadline);
+    }
+    let mut published = Published::default();
     std::future::poll_fn(|cx| {
         let now = Instant::now();
         core.handle.register(cx.waker());
         let taken = core.take();
         core.poll_catch_ups(cx, now);
-        with_turn(|turn| {
+        let whole = with_turn(|turn| {
             core.gather(turn);
-            let taken_bytes = collect(turn, &mut answer);
-            core.wrote(turn, taken_bytes, now);
+            let taken_bytes = collect(turn, &mut published, &mut answer);
+            core.wrote(turn, taken_bytes, now)
         });
         let closing = core.closing.or(taken.close);
         answer.draining |= closing == Some(CloseReason::Shutdown);
         let told = !answer.publications.is_empty() || !answer.gaps.is_empty();
-        if told || closing.is_some() || now >= until {
+        let full = !whole || published.bytes >= TURN_BYTES || !core.is_behind();
+        // Who is behind is not told that there is nothing.
+        let end = if core.is_behind() { deadline } else { until };
+        if told && full || closing.is_some() || now >= end {
             return Poll::Ready(());
         }
         if taken.tick {
-            core.schedule(until);
+            core.schedule(end);
         }
         Poll::Pending
     })
     .await;
+    let told = !answer.publications.is_empty() || !answer.gaps.is_empty();
+    if !told && !answer.draining && (core.is_behind() || core.closing == Some(CloseReason::Slow)) {
+        return Err(PollError("what was missed could not be read in time".to_owned()));
+    }
     answer.cursor = core.cursor();
     // The commas after the last items.
     answer.publications.pop();
@@ -110,19 +124,29 @@ pub async fn poll(
     Ok(answer)
 }
 
+/// Publications that an answer has.
+#[derive(Default)]
+struct Published {
+    /// Their channels, a bit each.
+    channels: u64,
+    bytes: usize,
+}
+
 /// Sorts the segments of a turn into the lists of the answer. Returns the bytes taken: a gap that comes after publications
 /// of its channel is left for the next poll, so that a gap in an answer always lies before the publications.
-fn collect(turn: &Turn, answer: &mut PollAnswer) -> usize {
+fn collect(turn: &Turn, published: &mut Published, answer: &mut PollAnswer) -> usize {
     let mut start = turn.owed;
-    let mut published = 0u64;
     for piece in &turn.pieces {
         let channel = 1u64 << (piece.sub % 64);
-        if piece.gap && published & channel != 0 {
+        if piece.gap && published.channels & channel != 0 {
             return start;
         }
         let list = if piece.gap { &mut answer.gaps } else { &mut answer.publications };
         list.extend_from_slice(&turn.bytes[start..piece.end]);
-        published |= if piece.gap { 0 } else { channel };
+        if !piece.gap {
+            published.channels |= channel;
+            published.bytes += piece.end - start;
+        }
         start = piece.end;
     }
     turn.bytes.len()

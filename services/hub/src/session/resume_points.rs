@@ -5,6 +5,7 @@ use fanway_protocol::{Channel, Cursor, GapReason, StartPosition};
 
 use crate::attach::From;
 use crate::namespace::Namespaces;
+use crate::pages::PAGE_BYTES;
 
 /// A text that is no cursor: a client that resumes with it gets a gap in each channel.
 const NO_CURSOR: &str = "invalid";
@@ -53,6 +54,13 @@ impl Resume {
         };
         Self { points: channels.into_iter().zip(starts).map(point).collect(), id: cursor.map(event_id) }
     }
+}
+
+/// Bytes of the first page of each channel, so that all of them together are one page.
+pub(super) fn share(points: &[ResumePoint]) -> usize {
+    let resumed = points.iter().filter(|point| matches!(point.from, From::Position(_))).count();
+    // Few sizes, as clients share reads of the same size.
+    PAGE_BYTES / resumed.max(1).next_power_of_two()
 }
 
 /// A cursor as it may stand in an `id:` line. What a client made up may be too long for that, or break the line; then

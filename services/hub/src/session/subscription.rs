@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fanway_protocol::{Channel, GapReason, Position};
+use fanway_protocol::{Channel, GapReason, Position, Publication};
 
 use crate::attach::{Attached, Joined};
 use crate::channel::Attachment;
 use crate::entry::Entry;
+use crate::pages::{Grant, Page};
 
 /// A session's hold on one channel.
 #[derive(Debug)]
@@ -39,8 +40,10 @@ struct Detour {
     backlog: VecDeque<Arc<Entry>>,
     /// It must be made to subscribe anew; nothing is delivered meanwhile.
     resubscribe: Option<Resubscribe>,
-    /// It fell behind the ring and is being caught up from the log; nothing is delivered meanwhile.
-    catching_up: bool,
+    /// Memory that the backlog holds, if it is a page; kept until the page is written.
+    grant: Option<Grant>,
+    /// What follows the backlog is not in the ring: more must be read first.
+    behind: bool,
 }
 
 /// Why and when a client must subscribe anew.
@@ -73,7 +76,12 @@ impl Subscription {
 
     /// Whether nothing is delivered for now.
     pub(crate) fn paused(&self) -> bool {
-        self.detour.as_ref().is_some_and(|detour| detour.resubscribe.is_some() || detour.catching_up)
+        self.detour.as_ref().is_some_and(|detour| detour.resubscribe.is_some())
+    }
+
+    /// Whether nothing of the ring may be delivered yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.detour.as_ref().is_some_and(|detour| detour.behind)
     }
 
     /// When and why it must be made to subscribe anew, if it must.
@@ -86,23 +94,54 @@ impl Subscription {
         self.detour().resubscribe = Some(Resubscribe { at, gap });
     }
 
-    /// It fell behind the ring and will be caught up.
-    pub(crate) fn catch_up(&mut self) {
-        self.detour().catching_up = true;
+    /// It gets on from its position, not from the ring.
+    pub(crate) fn fall_behind(&mut self) {
+        self.detour().behind = true;
     }
 
-    /// It was attached anew, and has missed publications to deliver first.
-    pub(crate) fn caught_up(&mut self, attachment: Attachment, next: u64, backlog: VecDeque<Arc<Entry>>) {
+    /// It was attached anew, at a place in the ring.
+    pub(crate) fn attach(&mut self, attachment: Attachment, next: u64) {
         self.attachment = attachment;
         self.next = next;
-        self.detour().catching_up = false;
-        self.set_backlog(backlog);
+        self.detour().behind = false;
+        self.end_detour();
     }
 
-    /// Missed publications, to be delivered before anything of the ring.
-    pub(crate) fn set_backlog(&mut self, backlog: VecDeque<Arc<Entry>>) {
-        self.detour().backlog = backlog;
+    /// Missed publications, to be delivered before anything of the ring. `head`: of the stream at attaching.
+    pub(crate) fn take_page(&mut self, page: Page, head: Option<Position>, now: Instant) {
+        let Page { publications, whole, grant } = page;
+        // The page lies on the head's timeline. If that is the one the client knows, everything on it may be labelled so.
+        let label = self.label().filter(|label| head.is_some_and(|head| head.epoch == label.epoch));
+        let entry = |(position, publication): (Position, Arc<Publication>)| {
+            let epoch = label.map_or(position.epoch, |label| label.epoch);
+            Arc::new(Entry::publication(publication, Some(Position { epoch, ..position }), false, now))
+        };
+        let detour = self.detour();
+        detour.backlog = publications.into_iter().map(entry).collect();
+        detour.grant = grant;
+        detour.behind = !whole;
         self.end_detour();
+    }
+
+    /// Whether a page is in memory.
+    pub(crate) fn holds_page(&self) -> bool {
+        self.detour.as_ref().is_some_and(|detour| detour.grant.is_some())
+    }
+
+    /// Lets go of a page that is written. False if there is none.
+    pub(crate) fn end_page(&mut self) -> bool {
+        let Some(detour) = self.detour.as_mut().filter(|detour| detour.backlog.is_empty()) else { return false };
+        let ended = detour.grant.take().is_some();
+        self.end_detour();
+        ended
+    }
+
+    /// Lets go of a page that is not written, to be read again.
+    pub(crate) fn drop_page(&mut self) {
+        let detour = self.detour();
+        detour.backlog = VecDeque::new();
+        detour.grant = None;
+        detour.behind = true;
     }
 
     /// Delivers an entry before all others.
@@ -142,9 +181,10 @@ impl Subscription {
     }
 
     fn end_detour(&mut self) {
-        if self.detour.as_ref().is_some_and(|detour| detour.backlog.is_empty()) && !self.paused() {
-            self.detour = None;
-        }
+        let over = |detour: &Detour| {
+            detour.backlog.is_empty() && detour.grant.is_none() && !detour.behind && detour.resubscribe.is_none()
+        };
+        self.detour.take_if(|detour| over(detour));
     }
 }
 

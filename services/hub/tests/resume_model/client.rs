@@ -48,18 +48,21 @@ pub struct Client {
     pub nameless: bool,
     /// The last publication it was given.
     pub id: u8,
+    /// It was given a page, and nothing is judged any more: without [`Rule::EachPage`].
+    unjudged: bool,
     /// What the stream brought while it was joining.
     held: Vec<Event>,
 }
 
 impl Client {
     pub fn new(cursor: Position, id: u8, nameless: bool) -> Self {
-        Self { at: At::Away, cursor, nameless, id, held: Vec::new() }
+        Self { at: At::Away, cursor, nameless, id, unjudged: false, held: Vec::new() }
     }
 
     /// Goes, or is made to; comes back with its cursor.
     pub fn leave(&mut self) {
         self.at = At::Away;
+        self.unjudged = false;
         self.held.clear();
     }
 
@@ -138,7 +141,7 @@ impl World {
         let (cursor, nameless) = (self.client.cursor, self.client.nameless);
         let log = self.servers[self.nodes[node].server].create(&mut self.fresh, setup);
         let can_continue = log.can_continue(self.client.id, setup);
-        let mut view = log.view(Some(cursor.offset), usize::MAX, setup);
+        let mut view = log.view(Some(cursor.offset), setup.page, setup);
         if !setup.keeps(Rule::EndOfEpoch) {
             forget_end(&mut view, cursor);
             forget_end(&mut view, head);
@@ -150,11 +153,15 @@ impl World {
         } else {
             resume::decide(cursor, judged, &view, usize::MAX)
         };
+        if self.client.unjudged {
+            let end = view.entries.partition_point(|(offset, _)| *offset <= head.offset);
+            decision = Decision::Serve { entries: 0..end, whole: cursor.offset + end as u64 >= head.offset };
+        }
         if decision == Decision::Retry && !setup.keeps(Rule::Retry) {
             decision = Decision::Gap(GapReason::Truncated);
         }
         let served = match &decision {
-            Decision::ServeFrom(range) => &view.entries[range.clone()],
+            Decision::Serve { entries, .. } => &view.entries[entries.clone()],
             _ => &[],
         };
         if partial && served.len() < 2 {
@@ -175,6 +182,15 @@ impl World {
             self.client.leave();
             return Some(decision);
         }
+        if matches!(decision, Decision::Serve { whole: false, .. }) {
+            // Whatever the stream brought is in the log: the next page comes as if the client had come back.
+            if setup.keeps(Rule::EachPage) {
+                self.client.leave();
+            } else {
+                self.client.unjudged = true;
+            }
+            return Some(decision);
+        }
         match decision {
             Decision::Retry => {
                 self.nodes[node].sequencer.suspect();
@@ -191,6 +207,7 @@ impl World {
         }
         (self.client.cursor, self.client.nameless) = (head, false);
         self.client.at = At::On { node };
+        self.client.unjudged = false;
         for event in std::mem::take(&mut self.client.held) {
             if self.client.at != At::Away {
                 self.fault = self.fault.or(self.client.take(event, setup));

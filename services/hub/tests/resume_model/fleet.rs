@@ -52,6 +52,8 @@ pub struct Fleet {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Met {
     pub served: bool,
+    /// A page that more followed.
+    pub paged: bool,
     /// Served, to a client that came with another epoch.
     pub over_epochs: bool,
     pub retry: bool,
@@ -77,8 +79,9 @@ impl Fleet {
         let mut met = self.met.lock().unwrap();
         match decision {
             Decision::CaughtUp => {}
-            Decision::ServeFrom(_) if before.epoch == world.client.cursor.epoch => met.served = true,
-            Decision::ServeFrom(_) => met.over_epochs = true,
+            Decision::Serve { whole: false, .. } => met.paged = true,
+            Decision::Serve { .. } if before.epoch == world.client.cursor.epoch => met.served = true,
+            Decision::Serve { .. } => met.over_epochs = true,
             Decision::Retry => met.retry = true,
             Decision::Gap(_) => met.gap = true,
         }

@@ -58,7 +58,7 @@ fn failover_to_a_lagging_replica() {
     for kind in KINDS {
         let setup = Setup { failovers: 1, lossy: true, ..Setup::new(kind) };
         let met = holds(Setup { kills: 1, ..setup.clone() });
-        assert_eq!(met, Met { served: true, over_epochs: true, retry: true, gap: true });
+        assert_eq!(met, Met { served: true, paged: false, over_epochs: true, retry: true, gap: true });
         holds(Setup { publishes: 2, kills: 1, drops: 1, ..setup.clone() });
         holds(Setup { cold: true, ..setup.clone() });
         holds(Setup { retention: 1, ..setup });
@@ -129,6 +129,23 @@ fn no_epoch() {
     }
 }
 
+/// What a client missed comes in pages, and between two of them anything may happen.
+#[test]
+fn pages() {
+    for kind in KINDS {
+        let paged = Setup { page: 1, ..Setup::new(kind) };
+        let met = holds(Setup { failovers: 1, lossy: true, kills: 1, ..paged.clone() });
+        assert_eq!(met, Met { served: true, paged: true, over_epochs: true, retry: true, gap: true });
+        holds(Setup { failovers: 1, lossy: true, retention: 2, moves: 2, ..paged.clone() });
+        holds(Setup { failovers: 1, stale: true, ..paged.clone() });
+        holds(Setup { publishes: 2, flushes: 1, restarts: 1, ..paged.clone() });
+        let met = holds(Setup { failovers: 2, planned: true, moves: 2, ..paged });
+        assert!(met.paged && met.over_epochs && !met.gap, "{met:?}");
+    }
+    let nameless = Setup { page: 1, nameless: true, failovers: 1, lossy: true, ..Setup::new(Kind::Resubscribes) };
+    assert!(holds(nameless).paged);
+}
+
 /// The way to the nodes loses publications, the log does not: no gap but for retention.
 #[test]
 fn lossy_feed() {
@@ -179,6 +196,11 @@ mod without {
     #[test]
     fn retry() {
         fails(NO_FALSE_GAP, Setup { failovers: 1, lossy: true, ..without(&[Rule::Retry]) });
+    }
+
+    #[test]
+    fn each_page() {
+        fails(NO_SILENT_GAP, Setup { page: 1, failovers: 1, lossy: true, ..without(&[Rule::EachPage]) });
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub enum Rule {
     Seam,
     /// ... and begins anew if not, instead of declaring a gap.
     Retry,
+    /// Each page of a resume is judged by the log and the head of its time.
+    EachPage,
     /// What the stream brings during a resume waits for the reply.
     Hold,
     /// A log never goes back within a reign. No rule of ours: the operator's.
@@ -71,6 +73,8 @@ pub struct Setup {
     pub retention: u64,
     /// Entries that a repair reads at once.
     pub read_limit: usize,
+    /// Publications of a page of a resume.
+    pub page: usize,
     /// A repair's answer takes time.
     pub slow_reads: bool,
     /// Publications a node holds meanwhile.
@@ -102,6 +106,7 @@ impl Setup {
             partial: false,
             retention: 3,
             read_limit: 10,
+            page: 10,
             slow_reads: false,
             hold_limit: 10,
             cold: false,

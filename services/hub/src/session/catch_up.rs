@@ -1,0 +1,218 @@
+//! Subscriptions of a session that are behind, and how they get on: page by page, one subscription after the other.
+//!
+//! A subscription is behind when it fell behind its ring, or when what it missed did not fit into its first page. From
+//! its position it is resumed as often as it takes, each time for the next page ([`Hub::next_page`]): every page is
+//! judged by the log and the channel's head of its time, as if the client had come back. The last page reaches the place
+//! in the ring from which the subscription goes on. If the log does not reach back to the position any more, a gap comes
+//! instead, before anything newer.
+//!
+//! Nothing is read before the socket has taken everything that was offered to it. What it does not take within
+//! [`PAGE_LIFE`] is dropped and read again; see [`crate::pages`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use fanway_protocol::Cursor;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::core::{Core, OwnBytes};
+use super::subscription::Subscription;
+use crate::attach::{AttachError, Attached, Joined};
+use crate::close_reason::CloseReason;
+use crate::entry::Entry;
+use crate::pages::{PAGE_BYTES, PAGE_LIFE, SLOW_PAGE_BYTES, page_with};
+
+/// Pages that are small after one was dropped.
+const SMALL_PAGES: u8 = 64;
+
+/// Subscriptions that are behind. There are none while a session keeps up, and then this is nowhere.
+#[derive(Default)]
+pub(super) struct CatchUps {
+    /// Whose turn comes, in order. One that holds a page waits again once the page is taken.
+    waiting: VecDeque<u32>,
+    /// The read of the next page.
+    reading: Option<(u32, BoxFuture<'static, Result<Attached, AttachError>>)>,
+    /// Since when pages are held.
+    held_since: Option<Instant>,
+    /// Pages that are small from now on.
+    small_pages: u8,
+}
+
+impl CatchUps {
+    fn are_over(&self) -> bool {
+        self.waiting.is_empty() && self.reading.is_none() && self.held_since.is_none()
+    }
+}
+
+impl Core {
+    /// Whether some subscription has not reached its ring.
+    pub(super) fn is_behind(&self) -> bool {
+        self.catch_ups.is_some()
+    }
+
+    /// A subscription is behind: its turn will come.
+    pub(super) fn fall_behind(&mut self, index: u32) {
+        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
+        sub.fall_behind();
+        self.catch_ups.get_or_insert_default().waiting.push_back(index);
+        // So that it is polled.
+        self.handle.tick();
+    }
+
+    /// Subscriptions were made with their first pages. Those that are behind have their turn from this one on.
+    pub(super) fn begin_catch_ups(&mut self, first: usize, now: Instant) {
+        let count = self.subs.len();
+        for index in (0..count).map(|at| (first + at) % count) {
+            let Some(sub) = &self.subs[index] else { continue };
+            let (held, behind) = (sub.holds_page(), sub.is_behind());
+            if held || behind {
+                let catch_ups = self.catch_ups.get_or_insert_default();
+                if held {
+                    catch_ups.held_since = Some(now);
+                } else {
+                    catch_ups.waiting.push_back(index as u32);
+                }
+            }
+        }
+        if self.catch_ups.is_some() {
+            self.handle.tick();
+        }
+    }
+
+    /// A subscription has ended.
+    pub(super) fn end_catch_up(&mut self, index: u32) {
+        let Some(catch_ups) = &mut self.catch_ups else { return };
+        catch_ups.waiting.retain(|waiting| *waiting != index);
+        catch_ups.reading.take_if(|(reading, _)| *reading == index);
+        if catch_ups.held_since.is_some() && !self.subs.iter().flatten().any(|sub| sub.holds_page()) {
+            catch_ups.held_since = None;
+        }
+        self.handle.tick();
+    }
+
+    /// Lets subscriptions catch up.
+    pub(crate) fn poll_catch_ups(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(mut catch_ups) = self.catch_ups.take() else { return };
+        while self.closing.is_none() {
+            if let Some((index, reading)) = &mut catch_ups.reading {
+                let (index, Poll::Ready(caught_up)) = (*index, reading.poll_unpin(cx)) else { break };
+                catch_ups.reading = None;
+                self.caught_up(&mut catch_ups, index, caught_up, now);
+            }
+            // The socket must have taken everything first.
+            if catch_ups.held_since.is_some() || self.blocked() || !self.outbox.is_empty() {
+                break;
+            }
+            let Some(index) = catch_ups.waiting.pop_front() else { break };
+            let Some(Some(sub)) = self.subs.get(index as usize) else { continue };
+            let Some(position) = sub.position else { continue };
+            let bytes = if catch_ups.small_pages > 0 { SLOW_PAGE_BYTES } else { PAGE_BYTES };
+            let limit = page_with(bytes, self.own_bytes());
+            let (hub, handle, channel) = (self.hub.clone(), self.handle.clone(), sub.channel().clone());
+            let reading = async move { hub.next_page(&channel, position, &handle, index, limit).await };
+            catch_ups.reading = Some((index, reading.boxed()));
+        }
+        if self.closing.is_some() || !catch_ups.are_over() {
+            self.catch_ups = Some(catch_ups);
+        }
+        if self.closing.is_some() {
+            self.abandon_pages();
+        }
+    }
+
+    /// Bytes that the connection adds to each entry, at most.
+    fn own_bytes(&self) -> usize {
+        match &self.output.own_bytes {
+            OwnBytes::None => 0,
+            OwnBytes::Event { .. } => Cursor::longest(self.subs.len()),
+        }
+    }
+
+    fn caught_up(
+        &mut self,
+        catch_ups: &mut CatchUps,
+        index: u32,
+        caught_up: Result<Attached, AttachError>,
+        now: Instant,
+    ) {
+        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
+        let Ok(Attached { attachment, next, head, joined }) = caught_up else {
+            return self.close(CloseReason::Slow);
+        };
+        sub.attach(attachment, next);
+        match joined {
+            Joined::Fresh => {}
+            Joined::Gap(reason) => sub.give_back(Arc::new(Entry::gap(reason, head, now))),
+            Joined::Recovered(page) => {
+                sub.take_page(page, head, now);
+                if sub.holds_page() {
+                    catch_ups.held_since = Some(now);
+                } else if sub.is_behind() {
+                    catch_ups.waiting.push_back(index);
+                }
+            }
+        }
+        self.mark(index);
+    }
+
+    /// Something was written: lets go of the pages that were taken.
+    pub(super) fn pages_written(&mut self) {
+        let Some(catch_ups) = &mut self.catch_ups else { return };
+        if catch_ups.held_since.is_some() {
+            let mut held = false;
+            for (index, sub) in (0..).zip(&mut self.subs) {
+                let Some(sub) = sub else { continue };
+                if sub.end_page() {
+                    catch_ups.small_pages = catch_ups.small_pages.saturating_sub(1);
+                    if sub.is_behind() {
+                        catch_ups.waiting.push_back(index);
+                    }
+                } else {
+                    held |= sub.holds_page();
+                }
+            }
+            if held {
+                return;
+            }
+            catch_ups.held_since = None;
+        }
+        if catch_ups.are_over() {
+            self.catch_ups = None;
+        } else if catch_ups.reading.is_none() && self.outbox.is_empty() {
+            self.handle.tick();
+        }
+    }
+
+    /// The session ends: nothing more is read or sent.
+    pub(super) fn abandon_pages(&mut self) {
+        if self.catch_ups.take().is_some() {
+            self.subs.iter_mut().flatten().filter(|sub| sub.holds_page()).for_each(Subscription::drop_page);
+        }
+    }
+
+    /// When pages will be dropped, if the socket takes none of them.
+    pub(super) fn page_deadline(&self) -> Option<Instant> {
+        let since = self.catch_ups.as_ref()?.held_since?;
+        self.blocked().then(|| since + PAGE_LIFE)
+    }
+
+    /// Drops the pages that a blocked socket has not taken in time.
+    pub(super) fn drop_pages(&mut self, now: Instant) {
+        if self.page_deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        let Some(catch_ups) = &mut self.catch_ups else { return };
+        for (index, sub) in (0..).zip(&mut self.subs) {
+            if let Some(sub) = sub.as_mut().filter(|sub| sub.holds_page()) {
+                sub.drop_page();
+                catch_ups.waiting.push_back(index);
+            }
+        }
+        catch_ups.held_since = None;
+        catch_ups.small_pages = SMALL_PAGES;
+        self.hub.metrics.pages_dropped_total.inc();
+    }
+}

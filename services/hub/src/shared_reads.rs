@@ -1,0 +1,140 @@
+//! Reads of logs for resumes, which the clients of a node share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fanway_broker::{BrokerError, LogView, PageLimit};
+use fanway_protocol::Channel;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+
+use crate::channel::LocalChannel;
+use crate::hub::Hub;
+use crate::pages::{Grant, PAGE_BYTES};
+
+/// What a read for resuming is shared by: everybody who is at this offset of this channel while it is under way, and wants
+/// as much.
+type ReadKey = (Channel, u64, PageLimit);
+type SharedRead = Shared<BoxFuture<'static, Result<Arc<LogView>, BrokerError>>>;
+
+/// Channels whose newest view is kept after the read that made it.
+const KEPT_VIEWS: usize = 256;
+/// Bytes of publications in a view that is kept.
+const KEPT_BYTES: usize = PAGE_BYTES;
+/// How long a view is kept: what it shows may have expired meanwhile, and must not be given away for longer than a second.
+const KEPT_FOR: Duration = Duration::from_millis(500);
+
+/// Reads of logs for resumes: those under way, and for a moment the views that small ones made. The clients of a node
+/// that has died come back within seconds, not within one read, and the log need not be read for each of them.
+#[derive(Default)]
+pub(crate) struct Resumes(Mutex<Reads>);
+
+#[derive(Default)]
+struct Reads {
+    under_way: HashMap<ReadKey, SharedRead>,
+    kept: HashMap<Channel, Kept>,
+}
+
+/// The whole log after an offset, as it was a moment ago. It serves everybody at that offset or after it.
+struct Kept {
+    offset: u64,
+    view: Arc<LogView>,
+    /// Its memory.
+    _grant: Grant,
+    /// When its read began.
+    began: Instant,
+}
+
+impl Kept {
+    fn fresh(&self) -> bool {
+        self.began.elapsed() < KEPT_FOR
+    }
+}
+
+impl Resumes {
+    fn lock(&self) -> MutexGuard<'_, Reads> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of old views.
+    pub(crate) fn sweep(&self) {
+        let kept = &mut self.lock().kept;
+        kept.retain(|_, kept| kept.fresh());
+        if kept.is_empty() {
+            *kept = HashMap::new();
+        }
+    }
+
+    /// Keeps a view, if it is small and was not cut off, and there is memory for it.
+    fn keep(&self, hub: &Hub, (channel, offset, _): &ReadKey, view: &Arc<LogView>, began: Instant) {
+        let last = view.entries.last().map_or(*offset, |(last, _)| *last);
+        let bytes = view.entries.iter().map(|(_, publication)| publication.size()).sum::<usize>();
+        let small = last == view.top.offset && bytes <= KEPT_BYTES;
+        let grant = if small { hub.pages.try_spare(bytes) } else { None };
+        let kept = &mut self.lock().kept;
+        if let Some(grant) = grant.filter(|_| kept.len() < KEPT_VIEWS) {
+            kept.insert(channel.clone(), Kept { offset: *offset, view: view.clone(), _grant: grant, began });
+        } else {
+            kept.remove(channel);
+        }
+    }
+}
+
+impl Hub {
+    /// A view of the log after an offset (or an earlier one), and whether its read was begun by somebody else. Everybody who
+    /// asks for the same while it is read and shortly after shares one read, unless they insist on their own.
+    pub(crate) async fn resume_view(
+        self: &Arc<Self>,
+        local: &Arc<LocalChannel>,
+        offset: u64,
+        limit: PageLimit,
+        alone: bool,
+    ) -> Result<(Arc<LogView>, bool), BrokerError> {
+        let key = (local.name.clone(), offset, limit);
+        let (read, shared) = {
+            let mut reads = self.resumes.lock();
+            let serves = |kept: &&Kept| kept.offset <= offset && kept.fresh() && !alone;
+            if let Some(kept) = reads.kept.get(&key.0).filter(serves) {
+                return Ok((kept.view.clone(), true));
+            }
+            match reads.under_way.get(&key) {
+                Some(read) if !alone => (read.clone(), true),
+                _ => {
+                    let read = self.begin_read(local.clone(), key.clone());
+                    reads.under_way.insert(key, read.clone());
+                    (read, false)
+                }
+            }
+        };
+        read.await.map(|view| (view, shared))
+    }
+
+    /// Begins a read in a task of its own, which ends even if all who wait for it have gone.
+    fn begin_read(self: &Arc<Self>, local: Arc<LocalChannel>, key: ReadKey) -> SharedRead {
+        let hub = self.clone();
+        let read = self.tracker.spawn(async move {
+            let (_, offset, limit) = key;
+            let under_way = UnderWay { hub, key };
+            let retention = local.shared.namespace.retention();
+            under_way.hub.metrics.resume_reads_total.inc();
+            let began = Instant::now();
+            let view = Arc::new(under_way.hub.view(&local.name, retention, Some(offset), limit).await?);
+            under_way.hub.resumes.keep(&under_way.hub, &under_way.key, &view, began);
+            Ok(view)
+        });
+        read.map(|done| done.unwrap_or_else(|error| Err(BrokerError::Unavailable(error.to_string())))).boxed().shared()
+    }
+}
+
+/// Takes a read out of the list of those under way, however it ends.
+struct UnderWay {
+    hub: Arc<Hub>,
+    key: ReadKey,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.hub.resumes.lock().under_way.remove(&self.key);
+    }
+}
