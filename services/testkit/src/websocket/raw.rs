@@ -133,6 +133,13 @@ impl Raw {
         self.fill(1, deadline).await
     }
 
+    /// Takes at most so many bytes from the connection and drops them.
+    pub async fn discard(&mut self, most: usize, deadline: Duration) -> Result<(), Incoming> {
+        let taken = self.fill(most, deadline).await;
+        self.buffer.clear();
+        taken
+    }
+
     /// Everything until the peer closes, with how it ended.
     pub async fn read_to_end(&mut self, deadline: Duration) -> (Vec<u8>, Incoming) {
         let end = tokio::time::Instant::now() + deadline;
