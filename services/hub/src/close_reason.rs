@@ -53,6 +53,8 @@ close_reasons! {
     BadRequest = "bad_request",
     /// The client did not authenticate in time.
     Stale = "stale",
+    /// The back end disconnects the client.
+    Disconnected = "force_disconnect",
     /// The client asked for a codec that is not supported.
     InappropriateProtocol = "inappropriate_protocol",
     /// The client asked for a method that is not supported and has no reply to carry an error.
@@ -73,9 +75,12 @@ impl CloseReason {
             | Self::Rebalanced
             | Self::NoPong
             | Self::TooManyRequests => true,
-            Self::InvalidToken | Self::BadRequest | Self::Stale | Self::InappropriateProtocol | Self::NotAvailable => {
-                false
-            }
+            Self::InvalidToken
+            | Self::BadRequest
+            | Self::Stale
+            | Self::Disconnected
+            | Self::InappropriateProtocol
+            | Self::NotAvailable => false,
         }
     }
 

@@ -7,7 +7,7 @@
 //!   task. The connection is behind a lock, so it has one owner at any time.
 //! * Whoever owns it takes all marks with one swap *before* looking at the rings. A mark set after the swap finds the
 //!   word empty and serves again; one set before is seen. So no mark is lost.
-//! * Signals (timer, close) wake the task always.
+//! * Signals (timer, mail, close) wake the task always.
 //!
 //! `tests/handle.rs` checks it in every interleaving.
 
@@ -30,6 +30,8 @@ const CLOSE: u32 = 2;
 /// Set from the beginning: the client would not go elsewhere if the connection were closed. It is a poll, which ends by
 /// itself, or a stream over an HTTP/2 connection that stays.
 const STAYS: u32 = 4;
+/// The mailbox has something.
+const MAIL: u32 = 8;
 
 /// How many connections were numbered.
 static NUMBERED: Counter = Counter::new(0);
@@ -58,7 +60,7 @@ impl Writer for ByTask {
 pub struct Handle<W: ?Sized = dyn Writer> {
     waker: AtomicWaker,
     marks: AtomicU64,
-    /// Low half: [`TICK`], [`CLOSE`], [`STAYS`]; high half: the discriminant of the [`CloseReason`].
+    /// Low half: [`TICK`], [`CLOSE`], [`STAYS`], [`MAIL`]; high half: the discriminant of the [`CloseReason`].
     signals: AtomicU32,
     /// Consecutive number of the connection, by which the oldest are found.
     number: u32,
@@ -78,6 +80,8 @@ pub struct Taken {
     pub marks: u64,
     /// A deadline of the connection may have come.
     pub tick: bool,
+    /// There are messages in the connection's mailbox.
+    pub mail: bool,
     /// The node wants the connection closed.
     pub close: Option<CloseReason>,
 }
@@ -121,6 +125,11 @@ impl<W: Writer + ?Sized> Handle<W> {
     /// Tells the connection that a deadline of its own has come.
     pub(crate) fn tick(&self) {
         self.signal(TICK);
+    }
+
+    /// Notifies the connection of messages in its mailbox, once they are there.
+    pub(crate) fn has_mail(&self) {
+        self.signal(MAIL);
     }
 
     /// Asks the connection to close. The first reason stays.
@@ -184,10 +193,11 @@ impl<W: Writer + ?Sized> Handle<W> {
     }
 
     fn taken(&self, marks: u64) -> Taken {
-        let signals = if marks & SIGNAL == 0 { 0 } else { self.signals.fetch_and(!TICK, Ordering::SeqCst) };
+        let signals = if marks & SIGNAL == 0 { 0 } else { self.signals.fetch_and(!(TICK | MAIL), Ordering::SeqCst) };
         Taken {
             marks: marks & !SIGNAL,
             tick: signals & TICK != 0,
+            mail: signals & MAIL != 0,
             close: (signals & CLOSE != 0).then(|| CloseReason::from_discriminant((signals >> 16) as u8)),
         }
     }

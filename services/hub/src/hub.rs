@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::age::MaxAge;
 use crate::channel::{Interest, LocalChannel, Marked, Shared};
 use crate::close_reason::CloseReason;
+use crate::control::Message;
 use crate::dispatch::{Inbox, size};
 use crate::encoding::Encodings;
 use crate::eviction::RingBudget;
@@ -122,7 +123,7 @@ pub struct Hub {
     pub(crate) metrics: Arc<HubMetrics>,
     pub(crate) version: &'static str,
     trace: Option<Arc<Trace>>,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Registry<Message>,
     pub(crate) wheel: Wheel,
     /// Sessions that are not closing and that closing would move elsewhere.
     pub(crate) movable: AtomicUsize,

@@ -242,7 +242,7 @@ fn wakes_once_until_the_marks_are_taken() {
         handle.serve();
         assert!(!handle.mark(64));
         assert_eq!(wakes.count(), 1);
-        assert_eq!(handle.take(), Taken { marks: 0b11, tick: false, close: None });
+        assert_eq!(handle.take(), Taken { marks: 0b11, ..Taken::default() });
         handle.register(&waker);
         assert!(handle.mark(5));
         handle.serve();
@@ -260,10 +260,10 @@ fn signals_wake_a_blocked_connection_and_leave_its_marks() {
         handle.register(&Waker::from(wakes.clone()));
         handle.tick();
         assert_eq!(wakes.count(), 2);
-        assert_eq!(handle.take_signals(), Taken { marks: 0, tick: true, close: None });
+        assert_eq!(handle.take_signals(), Taken { tick: true, ..Taken::default() });
         handle.close(CloseReason::Shutdown);
         handle.close(CloseReason::Slow);
         assert_eq!(handle.take_marks(), 0b1000, "the signal stays");
-        assert_eq!(handle.take(), Taken { marks: 0, tick: false, close: Some(CloseReason::Shutdown) });
+        assert_eq!(handle.take(), Taken { close: Some(CloseReason::Shutdown), ..Taken::default() });
     });
 }

@@ -1,4 +1,5 @@
-//! Sessions that come and go while the node drains, in every interleaving (loom): none stays open, and no slot is lost.
+//! Sessions that come and go while the node drains, and messages to them, in every interleaving (loom): none stays open,
+//! no slot is lost, no message is slept over, and none reaches another session.
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "the files under test are those of the library")]
 
@@ -12,12 +13,14 @@ mod registry;
 mod sync;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize as Count;
+use std::task::{Wake, Waker};
 
 use loom::thread;
 
 use close_reason::CloseReason;
 use handle::{ByTask, Handle};
-use registry::Registry;
+use registry::{Key, Registry};
 
 /// A session as far as a drain is concerned.
 struct Session {
@@ -28,13 +31,13 @@ struct Session {
 }
 
 impl Session {
-    fn begin(registry: &Registry) -> Self {
+    fn begin(registry: &Registry<u32>) -> Self {
         let handle: Arc<Handle> = Arc::new(Handle::new(ByTask));
         let registered = registry.register(&handle);
         Self { handle, slot: registered.slot, draining: registered.draining }
     }
 
-    fn end(self, registry: &Registry) {
+    fn end(self, registry: &Registry<u32>) {
         registry.unregister(self.slot);
     }
 
@@ -43,7 +46,23 @@ impl Session {
     }
 }
 
-fn drain(registry: &Registry) {
+/// The wake-ups of a session's task.
+#[derive(Default)]
+struct Wakes(Count);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Wakes {
+    fn count(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+fn drain(registry: &Registry<u32>) {
     for slot in registry.begin_drain() {
         registry.close(slot, CloseReason::Shutdown);
     }
@@ -52,7 +71,7 @@ fn drain(registry: &Registry) {
 #[test]
 fn no_session_that_begins_is_missed_by_a_drain() {
     loom::model(|| {
-        let registry = Arc::new(Registry::new(1));
+        let registry = Arc::new(Registry::<u32>::new(1));
         let begins: Vec<_> = (0..2)
             .map(|_| {
                 let registry = registry.clone();
@@ -70,7 +89,7 @@ fn no_session_that_begins_is_missed_by_a_drain() {
 #[test]
 fn no_session_in_a_reused_slot_is_missed_by_a_drain() {
     loom::model(|| {
-        let registry = Arc::new(Registry::new(1));
+        let registry = Arc::new(Registry::<u32>::new(1));
         let first = Session::begin(&registry);
         let others = {
             let registry = registry.clone();
@@ -89,5 +108,61 @@ fn no_session_in_a_reused_slot_is_missed_by_a_drain() {
         let weak = Arc::downgrade(&second.handle);
         second.end(&registry);
         assert_eq!((registry.len(), weak.strong_count()), (0, 0), "its slot keeps nothing");
+    });
+}
+
+/// A session's task polls once by itself, and then only when it was woken.
+#[test]
+fn no_message_is_slept_over_beside_a_close() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let registry = Arc::new(Registry::<u32>::new(1));
+        let session = Session::begin(&registry);
+        registry.identify(session.slot, 1, 2);
+        let posts = {
+            let registry = registry.clone();
+            thread::spawn(move || {
+                [Key::User(1), Key::Token(2)].iter().for_each(|key| assert_eq!(registry.post(*key, &7).0, 1));
+            })
+        };
+        let (wakes, mut mail, mut close) = (Arc::new(Wakes::default()), Vec::new(), None);
+        let mut poll = || {
+            session.handle.register(&Waker::from(wakes.clone()));
+            let taken = session.handle.take();
+            if taken.mail {
+                mail.extend(registry.take_mail(session.slot));
+            }
+            close = close.or(taken.close);
+        };
+        poll();
+        let mut seen = 0;
+        registry.close(session.slot, CloseReason::Slow);
+        posts.join().unwrap();
+        while wakes.count() != seen {
+            seen = wakes.count();
+            poll();
+        }
+        assert_eq!((mail.as_slice(), close), ([7, 7].as_slice(), Some(CloseReason::Slow)), "asleep over a message");
+    });
+}
+
+#[test]
+fn no_message_reaches_a_later_session_of_the_slot() {
+    loom::model(|| {
+        let registry = Arc::new(Registry::<u32>::new(1));
+        let first = Session::begin(&registry);
+        registry.identify(first.slot, 1, 0);
+        let post = {
+            let registry = registry.clone();
+            thread::spawn(move || registry.post(Key::User(1), &7).0)
+        };
+        let slot = first.slot;
+        first.end(&registry);
+        let second = Session::begin(&registry);
+        assert_eq!(second.slot, slot);
+        registry.identify(second.slot, 2, 0);
+        let posted = post.join().unwrap();
+        assert!(posted <= 1 && registry.take_mail(slot).is_empty() && !second.handle.take().mail, "another's message");
     });
 }

@@ -100,6 +100,7 @@ pub enum DisconnectCode {
     InvalidToken = 3500,
     BadRequest = 3501,
     Stale = 3502,
+    ForceDisconnect = 3503,
     /// Of other servers only, which the load generator measures too.
     ConnectionLimit = 3504,
     InappropriateProtocol = 3506,
@@ -129,6 +130,7 @@ impl DisconnectCode {
             Self::InvalidToken => "invalid token",
             Self::BadRequest => "bad request",
             Self::Stale => "stale",
+            Self::ForceDisconnect => "force disconnect",
             Self::ConnectionLimit => "connection limit",
             Self::InappropriateProtocol => "inappropriate protocol",
             Self::PermissionDenied => "permission denied",

@@ -4,17 +4,32 @@
 //! slots. A slot is reused once its session is gone, so a holder that may outlive the session tolerates that it reaches
 //! another one: an early tick does no harm, and during a drain every session closes.
 //!
-//! Concurrency: sharded, each shard behind a mutex that is held for a look-up or a chunk of slots, and under which no
-//! other lock is taken. A session registers before it asks whether the node drains, and a drain sets that flag before it
-//! lists the slots: so every session either is in the list or sees the flag (`tests/registry.rs` tries every
-//! interleaving).
+//! Sessions are found by their client id, which carries the slot ([`client_id`]); by user, through a table of hashes; and
+//! by token id, by a scan of hashes, because that is rare. Hashes have 32 bits: each session confirms what it is found by.
+//!
+//! A mailbox costs nothing while it is empty: its queue is in the shard only while it has messages, and a bit of the
+//! handle's signals says so. Messages are posted under the lock that removes a session with its mailbox, so none reaches
+//! a later session of the slot. Close is a signal and no message: a drain allocates nothing.
+//!
+//! Concurrency: sharded, each shard behind a mutex that is held for a look-up or a chunk of slots (for a scan of the
+//! token hashes: 4 bytes per session of the shard), and under which no other lock is taken. A session registers before it
+//! asks whether the node drains, and a drain sets that flag before it lists the slots: so every session either is in the
+//! list or sees the flag (`tests/registry.rs` tries every interleaving).
 
+pub(crate) mod client_id;
 pub(crate) mod shard;
+pub(crate) mod slab;
+pub(crate) mod users;
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
+use uuid::Uuid;
+
+use self::client_id::{ClientIds, Place};
 use self::shard::Shard;
+use self::slab::NONE;
 use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
@@ -22,11 +37,12 @@ use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 /// Shards of a node: a power of two, more than threads that connect at once.
 pub(crate) const SHARDS: usize = 16;
 
-/// The sessions of a node.
+/// The sessions of a node, and the messages `M` that wait for them.
 #[derive(Debug)]
-pub(crate) struct Registry {
-    shards: Vec<Mutex<Shard>>,
+pub(crate) struct Registry<M> {
+    shards: Vec<Mutex<Shard<M>>>,
     draining: AtomicBool,
+    ids: ClientIds,
 }
 
 /// A session's place in the registry.
@@ -37,24 +53,32 @@ pub(crate) struct Registered {
     pub(crate) draining: bool,
 }
 
-impl Registry {
+/// What sessions are found by besides their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// Hash of a user.
+    User(u32),
+    /// Hash of a token id.
+    Token(u32),
+}
+
+impl<M: Clone> Registry<M> {
     /// An empty registry with so many shards.
     pub(crate) fn new(shards: usize) -> Self {
         let shards = (0..shards).map(|_| Mutex::new(Shard::default())).collect();
-        Self { shards, draining: AtomicBool::new(false) }
+        Self { shards, draining: AtomicBool::new(false), ids: ClientIds::new() }
     }
 
     /// Gives a session a slot. Its drop must [`Registry::unregister`] it.
     pub(crate) fn register(&self, handle: &Arc<Handle>) -> Registered {
-        let shards = self.shards.len();
         // Numbers are consecutive, so sessions are spread evenly.
-        let shard = handle.number() as usize % shards;
-        let index = self.lock(shard).insert(handle.clone());
+        let shard = handle.number() as usize % self.shards.len();
+        let index = self.lock(shard).sessions.insert(handle.clone());
         // After it can be found: see the module's documentation.
-        Registered { slot: (index * shards + shard) as u32, draining: self.is_draining() }
+        Registered { slot: self.slot(shard, index), draining: self.is_draining() }
     }
 
-    /// Takes a session's slot back.
+    /// Takes a session's slot back. What was posted to it is dropped.
     pub(crate) fn unregister(&self, slot: u32) {
         let (shard, index) = self.place(slot);
         let handle = self.lock(shard).remove(index);
@@ -62,15 +86,61 @@ impl Registry {
         drop(handle);
     }
 
+    /// Sets the hashes by which a session is found: of its user and of its token's id, 0 where there is none.
+    pub(crate) fn identify(&self, slot: u32, user: u32, token: u32) {
+        let (shard, index) = self.place(slot);
+        self.lock(shard).identify(index, user, token);
+    }
+
     /// Registered sessions.
     pub(crate) fn len(&self) -> usize {
-        (0..self.shards.len()).map(|shard| self.lock(shard).len()).sum()
+        (0..self.shards.len()).map(|shard| self.lock(shard).sessions.len()).sum()
     }
 
     /// The session in a slot.
     pub(crate) fn get(&self, slot: u32) -> Option<Arc<Handle>> {
         let (shard, index) = self.place(slot);
-        self.lock(shard).get(index).cloned()
+        self.lock(shard).sessions.get(index).cloned()
+    }
+
+    /// The id of the client whose session is in a slot.
+    pub(crate) fn client_id(&self, slot: u32, handle: &Handle) -> Uuid {
+        self.ids.id(Place { slot, number: handle.number() })
+    }
+
+    /// The session of a client.
+    pub(crate) fn find(&self, client: Uuid) -> Option<Arc<Handle>> {
+        let Place { slot, number } = self.ids.place(client)?;
+        self.get(slot).filter(|handle| handle.number() == number)
+    }
+
+    /// Posts a message to every session with a key. Returns those that took it, and those whose mailboxes are full.
+    pub(crate) fn post(&self, key: Key, message: &M) -> (usize, Vec<Arc<Handle>>) {
+        let (mut posted, mut full) = (0, Vec::new());
+        if matches!(key, Key::User(NONE) | Key::Token(NONE)) {
+            return (0, full);
+        }
+        for shard in 0..self.shards.len() {
+            let mut took = Vec::new();
+            let mut locked = self.lock(shard);
+            for index in locked.with(key) {
+                let Some(handle) = locked.sessions.get(index).cloned() else { continue };
+                match locked.post(index, message.clone()) {
+                    true => took.push(handle),
+                    false => full.push(handle),
+                }
+            }
+            drop(locked);
+            posted += took.len();
+            took.iter().for_each(|handle| handle.has_mail());
+        }
+        (posted, full)
+    }
+
+    /// The messages of a session, oldest first.
+    pub(crate) fn take_mail(&self, slot: u32) -> VecDeque<M> {
+        let (shard, index) = self.place(slot);
+        self.lock(shard).take_mail(index)
     }
 
     /// Whether the node drains.
@@ -81,11 +151,9 @@ impl Registry {
     /// Begins the drain: sessions that register from now on see it. Returns the slots of all others.
     pub(crate) fn begin_drain(&self) -> Vec<u32> {
         self.draining.store(true, Ordering::SeqCst);
-        let shards = self.shards.len();
         let mut slots = Vec::new();
-        for shard in 0..shards {
-            let locked = self.lock(shard);
-            slots.extend(locked.iter().map(|(index, _)| (index * shards + shard) as u32));
+        for shard in 0..self.shards.len() {
+            slots.extend(self.lock(shard).sessions.indices().map(|index| self.slot(shard, index)));
         }
         slots
     }
@@ -105,7 +173,7 @@ impl Registry {
         for shard in 0..self.shards.len() {
             for chunk in 0.. {
                 let locked = self.lock(shard);
-                let Some(handles) = locked.chunk(chunk) else { break };
+                let Some(handles) = locked.sessions.chunk(chunk) else { break };
                 oldest.extend(handles.filter_map(|handle| Some((handle.seniority()?, handle.clone()))));
                 drop(locked);
                 // Cut now and then, not each time: sorting costs more than keeping some too many.
@@ -118,12 +186,16 @@ impl Registry {
         oldest.into_iter().map(|(_, handle)| handle).collect()
     }
 
+    fn slot(&self, shard: usize, index: usize) -> u32 {
+        (index * self.shards.len() + shard) as u32
+    }
+
     /// The shard of a slot, and its index in the shard.
     fn place(&self, slot: u32) -> (usize, usize) {
         (slot as usize % self.shards.len(), slot as usize / self.shards.len())
     }
 
-    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<M>> {
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

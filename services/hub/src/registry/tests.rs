@@ -1,12 +1,20 @@
 //! Slots of the registry. Apart from it, because `tests/registry.rs` compiles its files with the locks of the model checker.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use uuid::{Variant, Version};
 
 use super::close_reason::CloseReason;
 use super::handle::{ByTask, Handle};
-use super::registry::Registry;
-use super::registry::shard::{CHUNK, Shard, Slots};
+use super::registry::client_id::{ClientIds, Place};
+use super::registry::shard::MAILBOX;
+use super::registry::slab::{CHUNK, Slab, Slots};
+use super::registry::users::Users;
+use super::registry::{Key, Registry};
 
 fn handle() -> Arc<Handle> {
     Arc::new(Handle::new(ByTask))
@@ -14,7 +22,7 @@ fn handle() -> Arc<Handle> {
 
 #[test]
 fn a_slot_is_its_sessions_until_that_is_gone() {
-    let registry = Registry::new(4);
+    let registry = Registry::<u32>::new(4);
     let handles: Vec<_> = (0..1000).map(|_| handle()).collect();
     let slots: Vec<_> = handles.iter().map(|handle| registry.register(handle).slot).collect();
     assert_eq!(registry.len(), 1000);
@@ -33,7 +41,7 @@ fn a_slot_is_its_sessions_until_that_is_gone() {
 
 #[test]
 fn the_oldest_are_those_that_came_first_and_can_be_moved() {
-    let registry = Registry::new(2);
+    let registry = Registry::<u32>::new(2);
     let all: Vec<_> = (0..300).map(|_| handle()).collect();
     // In another order.
     all.iter().rev().for_each(|handle| _ = registry.register(handle));
@@ -49,7 +57,7 @@ fn the_oldest_are_those_that_came_first_and_can_be_moved() {
 
 #[test]
 fn a_drain_knows_every_session_or_the_session_knows_of_it() {
-    let registry = Registry::new(4);
+    let registry = Registry::<u32>::new(4);
     let before: Vec<_> = (0..100).map(|_| registry.register(&handle())).collect();
     assert!(before.iter().all(|registered| !registered.draining));
     let mut slots = registry.begin_drain();
@@ -62,15 +70,106 @@ fn a_drain_knows_every_session_or_the_session_knows_of_it() {
 
 #[test]
 fn a_slot_is_small_and_a_chunk_without_sessions_is_given_back() {
-    assert_eq!(size_of::<Slots>(), CHUNK * 16);
-    let mut shard = Shard::default();
-    let indices: Vec<_> = (0..3 * CHUNK).map(|_| shard.insert(Handle::by_task())).collect();
+    assert_eq!(size_of::<Slots>(), CHUNK * 32);
+    let mut slab = Slab::default();
+    let indices: Vec<_> = (0..3 * CHUNK).map(|_| slab.insert(Handle::by_task())).collect();
     assert_eq!(indices, (0..3 * CHUNK).collect::<Vec<_>>());
     for index in CHUNK..2 * CHUNK {
-        assert!(shard.remove(index).is_some() && shard.remove(index).is_none());
+        assert!(slab.remove(index).is_some() && slab.remove(index).is_none());
     }
-    assert!(shard.get(CHUNK).is_none());
-    assert_eq!(shard.allocated(), 2 * CHUNK);
-    assert_eq!((shard.len(), shard.iter().count()), (2 * CHUNK, 2 * CHUNK));
-    assert_eq!(shard.insert(Handle::by_task()), CHUNK);
+    assert!(slab.get(CHUNK).is_none());
+    assert_eq!(slab.allocated(), 2 * CHUNK);
+    assert_eq!((slab.len(), slab.indices().count()), (2 * CHUNK, 2 * CHUNK));
+    assert_eq!(slab.insert(Handle::by_task()), CHUNK);
+}
+
+#[test]
+fn a_client_id_leads_to_its_session_and_no_other_id_does() {
+    let registry = Registry::<u32>::new(4);
+    let handles: Vec<_> = (0..200).map(|_| handle()).collect();
+    let slots: Vec<_> = handles.iter().map(|handle| registry.register(handle).slot).collect();
+    let ids: Vec<_> = slots.iter().zip(&handles).map(|(slot, handle)| registry.client_id(*slot, handle)).collect();
+    for (id, handle) in ids.iter().zip(&handles) {
+        assert_eq!((id.get_version(), id.get_variant()), (Some(Version::Random), Variant::RFC4122));
+        assert!(Arc::ptr_eq(&registry.find(*id).unwrap(), handle));
+        for bit in 0..128 {
+            assert!(registry.find(uuid::Uuid::from_u128(id.as_u128() ^ 1 << bit)).is_none());
+        }
+    }
+    let other_process = Registry::<u32>::new(4);
+    handles.iter().for_each(|handle| _ = other_process.register(handle));
+    assert!(ids.iter().all(|id| other_process.find(*id).is_none()));
+    registry.unregister(slots[0]);
+    assert!(registry.find(ids[0]).is_none());
+    let next = handle();
+    while registry.register(&next).slot != slots[0] {}
+    assert!(registry.find(ids[0]).is_none(), "the slot is another session's");
+}
+
+#[test]
+fn client_ids_look_random_though_places_are_consecutive() {
+    let ids = ClientIds::new();
+    let mut set = [0_u32; 128];
+    for number in 0..10_000 {
+        let id = ids.id(Place { slot: number % 16, number }).as_u128();
+        set.iter_mut().enumerate().for_each(|(bit, count)| *count += (id >> bit & 1) as u32);
+    }
+    // Four bits of the version and two of the variant stand still.
+    let fixed = set.iter().filter(|count| [0, 10_000].contains(*count)).count();
+    let even = set.iter().filter(|count| (4_700..5_300).contains(*count)).count();
+    assert_eq!((fixed, even), (6, 122), "{set:?}");
+}
+
+#[test]
+fn users_find_exactly_their_sessions() {
+    let mut random = StdRng::seed_from_u64(1);
+    let (mut slab, mut users) = (Slab::default(), Users::default());
+    (0..300).for_each(|_| _ = slab.insert(handle()));
+    let mut expected = BTreeMap::<u32, BTreeSet<usize>>::new();
+    for _ in 0..20_000 {
+        let (index, hash) = (random.random_range(0..300), random.random_range(0..40));
+        users.set(&mut slab, index, hash);
+        expected.values_mut().for_each(|indices| _ = indices.remove(&index));
+        expected.entry(hash).or_default().insert(index);
+        let asked = random.random_range(1..40);
+        let found: Vec<_> = users.with(&slab, asked).collect();
+        assert_eq!(found.len(), expected.get(&asked).map_or(0, BTreeSet::len), "none twice");
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected.get(&asked).cloned().unwrap_or_default());
+    }
+}
+
+#[test]
+fn a_message_goes_to_those_with_the_key_and_goes_with_them() {
+    let registry = Registry::<u32>::new(2);
+    let handles: Vec<_> = (0..6).map(|_| handle()).collect();
+    let slots: Vec<_> = handles.iter().map(|handle| registry.register(handle).slot).collect();
+    // Anonymous, two of user 1, two of user 2 with one token, one of user 2 with another.
+    for (slot, (user, token)) in slots.iter().zip([(0, 0), (1, 0), (1, 0), (2, 7), (2, 7), (2, 8)]) {
+        registry.identify(*slot, user, token);
+    }
+    let post = |key, message| registry.post(key, &message).0;
+    let keys = [Key::User(0), Key::Token(0), Key::User(1), Key::User(2), Key::Token(7), Key::Token(9)];
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|at| post(keys[at], at as u32)), [0, 0, 2, 3, 2, 0]);
+    assert!(!handles[0].take().mail && handles[1].take().mail);
+    assert_eq!(registry.take_mail(slots[4]), [3, 4]);
+    assert!(registry.take_mail(slots[4]).is_empty(), "taken once");
+    registry.identify(slots[5], 1, 0);
+    assert_eq!((post(Key::User(2), 6), post(Key::Token(8), 6)), (2, 0), "found by what it is now");
+    registry.unregister(slots[3]);
+    registry.register(&handle());
+    assert!(registry.take_mail(slots[3]).is_empty(), "not for a later session of the slot");
+    assert_eq!(post(Key::User(2), 7), 1);
+}
+
+#[test]
+fn a_mailbox_is_bounded() {
+    let registry = Registry::<u32>::new(1);
+    let handle = handle();
+    let slot = registry.register(&handle).slot;
+    registry.identify(slot, 1, 0);
+    (0..MAILBOX as u32).for_each(|message| assert_eq!(registry.post(Key::User(1), &message).0, 1));
+    let (posted, full) = registry.post(Key::User(1), &0);
+    assert!(posted == 0 && Arc::ptr_eq(&full[0], &handle));
+    assert_eq!(registry.take_mail(slot).len(), MAILBOX);
+    assert_eq!(registry.post(Key::User(1), &0).0, 1);
 }

@@ -58,8 +58,6 @@ pub(crate) enum Phase {
 pub struct ClientSession {
     pub(super) core: Core,
     pub(super) phase: Phase,
-    /// The connection's id, told to its client and to others with its publications.
-    pub(super) id: Uuid,
     /// Commands whose turn has not come, in order.
     pub(super) ops: Queue,
     bucket: Bucket,
@@ -75,7 +73,7 @@ pub struct ClientSession {
 
 impl std::fmt::Debug for ClientSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientSession").field("id", &self.id).field("phase", &self.phase).finish_non_exhaustive()
+        f.debug_struct("ClientSession").field("id", &self.id()).field("phase", &self.phase).finish_non_exhaustive()
     }
 }
 
@@ -92,8 +90,6 @@ impl ClientSession {
         Self {
             core: Core::new(hub, output, handle, now, deadline),
             phase: Phase::Unauthenticated { deadline, presented: presented.map(Box::new) },
-            // From the thread's generator, which asks the kernel rarely.
-            id: uuid::Builder::from_random_bytes(rand::random()).into_uuid(),
             ops: Queue::default(),
             bucket: Bucket::new(now),
             next_ping: deadline,
@@ -101,6 +97,12 @@ impl ClientSession {
             throttled: false,
             pong_unread: false,
         }
+    }
+
+    /// The connection's id, which its client is given, and others with its publications. Derived, so that an idle session
+    /// need not keep it.
+    pub(super) fn id(&self) -> Uuid {
+        self.core.client_id()
     }
 
     /// The hub's end of this session.
@@ -162,7 +164,7 @@ impl ClientSession {
             match command {
                 Ok(command) => self.on_command(command, now),
                 Err(error) => {
-                    log_limited!(DEBUG, client = %self.id, %error, "undecodable command");
+                    log_limited!(DEBUG, client = %self.id(), %error, "undecodable command");
                     self.core.close(CloseReason::BadRequest);
                     return;
                 }
@@ -186,6 +188,13 @@ impl ClientSession {
             self.throttled = false;
         }
         let taken = self.core.take();
+        if taken.mail {
+            let identity = match &self.phase {
+                Phase::Active(identity) => Some(&**identity),
+                _ => None,
+            };
+            self.core.read_mail(identity);
+        }
         if let Some(reason) = taken.close {
             self.core.close(reason);
         }
@@ -371,6 +380,7 @@ impl ClientSession {
     pub(super) fn activate(&mut self, identity: Identity, now: Instant) {
         let part = 0.5 + 0.5 * rand::random::<f64>();
         self.next_ping = now + self.core.hub.limits.ping_interval.mul_f64(part);
+        self.core.identify(&identity);
         self.phase = Phase::Active(Box::new(identity));
         self.reschedule();
     }

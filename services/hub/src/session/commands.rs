@@ -84,7 +84,7 @@ impl ClientSession {
         }
         match verified {
             Ok(identity) => {
-                log_limited!(DEBUG, client = %self.id, sdk = %request.name.escape_debug(), "connecting");
+                log_limited!(DEBUG, client = %self.id(), sdk = %request.name.escape_debug(), "connecting");
                 self.phase = Phase::Connecting;
                 self.reschedule();
                 match self.server_side(&identity, request, now) {
@@ -192,7 +192,7 @@ impl ClientSession {
         let identity = self.identity();
         let info = ClientInfo {
             user: identity.map_or(String::new(), |identity| identity.user.as_ref().to_owned()),
-            client: self.id.to_string(),
+            client: self.id().to_string(),
             conn_info: identity.and_then(|identity| identity.info.clone()),
         };
         Arc::new(Publication {
@@ -228,10 +228,11 @@ impl ClientSession {
             return self.core.close(CloseReason::InvalidToken);
         }
         let ttl = identity.ttl(unix_now());
+        self.core.identify(&identity);
         **current = identity;
         self.drop_disallowed();
         self.reschedule();
-        let client = self.id.to_string();
+        let client = self.id().to_string();
         let result = RefreshResult { client: &client, version: self.core.hub.version, ttl };
         self.reply(&Reply::ok(id, Outcome::Refresh(result)));
     }

@@ -6,14 +6,17 @@ use std::time::Instant;
 
 use fanway_protocol::{ChannelHash, Cursor, GapReason, Position};
 use smallvec::SmallVec;
+use uuid::Uuid;
 
 use super::catch_up::CatchUps;
 use super::subscription::Subscription;
 use crate::close_reason::CloseReason;
+use crate::control::Message;
 use crate::encoding::EncodingId;
 use crate::entry::Entry;
 use crate::handle::{Handle, MARK_BITS, Taken};
 use crate::hub::Hub;
+use crate::identity::Identity;
 use crate::outbox::Outbox;
 use crate::registry::Registered;
 use crate::wheel::Timer;
@@ -128,6 +131,29 @@ impl Core {
             gathered: 0,
             accounted: 0,
             catch_ups: None,
+        }
+    }
+
+    /// The id of the session's client.
+    pub(crate) fn client_id(&self) -> Uuid {
+        self.hub.registry.client_id(self.slot, &self.handle)
+    }
+
+    /// The client is authenticated, or has a new credential: the session is found by it from now on.
+    pub(crate) fn identify(&self, identity: &Identity) {
+        self.hub.identify(self.slot, identity);
+    }
+
+    /// Carries out the messages of the mailbox, for a client with this identity.
+    pub(crate) fn read_mail(&mut self, identity: Option<&Identity>) {
+        for message in self.hub.registry.take_mail(self.slot) {
+            match message {
+                Message::Disconnect { target, reason } => {
+                    if identity.is_some_and(|identity| target.includes(identity)) {
+                        self.close(reason);
+                    }
+                }
+            }
         }
     }
 

@@ -29,6 +29,7 @@ impl From<CloseReason> for Disconnect {
             CloseReason::InvalidToken => DisconnectCode::InvalidToken,
             CloseReason::BadRequest => DisconnectCode::BadRequest,
             CloseReason::Stale => DisconnectCode::Stale,
+            CloseReason::Disconnected => DisconnectCode::ForceDisconnect,
             CloseReason::InappropriateProtocol => DisconnectCode::InappropriateProtocol,
             CloseReason::NotAvailable => DisconnectCode::NotAvailable,
         };

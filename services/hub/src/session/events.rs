@@ -109,6 +109,7 @@ impl EventSession {
                 async move { hub.attach(&point.channel, point.from, &handle, index as u32, None, terms).await }
             })
             .collect();
+        core.identify(&identity);
         *core.outbox.buffer() = head;
         let mut session = Self {
             core,
@@ -155,6 +156,9 @@ impl EventSession {
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.core.handle.register(cx.waker());
         let taken = self.core.take();
+        if taken.mail {
+            self.core.read_mail(Some(&self.identity));
+        }
         if let Some(reason) = taken.close {
             self.core.close(reason);
         }

@@ -17,6 +17,8 @@ mod ops;
 mod poll;
 mod rate;
 mod resume_points;
+#[cfg(test)]
+mod size;
 mod subscription;
 
 pub use self::client::ClientSession;

@@ -374,7 +374,7 @@ impl ClientSession {
             let result = self.joined(&mut joining, true)?;
             subs.insert(joining.channel.as_str().to_owned(), result);
         }
-        let client = self.id.to_string();
+        let client = self.id().to_string();
         let ping = self.core.hub.limits.ping_interval.as_secs().max(1) as u32;
         let result = ConnectResult {
             client: &client,
@@ -407,7 +407,7 @@ impl ClientSession {
             Some(Ok(attached)) => attached,
             Some(Err(AttachError::UnknownNamespace)) => return Err(ErrorCode::UnknownChannel),
             Some(Err(error)) => {
-                log_limited!(DEBUG, client = %self.id, channel = %joining.channel, %error, "subscribe failed");
+                log_limited!(DEBUG, client = %self.id(), channel = %joining.channel, %error, "subscribe failed");
                 return Err(ErrorCode::Internal);
             }
             None => return Err(ErrorCode::Internal),
@@ -448,7 +448,7 @@ impl ClientSession {
     }
 
     fn broker_failed(&mut self, id: u32, error: &BrokerError) {
-        log_limited!(DEBUG, client = %self.id, %error, "broker call failed");
+        log_limited!(DEBUG, client = %self.id(), %error, "broker call failed");
         self.error(id, ErrorCode::Internal);
     }
 

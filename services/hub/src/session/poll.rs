@@ -58,6 +58,7 @@ pub async fn poll(
         announces_gaps: true,
     };
     let mut core = Core::new(hub.clone(), output, Handle::by_task(), now, until);
+    core.identify(identity);
     let deadline = now + hub.limits.command_timeout;
     let terms = Terms { missed: usize::MAX, first_page: share(points) };
     let joins = points.iter().enumerate().map(|(index, point)| {
@@ -92,6 +93,9 @@ pub async fn poll(
         let now = Instant::now();
         core.handle.register(cx.waker());
         let taken = core.take();
+        if taken.mail {
+            core.read_mail(Some(identity));
+        }
         core.poll_catch_ups(cx, now);
         let whole = with_turn(|turn| {
             core.gather(turn);

@@ -8,7 +8,7 @@ use fanway_broker::{AnyBroker, Broker, MemoryBroker, Publish};
 use fanway_hub::handle::Handle;
 use fanway_hub::session::ClientSession;
 use fanway_hub::turn::Turn;
-use fanway_hub::{Access, Hub, HubMetrics, Identity, Inbox, Limits, Namespace, Namespaces, Parts};
+use fanway_hub::{Access, Hub, HubMetrics, Identity, Inbox, Limits, Namespace, Namespaces, Parts, Verify};
 use fanway_protocol::{Channel, Publication};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,21 @@ pub(crate) fn hub_keeping(
     limits: Limits,
     inbox: Arc<Inbox>,
 ) -> (Arc<Hub>, Arc<AnyBroker>, prometheus::Registry) {
+    hub_of(history, history_ttl, limits, inbox, Box::new(|_, _| Ok(Identity::anonymous())))
+}
+
+/// A hub that verifies tokens in the test's own way.
+pub(crate) fn hub_verifying(verify: Box<Verify>) -> Arc<Hub> {
+    hub_of(0, Duration::from_secs(300), fast(), Inbox::new(), verify).0
+}
+
+fn hub_of(
+    history: u32,
+    history_ttl: Duration,
+    limits: Limits,
+    inbox: Arc<Inbox>,
+    verify: Box<Verify>,
+) -> (Arc<Hub>, Arc<AnyBroker>, prometheus::Registry) {
     let registry = prometheus::Registry::new();
     let broker = Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone())));
     let namespace = Namespace {
@@ -57,7 +72,7 @@ pub(crate) fn hub_keeping(
         feed: tokio::runtime::Handle::current(),
         namespaces: Arc::new(Namespaces::new(namespace, [])),
         limits,
-        verify: Box::new(|_, _| Ok(Identity::anonymous())),
+        verify,
         allow_anonymous: true,
         max_age: None,
         metrics: HubMetrics::register(&registry).unwrap(),

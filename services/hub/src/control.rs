@@ -1,0 +1,133 @@
+//! Control of sessions from outside of them: who is addressed, and what is asked.
+//!
+//! The registry finds sessions by hashes of 32 bits, so what it finds may be others too: each session confirms that it is
+//! meant before it obeys.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::close_reason::CloseReason;
+use crate::hub::Hub;
+use crate::identity::Identity;
+use crate::registry::Key;
+
+/// The sessions that an operation addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The session with this client id.
+    Client(Uuid),
+    /// Every session of a user. Anonymous clients have none.
+    User(Box<str>),
+    /// Every session that was authenticated, or last refreshed, with the token of this id (`jti`).
+    Token(Box<str>),
+}
+
+/// A message in the mailbox of a session.
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    /// Ends the session if it is meant.
+    Disconnect { target: Arc<Target>, reason: CloseReason },
+}
+
+impl Target {
+    /// Whether a session with this identity is meant.
+    pub(crate) fn includes(&self, identity: &Identity) -> bool {
+        match self {
+            // Found without doubt, and never by a message.
+            Self::Client(_) => false,
+            Self::User(user) => identity.user == *user,
+            Self::Token(id) => identity.token_id.as_ref() == Some(id),
+        }
+    }
+}
+
+impl Hub {
+    /// Ends the sessions of this node that a target addresses. Returns how many were notified; where two users have the
+    /// same hash those of the other are among them, and stay open.
+    ///
+    /// A session that has let its mailbox fill up is ended as slow: its client comes back, and its credential is checked.
+    pub fn disconnect(&self, target: Target, reason: CloseReason) -> usize {
+        let key = match &target {
+            Target::Client(id) => {
+                let handle = self.registry.find(*id);
+                handle.iter().for_each(|handle| handle.close(reason));
+                return usize::from(handle.is_some());
+            }
+            Target::User(user) => Key::User(self.key(Some(user))),
+            Target::Token(id) => Key::Token(self.key(Some(id))),
+        };
+        let message = Message::Disconnect { target: Arc::new(target), reason };
+        let (posted, full) = self.registry.post(key, &message);
+        full.iter().for_each(|handle| handle.close(CloseReason::Slow));
+        posted + full.len()
+    }
+
+    /// Makes a session be found by its user and its token's id.
+    pub(crate) fn identify(&self, slot: u32, identity: &Identity) {
+        let (user, token) = (self.key(Some(&identity.user)), self.key(identity.token_id.as_deref()));
+        self.registry.identify(slot, user, token);
+    }
+
+    /// The hash of a name in the registry; 0 for none and for an empty one, and only for those.
+    fn key(&self, name: Option<&str>) -> u32 {
+        match name {
+            None | Some("") => 0,
+            Some(name) => (self.hasher.hash_one(name) as u32).max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::task::{Context, Waker};
+    use std::time::Instant;
+
+    use fanway_broker::{AnyBroker, MemoryBroker};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::handle::Handle;
+    use crate::session::ClientSession;
+    use crate::{HubMetrics, Inbox, Limits, Namespace, Namespaces, Parts};
+
+    fn hub() -> Arc<Hub> {
+        let inbox = Inbox::new();
+        let parts = Parts {
+            broker: Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone()))),
+            inbox,
+            feed: tokio::runtime::Handle::current(),
+            namespaces: Arc::new(Namespaces::new(Namespace::closed("default"), [])),
+            limits: Limits::default(),
+            verify: Box::new(|_, _| Ok(Identity { user: "alice".into(), ..Identity::default() })),
+            allow_anonymous: false,
+            max_age: None,
+            metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
+            trace: None,
+            version: "test",
+        };
+        Hub::start(parts, TaskTracker::new(), CancellationToken::new())
+    }
+
+    /// Names with the same hash are too rare to be found: the message is put into the wrong mailbox.
+    #[tokio::test]
+    async fn a_session_that_is_not_meant_stays() {
+        let hub = hub();
+        let mut session = ClientSession::new(hub.clone(), None, Handle::by_task(), Instant::now());
+        let poll = |session: &mut ClientSession| {
+            session.poll(&mut Context::from_waker(Waker::noop()), Instant::now());
+            session.closing()
+        };
+        session.on_frame(r#"{"id":1,"connect":{"token":"t"}}"#, Instant::now());
+        assert_eq!(poll(&mut session), None);
+        let key = Key::User(hub.key(Some("alice")));
+        for (user, closing) in [("bob", None), ("alice", Some(CloseReason::Disconnected))] {
+            let target = Arc::new(Target::User(user.into()));
+            let (posted, full) =
+                hub.registry.post(key, &Message::Disconnect { target, reason: CloseReason::Disconnected });
+            assert_eq!((posted, full.len(), poll(&mut session)), (1, 0, closing));
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Guards of what an idle connection costs: a session is as small as it was when this was measured, and grows only by
+//! intent.
+
+use super::client::ClientSession;
+use super::core::Core;
+use super::events::EventSession;
+use crate::handle::{ByTask, Handle};
+
+#[test]
+fn sessions_are_small() {
+    let sizes = [size_of::<Core>(), size_of::<ClientSession>(), size_of::<EventSession>(), size_of::<Handle<ByTask>>()];
+    let limits = [288, 360, 432, 40];
+    assert!(sizes.iter().zip(limits).all(|(size, limit)| *size <= limit), "{sizes:?} above {limits:?}");
+}

@@ -1,0 +1,147 @@
+//! Sessions ended from outside, by client id, user and token: those that are meant, and no others.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use fanway_hub::handle::Handle;
+use fanway_hub::session::{Disconnect, EventSession, Framing, Resume, poll};
+use fanway_hub::turn::Turn;
+use fanway_hub::{CloseReason, Hub, Identity, Target};
+use fanway_protocol::Channel;
+use serde_json::Value;
+use uuid::Uuid;
+
+use support::{Socket, hub_verifying};
+
+/// The user and the token's id, of a token such as `alice 1`.
+fn identity(token: &str) -> Identity {
+    let (user, id) = token.split_once(' ').unwrap();
+    Identity { user: user.into(), token_id: Some(id.into()), ..Identity::default() }
+}
+
+fn hub() -> Arc<Hub> {
+    hub_verifying(Box::new(|token, _| Ok(identity(token))))
+}
+
+/// A connected session, and the id that its client was given.
+async fn connected(hub: &Arc<Hub>, token: &str) -> (Socket, Uuid) {
+    let mut socket = Socket::silent(hub);
+    let reply = socket.ask(1, &format!(r#""connect":{{"token":"{token}"}}"#)).await;
+    let id = client(&reply["connect"]);
+    (socket, id)
+}
+
+fn client(result: &Value) -> Uuid {
+    result["client"].as_str().unwrap().parse().unwrap()
+}
+
+/// What each session closes with, once it has worked.
+async fn closing<const N: usize>(mut sockets: [&mut Socket; N]) -> [Option<CloseReason>; N] {
+    for socket in &mut sockets {
+        socket.poll().await;
+    }
+    sockets.map(|socket| socket.session.closing())
+}
+
+fn user(user: &str) -> Target {
+    Target::User(user.into())
+}
+
+fn token(id: &str) -> Target {
+    Target::Token(id.into())
+}
+
+const GONE: Option<CloseReason> = Some(CloseReason::Disconnected);
+
+#[tokio::test]
+async fn every_session_of_a_user_is_ended_and_nobody_elses() {
+    let hub = hub();
+    let (mut first, _) = connected(&hub, "alice 1").await;
+    let (mut second, _) = connected(&hub, "alice 2").await;
+    let (mut other, _) = connected(&hub, "bob 3").await;
+    let mut silent = Socket::silent(&hub);
+    assert_eq!(hub.disconnect(user("alice"), CloseReason::Disconnected), 2);
+    assert_eq!(closing([&mut first, &mut second, &mut other, &mut silent]).await, [GONE, GONE, None, None]);
+    assert_eq!(Disconnect::from(CloseReason::Disconnected).code.code(), 3503);
+    assert_eq!(hub.disconnect(user("carol"), CloseReason::Disconnected), 0);
+    drop((first, second));
+    assert_eq!(hub.disconnect(user("alice"), CloseReason::Disconnected), 0, "they are gone");
+}
+
+#[tokio::test]
+async fn a_session_is_ended_by_the_id_that_its_client_was_given() {
+    let hub = hub();
+    let (mut one, id) = connected(&hub, "alice 1").await;
+    let (mut other, _) = connected(&hub, "alice 1").await;
+    let refreshed = one.ask(2, r#""refresh":{"token":"alice 2"}"#).await;
+    assert_eq!(client(&refreshed["refresh"]), id);
+    assert_eq!(hub.disconnect(Target::Client(Uuid::from_u128(id.as_u128() ^ 1)), CloseReason::Disconnected), 0);
+    assert_eq!(hub.disconnect(Target::Client(id), CloseReason::Disconnected), 1);
+    assert_eq!(closing([&mut one, &mut other]).await, [GONE, None]);
+    drop(one);
+    assert_eq!(hub.disconnect(Target::Client(id), CloseReason::Disconnected), 0);
+}
+
+#[tokio::test]
+async fn a_refreshed_session_is_found_by_its_new_token() {
+    let hub = hub();
+    let (mut refreshed, _) = connected(&hub, "alice 1").await;
+    let (mut same, _) = connected(&hub, "alice 1").await;
+    refreshed.ask(2, r#""refresh":{"token":"alice 2"}"#).await;
+    assert_eq!(hub.disconnect(token("1"), CloseReason::InvalidToken), 1);
+    assert_eq!(closing([&mut refreshed, &mut same]).await, [None, Some(CloseReason::InvalidToken)]);
+    assert_eq!(hub.disconnect(token("2"), CloseReason::InvalidToken), 1);
+    assert_eq!(closing([&mut refreshed]).await, [Some(CloseReason::InvalidToken)]);
+}
+
+#[tokio::test]
+async fn anonymous_clients_are_nobodys() {
+    let hub = hub();
+    let mut anonymous = Socket::new(&hub);
+    anonymous.settle(|socket| !socket.heard().is_empty()).await;
+    assert_eq!(hub.disconnect(user(""), CloseReason::Disconnected), 0);
+    assert_eq!(hub.disconnect(token(""), CloseReason::Disconnected), 0);
+    assert_eq!(closing([&mut anonymous]).await, [None]);
+}
+
+#[tokio::test]
+async fn streams_and_polls_are_ended_too() {
+    let hub = hub();
+    let resume = || Resume::new(hub.namespaces(), vec![Channel::new("news").unwrap()], None);
+    let now = Instant::now();
+    let handle = Handle::by_task();
+    let mut stream = EventSession::new(hub.clone(), identity("alice 1"), resume(), handle, vec![], Framing::Plain, now);
+    let mut points = resume().points;
+    points[0].fresh = false;
+    let waiting = tokio::spawn({
+        let hub = hub.clone();
+        async move { poll(&hub, &identity("alice 2"), &points, Duration::from_secs(60)).await }
+    });
+    while hub.connections() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(hub.disconnect(user("alice"), CloseReason::Disconnected), 2);
+    let answer = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().unwrap();
+    assert!(!answer.draining && answer.publications.is_empty());
+    stream.poll(&mut Context::from_waker(Waker::noop()), Instant::now());
+    assert!(stream.ended() && stream.closing() == GONE);
+    let mut turn = Turn::default();
+    stream.gather(&mut turn);
+    let text = String::from_utf8(turn.bytes().to_vec()).unwrap();
+    assert_eq!(text.matches("retry: ").count(), 1, "the first only: {text}");
+}
+
+/// A session that does not work for a while: the first message decides, as long as there is room for one.
+#[tokio::test]
+async fn a_full_mailbox_ends_the_session() {
+    let hub = hub();
+    let (mut socket, _) = connected(&hub, "alice 1").await;
+    for _ in 0..200 {
+        assert_eq!(hub.disconnect(user("alice"), CloseReason::Disconnected), 1);
+    }
+    assert_eq!(closing([&mut socket]).await, [GONE]);
+}
