@@ -2,7 +2,8 @@
 //!
 //! The rules for heads ([`super::head`]) must see exactly the bytes that hyper consumes as a head. A second parser of
 //! bodies could disagree with hyper's about where a body ends, so there is none:
-//! * A head is handed to hyper whole, once it has passed the rules.
+//! * A head is handed to hyper whole, once it has passed the rules. Pipelined requests that came whole, with bodies of known
+//!   length, are handed over together: hyper then begins one in the poll that ends the one before it.
 //! * After a head that announces a length, the next head begins so many bytes later. hyper's own understanding of the
 //!   length is compared when it calls the service (`Exchange::begin`).
 //! * Where a chunked body ends, only hyper knows. It ends with an empty line, as a head does, and a head has no other
@@ -105,6 +106,18 @@ impl Boundaries {
                 Ok((known, None))
             }
         }
+    }
+
+    /// At a head, past the bytes of the requests before it: the request that begins there, if it passes the rules and came
+    /// whole with a body of known length. Returns its length and what its head announces.
+    pub(super) fn look_ahead(&self, bytes: &[u8]) -> Option<(usize, Announced)> {
+        if !self.at_head() || bytes.is_empty() {
+            return None;
+        }
+        let head = Scan::default().feed(bytes, self.max).ok()??;
+        let Announced::Length(body) = head.body else { return None };
+        let length = head.end.checked_add(usize::try_from(body).ok()?)?;
+        (length <= bytes.len()).then_some((length, head.body))
     }
 
     /// The last block was a head that announces this body.
@@ -276,6 +289,25 @@ mod tests {
         assert_eq!(boundaries.scan(whole), Ok(Some(Seen::Head(Announced::Length(2)))));
         assert_eq!(boundaries.pass(whole), Ok((whole.len(), None)));
         assert!(boundaries.scan(b"GET / HTTP/1.1\n").is_err());
+    }
+
+    #[test]
+    fn a_pipelined_request_is_seen_once_it_is_whole() {
+        let mut boundaries = Boundaries::after_head(4, Announced::Length(2), MAX);
+        let next = b"P / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
+        assert_eq!(boundaries.look_ahead(next), None, "the request before is not over");
+        assert_eq!(boundaries.pass(b"headab"), Ok((6, None)));
+        assert_eq!(boundaries.look_ahead(&[next, &b"P"[..]].concat()), Some((next.len(), Announced::Length(2))));
+        for end in 0..next.len() {
+            assert_eq!(boundaries.look_ahead(&next[..end]), None, "{end}");
+        }
+        for other in
+            ["P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "P / HTTP/1.1\nHost: a\r\n\r\n", "\x01\r\n\r\n"]
+        {
+            assert_eq!(boundaries.look_ahead(other.as_bytes()), None, "{other:?}");
+        }
+        // Nothing of it is remembered.
+        assert_eq!(boundaries.scan(next), Ok(Some(Seen::Head(Announced::Length(2)))));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! says neither. Short locks, never held across an await; on HTTP/1.1 only the connection's own task takes them, save
 //! for bodies that a handler moved elsewhere.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +45,8 @@ struct State {
     writes: u64,
     /// The head that hyper is to call the service with.
     seen: Option<Seen>,
+    /// Bodies that the pipelined requests after it announce, in order.
+    pipelined: VecDeque<Announced>,
     /// A block that hyper called the service with: it was a head, and announces this body.
     was_head: Option<Announced>,
     /// Waits for the end of the open request, or for its answer to be sent.
@@ -110,7 +113,11 @@ impl Exchange {
 
     /// A head that hyper is about to be handed, or a block that may be one.
     pub(super) fn saw(&self, seen: Seen) {
-        self.state().seen = Some(seen);
+        let mut state = self.state();
+        match (&state.seen, seen) {
+            (Some(Seen::Head(_)), Seen::Head(body)) => state.pipelined.push_back(body),
+            (_, seen) => state.seen = Some(seen),
+        }
     }
 
     /// The body that the last block announces, if hyper took it for a head.
@@ -191,7 +198,8 @@ impl Exchange {
 
 impl State {
     fn agree(&mut self, length: Option<u64>) -> Result<(), Refusal> {
-        let announced = match self.seen.take() {
+        let next = self.pipelined.pop_front().map(Seen::Head);
+        let announced = match std::mem::replace(&mut self.seen, next) {
             Some(Seen::Head(announced)) => announced,
             Some(Seen::Block(checked)) => *self.was_head.insert(checked?),
             None => return Err(Refusal::Malformed("the request head was not checked")),

@@ -1,8 +1,8 @@
 //! The socket as hyper sees it: what was read with the first head, then the socket itself.
 //!
-//! Over HTTP/1.1 hyper is handed one request after the other, and each head only when it is whole, has passed the rules
-//! ([`super::boundaries`]), and the request before is over. A head that is refused never reaches hyper: for hyper the
-//! connection ends there, and the owner of the socket sends the refusal.
+//! Over HTTP/1.1 hyper is handed each head only when it is whole, has passed the rules ([`super::boundaries`]), and the
+//! request before is over or was handed over with it. A head that is refused never reaches hyper: for hyper the connection
+//! ends there, and the owner of the socket sends the refusal.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Io;
 use super::answer::Refusal;
-use super::boundaries::{Boundaries, TooManyBlocks};
+use super::boundaries::{Boundaries, Seen, TooManyBlocks};
 use super::exchange::Exchange;
 
 /// The socket as hyper sees it.
@@ -125,7 +125,7 @@ impl HyperIo {
             true => &buf.filled()[before..],
             false => &self.held[..self.held.len().min(buf.remaining())],
         };
-        let (length, seen) = match boundaries.pass(bytes) {
+        let (mut length, seen) = match boundaries.pass(bytes) {
             Ok(passed) => passed,
             Err(error) => {
                 buf.set_filled(before);
@@ -134,6 +134,10 @@ impl HyperIo {
         };
         if let Some(seen) = seen {
             self.exchange.saw(seen);
+        }
+        while let Some((more, body)) = boundaries.look_ahead(&bytes[length..]) {
+            self.exchange.saw(Seen::Head(body));
+            length += more;
         }
         if !self.held.is_empty() {
             buf.put_slice(&self.held[..length]);

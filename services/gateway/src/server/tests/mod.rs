@@ -8,11 +8,14 @@ mod encrypted;
 mod hosts;
 mod http2;
 mod limits;
+mod pipelining;
 mod shutdown;
 mod takeover;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -54,6 +57,8 @@ struct Server {
     gate: Arc<Semaphore>,
     /// Counts requests to `/gated`, which wait there, and to `/bulky`.
     waiting: Arc<Semaphore>,
+    /// A number that the test counts up. `/count` lets other tasks run once, and answers with it.
+    count: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -70,11 +75,18 @@ impl Server {
             ending: Ending::default(),
             gate: Arc::new(Semaphore::new(0)),
             waiting: Arc::new(Semaphore::new(0)),
+            count: Arc::default(),
         };
         server.ending.tracker.spawn(serve(Endpoint {
             name: "public",
             listener,
-            router: router(Arc::clone(&server.gate), Arc::clone(&server.waiting)),
+            router: router(Arc::clone(&server.gate), Arc::clone(&server.waiting)).route("/count", {
+                let count = Arc::clone(&server.count);
+                post(move |_body: Bytes| async move {
+                    let_others_run().await;
+                    format!("<{}>", count.load(Ordering::SeqCst))
+                })
+            }),
             express: Some(express(Arc::clone(&server.waiting))),
             cors: Some(friends()),
             settings: Arc::new(settings),
@@ -112,6 +124,17 @@ impl Drop for Server {
         self.ending.stop_accepting.cancel();
         self.ending.close_now.cancel();
     }
+}
+
+/// Ends this poll, and begins the next one as soon as tasks that are ready have had theirs. `yield_now` also waits for the
+/// I/O driver.
+async fn let_others_run() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Pages of one origin may read answers, with cookies.
