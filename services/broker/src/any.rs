@@ -65,6 +65,10 @@ impl Broker for AnyBroker {
         dispatch!(self, engine => engine.history(channel, query, retention).await)
     }
 
+    fn limit_envelope(&self, version: u32) {
+        dispatch!(self, engine => engine.limit_envelope(version));
+    }
+
     async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {
         dispatch!(self, engine => engine.announce(message).await)
     }

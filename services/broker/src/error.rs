@@ -20,6 +20,9 @@ pub enum BrokerError {
     /// The idempotency key was used with another body.
     #[error("the idempotency key was used with another body")]
     IdempotencyConflict,
+    /// Proven not done: the publication needs a newer envelope than every node of the fleet is known to read.
+    #[error("a node of the fleet may not read the publication")]
+    FleetVersion,
     /// The broker's data cannot be understood.
     #[error("the broker's data cannot be read: {0}")]
     Corrupt(String),
@@ -80,9 +83,11 @@ impl BrokerError {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::OutcomeUnknown(_) => Outcome::Unknown,
-            Self::Unavailable(_) | Self::Refused { .. } | Self::IdempotencyConflict | Self::Corrupt(_) => {
-                Outcome::NotDone
-            }
+            Self::Unavailable(_)
+            | Self::Refused { .. }
+            | Self::IdempotencyConflict
+            | Self::FleetVersion
+            | Self::Corrupt(_) => Outcome::NotDone,
         }
     }
 
@@ -93,6 +98,7 @@ impl BrokerError {
             Self::Refused { cause, .. } => cause.label(),
             Self::OutcomeUnknown(_) => "outcome_unknown",
             Self::IdempotencyConflict => "idempotency_conflict",
+            Self::FleetVersion => "fleet_version",
             Self::Corrupt(_) => "corrupt",
         }
     }

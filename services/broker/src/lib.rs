@@ -90,6 +90,11 @@ pub trait Broker: Send + Sync + 'static {
         retention: Retention,
     ) -> impl Future<Output = Result<History, BrokerError>> + Send;
 
+    /// Sets the newest envelope that every node of the fleet reads ([`fanway_protocol::envelope`]). A publication that
+    /// needs a newer one is refused with [`BrokerError::FleetVersion`]; before the first call, any that needs more than
+    /// the oldest. An engine of one node has no envelope, and ignores it.
+    fn limit_envelope(&self, version: u32);
+
     /// Tells every node of the fleet something, this one included. It is kept nowhere: a node that does not hear at that
     /// moment never will. At most [`ANNOUNCEMENT_BYTES`].
     fn announce(&self, message: &[u8]) -> impl Future<Output = Result<(), BrokerError>> + Send;

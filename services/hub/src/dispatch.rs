@@ -130,15 +130,14 @@ pub(crate) fn size(event: &Event) -> usize {
 mod tests {
     use std::time::Instant;
 
-    use bytes::Bytes;
     use fanway_broker::Delivery;
-    use fanway_protocol::Publication;
+    use fanway_protocol::{Payload, Publication};
     use futures_util::FutureExt;
 
     use super::*;
 
     fn published(channel: &str, bytes: usize) -> Event {
-        let publication = Publication { data: Bytes::from(vec![b'1'; bytes]), ..Publication::default() };
+        let publication = Publication { data: Payload::Json(vec![b'1'; bytes].into()), ..Publication::default() };
         let channel = Channel::new(channel).unwrap();
         Event::Publication(Delivery {
             channel,

@@ -158,8 +158,7 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use fanway_protocol::Epoch;
+    use fanway_protocol::{Epoch, Payload};
     use futures_util::FutureExt;
 
     use super::*;
@@ -167,7 +166,7 @@ mod tests {
     fn missed(sizes: &[usize]) -> Vec<(Position, Arc<Publication>)> {
         let epoch = Epoch::parse("abcdefgh0123456789ab").unwrap();
         let publication =
-            |size| Arc::new(Publication { data: Bytes::from(vec![b'1'; size]), ..Publication::default() });
+            |size| Arc::new(Publication { data: Payload::Json(vec![b'1'; size].into()), ..Publication::default() });
         (1..).zip(sizes).map(|(offset, size)| (Position { epoch, offset }, publication(*size))).collect()
     }
 

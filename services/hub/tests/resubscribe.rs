@@ -10,7 +10,7 @@ use fanway_broker::{Delivery, Event, Place, Sink};
 use fanway_hub::handle::Handle;
 use fanway_hub::session::ClientSession;
 use fanway_hub::{CloseReason, Identity, Inbox, Limits};
-use fanway_protocol::{Channel, Epoch, Position, Publication};
+use fanway_protocol::{Channel, Epoch, Payload, Position, Publication};
 use serde_json::{Value, json};
 
 use support::{Socket, fast, hub_at, hub_keeping, publish};
@@ -20,7 +20,7 @@ fn first_of_another_epoch(channel: &str, after: Position) -> Event {
     let position = Position { epoch: Epoch::parse("otherone0123456789ab").unwrap(), offset: after.offset + 1 };
     Event::Publication(Delivery {
         channel: Channel::new(channel).unwrap(),
-        publication: Arc::new(Publication { data: "1".into(), ..Publication::default() }),
+        publication: Arc::new(Publication { data: Payload::Json("1".into()), ..Publication::default() }),
         place: Some(Place { position, previous_epoch: after.epoch }),
         received: Instant::now(),
     })

@@ -1,8 +1,8 @@
-//! The envelope: a publication as nodes hand it to each other and as a log entry keeps it.
+//! The envelope: a publication as nodes send it to each other and as a log entry keeps it.
 //!
-//! Two parts. The **body** is compact binary and carries everything but the place in the log; log entries hold the body
-//! alone. The **header** is text that whoever publishes puts before the body on pub/sub, because only the publish script
-//! knows the place:
+//! Two parts. The **body** is compact binary and carries everything but the position; log entries hold the body alone.
+//! The **header** is text that the publisher puts before the body on pub/sub, because only the publish script has the
+//! position:
 //!
 //! ```text
 //! 1:<epoch>:<offset>:<epoch of the predecessor>:<body>     a channel with history
@@ -11,8 +11,13 @@
 //!
 //! Both begin with a version. What arrives is untrusted: every length is checked before it is used, nothing panics,
 //! nothing is read past the end, and the channel inside must be the one it arrived on, so that a message cannot be
-//! moved to another channel. A reader that meets a version it does not know gets an error and treats the publication as
-//! missed; it never guesses.
+//! moved to another channel. A body of an unknown version is an error, and its reader treats the publication as missed;
+//! it never guesses.
+//!
+//! Versions of the body differ in the payload: [`OLDEST`] has JSON, version 2 bytes of any kind. A publication is written
+//! in the oldest version that can carry it ([`version`]), so that builds of a rollout read as much as possible of each
+//! other. Heartbeats announce the [`NEWEST`] version that a node reads, and nodes write none that is newer than the
+//! lowest announced.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,14 +26,16 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::publication::breaks_lines;
-use crate::{Channel, ClientInfo, Epoch, Position, Publication};
+use crate::{Channel, ClientInfo, Epoch, Payload, Position, Publication};
 
 /// Version of the header that this build writes and reads.
 const HEADER_VERSION: &[u8] = b"1";
 /// What stands in the place of a position where there is none.
 const NO_PLACE: &[u8] = b"-";
-/// Version of the body that this build writes and reads.
-const BODY_VERSION: u8 = 1;
+/// Version of a body with a JSON payload: every build reads it.
+pub const OLDEST: u8 = 1;
+/// Newest version of a body that this build reads and writes: with a binary payload.
+pub const NEWEST: u8 = 2;
 
 const HAS_TAGS: u8 = 1;
 const HAS_INFO: u8 = 2;
@@ -36,7 +43,7 @@ const HAS_CONN_INFO: u8 = 4;
 const HAS_TRACE: u8 = 8;
 const KNOWN_FLAGS: u8 = HAS_TAGS | HAS_INFO | HAS_CONN_INFO | HAS_TRACE;
 
-/// Where in the log a publication stands, as the header tells.
+/// Position of a publication, as the header has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Its own position.
@@ -104,6 +111,14 @@ fn decimal(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// The version of a publication's body: the oldest that can carry it.
+pub fn version(publication: &Publication) -> u8 {
+    match publication.data {
+        Payload::Json(_) => OLDEST,
+        Payload::Binary(_) => NEWEST,
+    }
+}
+
 /// Writes the body of a publication.
 pub fn encode(channel: &Channel, publication: &Publication) -> Vec<u8> {
     encode_after(&[], channel, publication)
@@ -124,7 +139,7 @@ pub fn encode_after(prefix: &[u8], channel: &Channel, publication: &Publication)
     ] {
         flags |= if present { flag } else { 0 };
     }
-    out.extend([BODY_VERSION, flags]);
+    out.extend([version(publication), flags]);
     put_bytes(&mut out, channel.as_str().as_bytes());
     put_number(&mut out, *time);
     if let Some(tags) = tags {
@@ -144,14 +159,15 @@ pub fn encode_after(prefix: &[u8], channel: &Channel, publication: &Publication)
     if let Some(trace) = trace {
         put_bytes(&mut out, trace.as_bytes());
     }
-    put_bytes(&mut out, data);
+    put_bytes(&mut out, data.bytes());
     out
 }
 
 /// Reads a body that arrived on (or was kept for) a channel.
 pub fn decode(channel: &Channel, body: &[u8]) -> Result<Publication, EnvelopeError> {
     let mut rest = Reader(body);
-    if rest.byte()? != BODY_VERSION {
+    let version = rest.byte()?;
+    if !(OLDEST..=NEWEST).contains(&version) {
         return Err(EnvelopeError::Version);
     }
     let flags = rest.byte()?;
@@ -172,7 +188,10 @@ pub fn decode(channel: &Channel, body: &[u8]) -> Result<Publication, EnvelopeErr
         None
     };
     let trace = if flags & HAS_TRACE != 0 { Some(Arc::from(rest.text()?)) } else { None };
-    let data = rest.json_line()?;
+    let data = match version {
+        OLDEST => Payload::Json(rest.json_line()?),
+        _ => Payload::Binary(Bytes::copy_from_slice(rest.bytes()?)),
+    };
     if !rest.0.is_empty() {
         return Err(EnvelopeError::Length);
     }
@@ -281,7 +300,11 @@ mod tests {
             .prop_map(|(user, client, conn_info)| Arc::new(ClientInfo { user, client, conn_info }));
         let tags = btree_map(".{0,9}", ".{0,20}", 0..5).prop_map(Arc::new);
         let trace = "[0-9a-f-]{1,55}".prop_map(|text| Arc::from(text.as_str()));
-        (json(), option::of(tags), option::of(info), any::<u64>(), option::of(trace))
+        let data = prop_oneof![
+            json().prop_map(Payload::Json),
+            vec(any::<u8>(), 0..300).prop_map(|bytes| Payload::Binary(bytes.into())),
+        ];
+        (data, option::of(tags), option::of(info), any::<u64>(), option::of(trace))
             .prop_map(|(data, tags, info, time, trace)| Publication { data, tags, info, time, trace })
     }
 
@@ -320,11 +343,11 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_do_no_harm(channel in channel(), mut bytes in vec(any::<u8>(), 0..400)) {
+        fn random_bytes_do_no_harm(channel in channel(), version in OLDEST..=NEWEST, mut bytes in vec(any::<u8>(), 0..400)) {
             let _ = split_header(&bytes);
             let _ = decode(&channel, &bytes);
             // Also behind a valid beginning, where more of the parser is reached.
-            let mut body = vec![BODY_VERSION, bytes.first().copied().unwrap_or(0) & KNOWN_FLAGS];
+            let mut body = vec![version, bytes.first().copied().unwrap_or(0) & KNOWN_FLAGS];
             put_bytes(&mut body, channel.as_str().as_bytes());
             body.append(&mut bytes);
             let _ = decode(&channel, &body);
@@ -366,7 +389,7 @@ mod tests {
     fn null_in_an_optional_member_is_its_absence() {
         let channel = Channel::new("news").unwrap();
         let with = |conn_info| Publication {
-            data: Bytes::from_static(b"null"),
+            data: Payload::Json(Bytes::from_static(b"null")),
             info: Some(Arc::new(ClientInfo { user: "ann".into(), client: "c".into(), conn_info })),
             ..Publication::default()
         };
@@ -379,14 +402,31 @@ mod tests {
     }
 
     #[test]
+    fn a_binary_payload_alone_has_the_newer_version() {
+        let channel = Channel::new("news").unwrap();
+        let with = |data| Publication { data, ..Publication::default() };
+        // What a strict reader of JSON would refuse, and what it would not.
+        for bytes in [&b"\x00\xff\r\n"[..], b"", b"{}"] {
+            let (json, binary) = (Bytes::from_static(b"{}"), Bytes::from_static(bytes));
+            let (json, binary) = (with(Payload::Json(json)), with(Payload::Binary(binary)));
+            assert_eq!((encode(&channel, &json)[0], encode(&channel, &binary)[0]), (1, 2));
+            assert_eq!(decode(&channel, &encode(&channel, &binary)), Ok(binary));
+        }
+    }
+
+    #[test]
     fn what_could_break_a_frame_is_refused() {
         let channel = Channel::new("news").unwrap();
         for data in ["{\n}", "1\r", "", "{", "1 2", "nul", "\u{feff}1"] {
-            let publication = Publication { data: Bytes::from(data.to_owned()), ..Publication::default() };
+            let publication =
+                Publication { data: Payload::Json(Bytes::from(data.to_owned())), ..Publication::default() };
             assert_eq!(decode(&channel, &encode(&channel, &publication)), Err(EnvelopeError::Body), "{data:?}");
         }
-        let mut future = encode(&channel, &Publication { data: Bytes::from_static(b"1"), ..Publication::default() });
-        future[0] = 2;
+        let one = Payload::Json(Bytes::from_static(b"1"));
+        let mut future = encode(&channel, &Publication { data: one, ..Publication::default() });
+        future[0] = NEWEST + 1;
+        assert_eq!(decode(&channel, &future), Err(EnvelopeError::Version));
+        future[0] = 0;
         assert_eq!(decode(&channel, &future), Err(EnvelopeError::Version));
         future[0] = 1;
         future[1] = 0x80;

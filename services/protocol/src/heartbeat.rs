@@ -1,10 +1,11 @@
-//! What a node tells the others of its fleet about itself, every few seconds.
+//! Heartbeats: the state of a node, sent to the fleet every few seconds.
 //!
-//! Control messages between nodes are JSON: `{"v":1,"heartbeat":{...}}`. They name their version, and are parsed as
-//! untrusted. Members that this build does not know are left alone, so that the next one may add some; what would be
-//! misunderstood gets a new version.
+//! Control messages between nodes are JSON: `{"v":1,"heartbeat":{...}}`. They have a version, and are parsed as untrusted.
+//! Unknown members are ignored, so that the next build may add some; what would be misread gets a new version.
 
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::envelope;
 
 /// The version that this build writes and reads.
 const VERSION: u32 = 1;
@@ -25,8 +26,21 @@ pub struct Heartbeat {
     /// How many more it takes: others than `connections` count against the limit, too. None, if a node does not say.
     #[serde(default, deserialize_with = "null_as_default")]
     pub free: u32,
-    /// The node gives its connections away and takes no new ones.
+    /// The node drains its connections and takes no new ones.
     pub draining: bool,
+    /// Newest version of the envelope that the node reads; builds that do not announce it read only the oldest.
+    #[serde(default = "oldest_envelope", deserialize_with = "envelope_version")]
+    pub envelope: u32,
+}
+
+fn oldest_envelope() -> u32 {
+    envelope::OLDEST.into()
+}
+
+/// `null` is absence, and so is 0, which no envelope has.
+fn envelope_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let announced: Option<u32> = Option::deserialize(deserializer)?;
+    Ok(announced.unwrap_or_default().max(oldest_envelope()))
 }
 
 /// `null` for a member that may be absent is its absence.
@@ -95,7 +109,7 @@ mod tests {
     use super::*;
 
     fn heartbeat() -> Heartbeat {
-        Heartbeat { node: "n1".to_owned(), connections: 12, limit: 100, free: 80, draining: false }
+        Heartbeat { node: "n1".to_owned(), connections: 12, limit: 100, free: 80, draining: false, envelope: 2 }
     }
 
     #[test]
@@ -103,7 +117,7 @@ mod tests {
         let bytes = heartbeat().encode();
         assert_eq!(
             String::from_utf8_lossy(&bytes),
-            r#"{"v":1,"heartbeat":{"node":"n1","connections":12,"limit":100,"free":80,"draining":false}}"#
+            r#"{"v":1,"heartbeat":{"node":"n1","connections":12,"limit":100,"free":80,"draining":false,"envelope":2}}"#
         );
         assert_eq!(Heartbeat::decode(&bytes), Ok(Some(heartbeat())));
     }
@@ -111,11 +125,17 @@ mod tests {
     #[test]
     fn other_kinds_and_newer_members_are_left_alone() {
         assert_eq!(Heartbeat::decode(br#"{"v":1,"revocation":{"user":"a"}}"#), Ok(None));
-        let newer = r#"{"v":1,"heartbeat":{"node":"n1","connections":12,"limit":100,"free":80,"draining":false,"zone":"a"},"b":2}"#;
+        let newer = r#"{"v":1,"heartbeat":{"node":"n1","connections":12,"limit":100,"free":80,"draining":false,"zone":"a","envelope":2},"b":2}"#;
         assert_eq!(Heartbeat::decode(newer.as_bytes()), Ok(Some(heartbeat())));
         for free in ["", r#""free":null,"#] {
             let other = newer.replace(r#""free":80,"#, free);
             assert_eq!(Heartbeat::decode(other.as_bytes()), Ok(Some(Heartbeat { free: 0, ..heartbeat() })), "{other}");
+        }
+        for (announced, read) in [("", 1), (r#","envelope":null"#, 1), (r#","envelope":0"#, 1), (r#","envelope":9"#, 9)]
+        {
+            let other = newer.replace(r#","envelope":2"#, announced);
+            let expected = Heartbeat { envelope: read, ..heartbeat() };
+            assert_eq!(Heartbeat::decode(other.as_bytes()), Ok(Some(expected)), "{other}");
         }
     }
 

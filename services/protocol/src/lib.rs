@@ -25,4 +25,4 @@ pub use cursor::{ChannelHash, Cursor, CursorError, StartPosition};
 pub use grants::{Grants, PatternError, Right, Rule};
 pub use heartbeat::{Heartbeat, HeartbeatError};
 pub use position::{Epoch, GapReason, Position};
-pub use publication::{ClientInfo, Publication, Tags};
+pub use publication::{ClientInfo, Payload, Publication, Tags};

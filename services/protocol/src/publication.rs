@@ -1,4 +1,4 @@
-//! What a channel carries.
+//! Publications: the content of channels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,47 @@ use serde_json::value::RawValue;
 /// Labels a publisher puts on a publication: short texts, in byte order of their names.
 pub type Tags = Arc<BTreeMap<String, String>>;
 
+/// Payload of a publication. Its kind is the publisher's, and is kept from the API to the socket.
+///
+/// A codec that has no bytes (JSON) delivers a binary payload as a string in standard base64.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Payload {
+    /// One JSON value as its publisher wrote it, free of CR, LF and lone surrogates (see [`json_line`]).
+    Json(Bytes),
+    /// Bytes of any kind.
+    Binary(Bytes),
+}
+
+impl Payload {
+    /// The JSON text, or the bytes.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Json(bytes) | Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Length in bytes, before any encoding.
+    pub fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// True for no bytes at all.
+    pub fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self::Json(Bytes::new())
+    }
+}
+
 /// One publication, without its place in the log (see [`crate::Position`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Publication {
-    /// One JSON value as its publisher wrote it, free of CR, LF and lone surrogates (see [`json_line`]).
-    pub data: Bytes,
+    /// The published value.
+    pub data: Payload,
     /// Tags, if the publisher gave any.
     pub tags: Option<Tags>,
     /// Who published, when a client did.

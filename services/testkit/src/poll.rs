@@ -20,8 +20,11 @@ pub struct Publication {
     pub offset: Option<u64>,
     /// Absent for channels without history.
     pub epoch: Option<String>,
-    /// The published value.
+    /// The published value; null for bytes.
+    #[serde(default)]
     pub data: Value,
+    /// The published bytes in base64.
+    pub b64data: Option<String>,
     /// Tags, or null.
     #[serde(default)]
     pub tags: Value,

@@ -161,6 +161,8 @@ impl Broker for MemoryBroker {
         Ok(shard.log_or_new(channel, retention, now, || epochs::random(&self.reign)).history(query))
     }
 
+    fn limit_envelope(&self, _version: u32) {}
+
     async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {
         if message.len() > ANNOUNCEMENT_BYTES {
             return Err(BrokerError::Unavailable(format!("an announcement has at most {ANNOUNCEMENT_BYTES} bytes")));

@@ -266,6 +266,10 @@ impl Broker for RedisBroker {
         outcome
     }
 
+    fn limit_envelope(&self, version: u32) {
+        self.context.state.limit_envelope(version);
+    }
+
     async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {
         let begun = Instant::now();
         let outcome = self.publisher.announce(message).await;

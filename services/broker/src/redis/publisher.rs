@@ -34,6 +34,9 @@ impl Publisher {
     /// What is awaited here is small, and all that seldom happens is apart: this future is a part of that of every
     /// request, and is moved with it.
     pub(crate) async fn publish(&self, request: &Publish<'_>, begun: Instant) -> Result<Published, BrokerError> {
+        if !self.context.state.is_readable(&request.publication) {
+            return Err(BrokerError::FleetVersion);
+        }
         let Some(link) = self.commands.link() else {
             return Err(BrokerError::Unavailable(self.context.state.commands_trouble()));
         };

@@ -1,7 +1,10 @@
 //! What the parts of the engine know about its health, in one place.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use fanway_protocol::{Publication, envelope};
 
 use super::refusals::{Kind, Refusals};
 use crate::{BrokerMetrics, Health, Refusal};
@@ -13,6 +16,8 @@ pub(crate) struct State {
     pub(crate) metrics: BrokerMetrics,
     /// An echo older than this counts as none.
     echo_fresh: Duration,
+    /// Newest envelope that the fleet reads.
+    envelope: AtomicU32,
 }
 
 #[derive(Default)]
@@ -43,7 +48,19 @@ impl State {
             metrics.broker_publishes_refused.with_label_values(&[cause.label()]).set(0);
         }
         let facts = Facts { commands_trouble: Some("no contact yet".into()), ..Facts::default() };
-        Self { facts: Mutex::new(facts), refusals: Refusals::default(), metrics, echo_fresh }
+        let envelope = AtomicU32::new(envelope::OLDEST.into());
+        Self { facts: Mutex::new(facts), refusals: Refusals::default(), metrics, echo_fresh, envelope }
+    }
+
+    /// The fleet reads envelopes up to this version.
+    pub(crate) fn limit_envelope(&self, version: u32) {
+        self.envelope.store(version, Ordering::Relaxed);
+    }
+
+    /// True if the fleet reads the envelope that a publication needs.
+    pub(crate) fn is_readable(&self, publication: &Publication) -> bool {
+        let needed = envelope::version(publication);
+        needed == envelope::OLDEST || u32::from(needed) <= self.envelope.load(Ordering::Relaxed)
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanway_broker::{Broker, BrokerError, HistoryQuery, PageLimit, Publish, Published, Retention};
-use fanway_protocol::{Channel, ClientInfo, Position, Publication};
+use fanway_protocol::{Channel, ClientInfo, Payload, Position, Publication};
 use fanway_testkit::wait::until_async;
 
 use crate::support::{Ears, KEEP, channel, publication, publish_all, request, with_key};
@@ -81,7 +81,7 @@ pub async fn a_publication_arrives_and_is_kept_whole(broker: &impl Broker, ears:
     let news = channel("news:1,#$!~|");
     broker.subscribe(std::slice::from_ref(&news)).await.unwrap();
     let full = Arc::new(Publication {
-        data: Bytes::from_static("{\"text\":\"\u{20ac}\",\"list\":[1, 2]}".as_bytes()),
+        data: Payload::Json(Bytes::from_static("{\"text\":\"\u{20ac}\",\"list\":[1, 2]}".as_bytes())),
         tags: Some(Arc::new(BTreeMap::from([("a".into(), "b".into()), ("".into(), "\n".into())]))),
         info: Some(Arc::new(ClientInfo {
             user: "ann".into(),
@@ -91,15 +91,18 @@ pub async fn a_publication_arrives_and_is_kept_whole(broker: &impl Broker, ears:
         time: 1_700_000_000_123,
         trace: Some(Arc::from("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
     });
-    let empty = Arc::new(Publication { data: Bytes::from_static(b"null"), ..Publication::default() });
-    for publication in [&full, &empty] {
+    let empty = Arc::new(Publication { data: Payload::Json(Bytes::from_static(b"null")), ..Publication::default() });
+    let bytes = Bytes::from_static(b"\x00\xff\r\n");
+    let binary = Arc::new(Publication { data: Payload::Binary(bytes), ..(*full).clone() });
+    broker.limit_envelope(2);
+    for publication in [&full, &empty, &binary] {
         let publication = publication.clone();
         broker.publish(Publish { channel: &news, publication, retention: KEEP, idempotency: None }).await.unwrap();
     }
-    let heard: Vec<_> = ears.hear(&news, 2).await.into_iter().map(|delivery| delivery.publication).collect();
-    assert_eq!(heard, [full.clone(), empty.clone()]);
+    let heard: Vec<_> = ears.hear(&news, 3).await.into_iter().map(|delivery| delivery.publication).collect();
+    assert_eq!(heard, [full.clone(), empty.clone(), binary.clone()]);
     let kept = broker.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries;
-    assert_eq!(kept, [(1, full), (2, empty)]);
+    assert_eq!(kept, [(1, full), (2, empty), (3, binary)]);
 }
 
 pub async fn reading_after_an_offset(broker: &impl Broker, _: &Ears) {
@@ -195,7 +198,7 @@ pub async fn history_in_both_directions(broker: &impl Broker, _: &Ears) {
 pub async fn pages_are_bounded_in_bytes(broker: &impl Broker, _: &Ears) {
     let news = channel("news");
     for data in [&[1_000_usize, 1_000, 1_000, 1_000, 9_000, 1_000][..], &[500; 3_000]].concat() {
-        let data = Bytes::from(format!("\"{}\"", "x".repeat(data - 2)));
+        let data = Payload::Json(format!("\"{}\"", "x".repeat(data - 2)).into());
         let publication = Arc::new(Publication { data, ..Publication::default() });
         let retention = Retention { count: 10_000, ..KEEP };
         broker.publish(Publish { channel: &news, publication, retention, idempotency: None }).await.unwrap();

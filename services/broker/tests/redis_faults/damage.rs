@@ -1,8 +1,11 @@
 //! Data that nobody of the fleet wrote, or a newer version did.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use fanway_broker::{Broker, BrokerError, Event, HistoryQuery, PageLimit};
+use fanway_broker::{Broker, BrokerError, Event, HistoryQuery, Outcome, PageLimit, Publish};
 use fanway_protocol::envelope::{self, PLAIN_HEADER};
+use fanway_protocol::{Payload, Publication};
 use fanway_testkit::redis::RedisServer;
 
 use crate::support::{KEEP, Node, channel, publication, publish_all, request};
@@ -51,6 +54,24 @@ async fn what_cannot_be_read_is_reported_as_missed() {
     assert_eq!(node.ears.interruptions(), 0);
 }
 
+/// What nodes of an older build cannot read is not written before the fleet is known to read it.
+#[tokio::test]
+async fn a_binary_payload_waits_for_the_fleet() {
+    let server = RedisServer::start().await;
+    let (node, news) = (Node::on(&server).await, channel("news"));
+    let publication =
+        Arc::new(Publication { data: Payload::Binary(Bytes::from_static(b"\xff")), ..Default::default() });
+    let request = || Publish { channel: &news, publication: publication.clone(), retention: KEEP, idempotency: None };
+    let refused = node.publish(request()).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::FleetVersion) && refused.outcome() == Outcome::NotDone, "{refused:?}");
+    assert_eq!(node.read(&news, None, PageLimit::entries(0)).await.unwrap(), None, "nothing was written");
+    node.limit_envelope(2);
+    assert_eq!(node.publish(request()).await.unwrap().position.unwrap().offset, 1);
+    node.limit_envelope(1);
+    assert!(node.publish(request()).await.is_err());
+    publish_all(&node.broker, &news, 2..=2).await;
+}
+
 #[tokio::test]
 async fn a_message_beyond_every_bound_costs_the_connection_only() {
     let server = RedisServer::start().await;
@@ -66,12 +87,12 @@ async fn a_message_beyond_every_bound_costs_the_connection_only() {
         "fw:fanway:c:{news}",
         &[
             PLAIN_HEADER,
-            &envelope::encode(&news, &fanway_protocol::Publication { data: data.clone(), ..Default::default() }),
+            &envelope::encode(&news, &Publication { data: Payload::Json(data.clone()), ..Default::default() }),
         ]
         .concat(),
     )
     .await;
-    assert_eq!(node.ears.hear(&news, 1).await[0].publication.data, data);
+    assert_eq!(node.ears.hear(&news, 1).await[0].publication.data, Payload::Json(data));
 }
 
 #[tokio::test]

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use fanway_broker::{Broker, BrokerError, HistoryQuery, PageLimit, Publish, RedisSettings, Refusal, Retention};
-use fanway_protocol::{Channel, Publication};
+use fanway_protocol::{Channel, Payload, Publication};
 use fanway_testkit::redis::{RedisOptions, RedisServer};
 use fanway_testkit::wait::{until, until_async};
 
@@ -14,7 +13,7 @@ use crate::support::{KEEP, Node, channel, publish_all, request, settings};
 /// Publishes until the server refuses. Returns the number of publications done.
 async fn fill(node: &Node, channel: &Channel) -> u64 {
     let publication =
-        Publication { data: Bytes::from(format!("\"{}\"", "x".repeat(60_000))), ..Publication::default() };
+        Publication { data: Payload::Json(format!("\"{}\"", "x".repeat(60_000)).into()), ..Publication::default() };
     let publication = std::sync::Arc::new(publication);
     for done in 0..10_000 {
         let retention = Retention { count: 10_000, ..KEEP };

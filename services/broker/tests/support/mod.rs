@@ -4,12 +4,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use fanway_broker::{
     Broker, BrokerError, BrokerMetrics, Delivery, Event, Idempotency, Publish, Published, RedisBroker, RedisSettings,
     Retention, Sink,
 };
-use fanway_protocol::{Channel, Publication};
+use fanway_protocol::{Channel, Payload, Publication};
 use fanway_testkit::redis::RedisServer;
 use fanway_testkit::wait::until;
 use tokio::runtime::Handle;
@@ -148,7 +147,7 @@ pub fn channel(name: &str) -> Channel {
 }
 
 pub fn publication(number: usize) -> Arc<Publication> {
-    Arc::new(Publication { data: Bytes::from(format!("{{\"number\":{number}}}")), ..Publication::default() })
+    Arc::new(Publication { data: Payload::Json(format!("{{\"number\":{number}}}").into()), ..Publication::default() })
 }
 
 /// Ten entries, all for a long time.

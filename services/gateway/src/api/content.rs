@@ -1,6 +1,5 @@
 //! What a publish or broadcast request carries, checked: data, tags and where they came from.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fanway_protocol::Publication;
+use bytes::Bytes;
 use fanway_protocol::publication::{Tags, json_line};
+use fanway_protocol::{Payload, Publication};
 use http::HeaderMap;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -59,8 +59,7 @@ impl Content {
         if parts.version.is_some_and(|version| version > 0) {
             return Err(ApiError::NotAvailable("publications with a version are not supported"));
         }
-        let data = json_line(&data(parts.data, parts.b64data)?);
-        let data = data.map_err(|error| ApiError::BadJson(format!("data: {error}")))?;
+        let data = data(parts.data, parts.b64data)?;
         let tags = tags(parts.tags)?;
         let fingerprint = with_key.then(|| idempotency::fingerprint(&data, tags.as_ref()));
         let publication = Publication { data, tags, info: None, time: now(), trace };
@@ -68,13 +67,13 @@ impl Content {
     }
 }
 
-fn data<'a>(data: Option<&'a RawValue>, b64data: Option<&str>) -> Result<Cow<'a, str>, ApiError> {
+fn data(data: Option<&RawValue>, b64data: Option<&str>) -> Result<Payload, ApiError> {
     let b64data = b64data.filter(|text| !text.is_empty());
     // `cent` demands a value for `data` beside `b64data` too, so its users give an empty one.
     let data = data.filter(|data| b64data.is_none() || !is_empty(data.get()));
     match (data, b64data) {
-        (Some(data), None) => Ok(Cow::Borrowed(data.get())),
-        (None, Some(text)) => decode(text).map(Cow::Owned),
+        (Some(data), None) => json(data.get()),
+        (None, Some(text)) => decode(text),
         (Some(_), Some(_)) => {
             Err(ApiError::bad_request("bad_data", "data and b64data are both given; leave one of them out or empty"))
         }
@@ -88,16 +87,22 @@ fn is_empty(json: &str) -> bool {
     json == r#""""# || inner('{', '}').or_else(|| inner('[', ']')).is_some_and(|inner| inner.trim_ascii().is_empty())
 }
 
-fn decode(text: &str) -> Result<String, ApiError> {
+fn json(text: &str) -> Result<Payload, ApiError> {
+    json_line(text).map(Payload::Json).map_err(|error| ApiError::BadJson(format!("data: {error}")))
+}
+
+/// The payload in base64: JSON if it is JSON text, as server libraries send it to JSON clients too; otherwise binary.
+fn decode(text: &str) -> Result<Payload, ApiError> {
     let refused = |message| ApiError::bad_request("bad_data", message);
     let bytes = STANDARD.decode(text).map_err(|_| refused("b64data is not standard base64"))?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| refused("b64data must hold JSON text; other content is refused"))?;
-    let json: Option<&RawValue> =
-        serde_json::from_str(&text).map_err(|_| refused("b64data must hold JSON text; other content is refused"))?;
-    let Some(json) = json else { return Err(refused("data is missing or null")) };
-    check_depth(json.get())?;
-    Ok(json.get().to_owned())
+    match serde_json::from_slice::<Option<&RawValue>>(&bytes) {
+        Ok(None) => Err(refused("data is missing or null")),
+        Ok(Some(value)) => {
+            check_depth(value.get())?;
+            json(value.get())
+        }
+        Err(_) => Ok(Payload::Binary(Bytes::from(bytes))),
+    }
 }
 
 fn tags(tags: Option<TagMap>) -> Result<Option<Tags>, ApiError> {

@@ -120,6 +120,8 @@ pub enum BrokerFailure {
     OutcomeUnknown,
     /// Certainly not done, because the channel's data cannot be read.
     Unreadable,
+    /// Certainly not done, because a node of the fleet may not read a binary payload.
+    FleetVersion,
 }
 
 impl BrokerFailure {
@@ -134,6 +136,9 @@ impl BrokerFailure {
             Self::Refused(Refusal::Other) => "the broker refuses it; nothing was done",
             Self::OutcomeUnknown => "the broker did not answer in time; it may have been published",
             Self::Unreadable => "the broker's data cannot be read; nothing was done",
+            Self::FleetVersion => {
+                "binary payloads are refused until every node of the fleet is known to read them; nothing was done"
+            }
         }
     }
 
@@ -144,12 +149,13 @@ impl BrokerFailure {
             Self::Refused(_) => "broker_refused",
             Self::OutcomeUnknown => "publish_outcome_unknown",
             Self::Unreadable => "broker_unreadable",
+            Self::FleetVersion => "fleet_version",
         }
     }
 
     fn outcome(self) -> Outcome {
         match self {
-            Self::Unavailable | Self::Unreadable => Outcome::Unavailable,
+            Self::Unavailable | Self::Unreadable | Self::FleetVersion => Outcome::Unavailable,
             Self::Refused(_) => Outcome::Refused,
             Self::OutcomeUnknown => Outcome::Unknown,
         }
@@ -165,6 +171,7 @@ impl ApiError {
             BrokerError::Refused { cause, .. } => Self::Broker(BrokerFailure::Refused(cause)),
             BrokerError::OutcomeUnknown(_) => Self::Broker(BrokerFailure::OutcomeUnknown),
             BrokerError::IdempotencyConflict => Self::IdempotencyConflict,
+            BrokerError::FleetVersion => Self::Broker(BrokerFailure::FleetVersion),
             BrokerError::Corrupt(_) => Self::Broker(BrokerFailure::Unreadable),
         }
     }
@@ -277,7 +284,12 @@ impl ApiError {
             Self::Auth(ApiAuthError::Unauthorized) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("apikey realm=\"fanway\""));
             }
-            Self::Broker(BrokerFailure::Unavailable | BrokerFailure::Refused(_) | BrokerFailure::OutcomeUnknown) => {
+            Self::Broker(
+                BrokerFailure::Unavailable
+                | BrokerFailure::Refused(_)
+                | BrokerFailure::OutcomeUnknown
+                | BrokerFailure::FleetVersion,
+            ) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::UnsupportedEncoding => {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use fanway_broker::{Broker, HISTORY_BYTES, HistoryQuery, PageLimit};
 use fanway_protocol::publication::{Tags, raw_json};
-use fanway_protocol::{Channel, ClientInfo, Epoch, Position, Publication};
+use fanway_protocol::{Channel, ClientInfo, Epoch, Payload, Position, Publication};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -67,10 +69,13 @@ pub(super) struct HistoryResult {
 /// A publication of the past.
 #[derive(Serialize, ToSchema)]
 struct HistoryPublication {
-    /// What was published.
-    #[serde(serialize_with = "raw_json")]
-    #[schema(value_type = serde_json::Value)]
+    /// The published JSON value.
+    #[serde(serialize_with = "raw_json", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Bytes>,
+    /// Instead of `data`: the published bytes in standard base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b64data: Option<String>,
     /// Who published, when a client did.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
@@ -90,8 +95,13 @@ struct HistoryPublication {
 
 impl HistoryPublication {
     fn new(position: Position, publication: &Publication) -> Self {
+        let (data, b64data) = match &publication.data {
+            Payload::Json(text) => (Some(text.clone()), None),
+            Payload::Binary(bytes) => (None, Some(STANDARD.encode(bytes))),
+        };
         Self {
-            data: Some(publication.data.clone()),
+            data,
+            b64data,
             info: publication.info.clone(),
             offset: position.offset,
             epoch: position.epoch,

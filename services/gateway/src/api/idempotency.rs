@@ -1,5 +1,6 @@
 //! Idempotency keys: one per request, from the body or from the `Idempotency-Key` header.
 
+use fanway_protocol::Payload;
 use fanway_protocol::publication::Tags;
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
@@ -44,16 +45,20 @@ fn check(key: &str) -> Result<(), ApiError> {
 }
 
 /// What a key is bound to: the same data and tags have the same fingerprint.
-pub(super) fn fingerprint(data: &[u8], tags: Option<&Tags>) -> [u8; 16] {
+pub(super) fn fingerprint(data: &Payload, tags: Option<&Tags>) -> [u8; 16] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     };
-    part(data);
+    part(data.bytes());
     for (name, value) in tags.into_iter().flat_map(|tags| tags.iter()) {
         part(name.as_bytes());
         part(value.as_bytes());
+    }
+    // JSON has no such mark, so that results that older builds stored keep their fingerprints.
+    if matches!(data, Payload::Binary(_)) {
+        hash.update(b"binary");
     }
     let digest = hash.finalize();
     std::array::from_fn(|at| digest[at])

@@ -34,8 +34,10 @@ pub(super) struct PublishRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = serde_json::Value, required = false)]
     data: Option<&'a RawValue>,
-    /// Instead of `data`: a JSON value's text in standard base64. Content that is not JSON is refused. An empty text counts
-    /// as absent; beside any other, so does a `data` of `""`, `{}` or `[]`.
+    /// Instead of `data`: the payload in standard base64. JSON text is published as that JSON value, anything else as
+    /// bytes, which JSON clients receive as a string in base64. An empty text counts as absent; beside any other, so does
+    /// a `data` of `""`, `{}` or `[]`. Bytes are refused with 503 and the reason `fleet_version` until every node of the
+    /// fleet is known to read them.
     b64data: Option<Cow<'a, str>>,
     /// At most 32 labels: names of 1 to 64 bytes, values of at most 256.
     #[schema(value_type = Option<std::collections::BTreeMap<String, String>>, nullable)]

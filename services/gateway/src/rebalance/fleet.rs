@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use fanway_protocol::Heartbeat;
+use fanway_protocol::{Heartbeat, envelope};
 
 /// A node that was silent for so many intervals is forgotten. For so many a node must also be above the others before it
 /// sheds.
@@ -144,6 +144,18 @@ impl Fleet {
         self.unreadable = Some(now);
     }
 
+    /// Newest envelope that every node of the fleet reads ([`fanway_protocol::envelope`]).
+    ///
+    /// The oldest as long as a node may not have been heard: until this node has received its own heartbeats for
+    /// [`DOUBTED_AFTER`] intervals, in which every other node has sent some, and after a message of an unknown version.
+    pub(super) fn envelope(&self, now: Instant) -> u32 {
+        let (ago, doubted) = (|at: Instant| now.saturating_duration_since(at), self.interval * DOUBTED_AFTER);
+        let listening = self.nodes.get(&self.me).is_some_and(|me| ago(me.at) <= doubted && ago(me.since) >= doubted);
+        let unreadable = self.unreadable.is_some_and(|at| ago(at) <= self.interval * FORGOTTEN_AFTER);
+        let announced = self.nodes.values().map(|known| known.heartbeat.envelope).min();
+        announced.filter(|_| listening && !unreadable).unwrap_or(envelope::OLDEST.into())
+    }
+
     /// Forgets who has been silent for long.
     pub(super) fn forget(&mut self, now: Instant) {
         let (before, silence) = (self.nodes.len(), self.interval * FORGOTTEN_AFTER);
@@ -253,6 +265,7 @@ mod tests {
             limit: 1000,
             free: 1000_u32.saturating_sub(connections),
             draining: false,
+            envelope: 2,
         }
     }
 
@@ -299,6 +312,32 @@ mod tests {
         fleet.hear_unreadable(now);
         assert_eq!(fleet.look(1, true, now), Err(Doubt::Unreadable));
         assert_eq!(fleet.look(1, false, now), Err(Doubt::Unwell));
+    }
+
+    #[test]
+    fn the_lowest_envelope_is_written_once_everybody_was_heard() {
+        let begun = Instant::now();
+        let old = |node| Heartbeat { envelope: 1, ..beat(node, 1) };
+        let mut fleet = Fleet::new("me".to_owned(), INTERVAL, SETTLE);
+        assert_eq!(fleet.envelope(begun), 1, "nobody was heard");
+        fleet.hear(beat("me", 1), begun);
+        fleet.hear(beat("a", 1), begun);
+        assert_eq!(fleet.envelope(begun + INTERVAL), 1, "others may not have been heard yet");
+        fleet.hear(beat("me", 1), begun + INTERVAL);
+        assert_eq!(fleet.envelope(begun + INTERVAL * 2), 2);
+        assert_eq!(fleet.envelope(begun + INTERVAL * 4), 1, "this node does not hear itself");
+
+        let (mut fleet, now) = settled(&[("me", 1), ("a", 1)], begun);
+        assert_eq!(fleet.envelope(now), 2);
+        fleet.hear(old("b"), now);
+        assert_eq!(fleet.envelope(now), 1, "an old node joins, and counts at once");
+        for round in 1..=FORGOTTEN_AFTER + 1 {
+            assert_eq!(fleet.envelope(now + INTERVAL * (round - 1)), 1, "{round}");
+            ["me", "a"].iter().for_each(|node| fleet.hear(beat(node, 1), now + INTERVAL * round));
+        }
+        assert_eq!(fleet.envelope(now + INTERVAL * (FORGOTTEN_AFTER + 1)), 2, "it has left");
+        fleet.hear_unreadable(now + INTERVAL * 4);
+        assert_eq!(fleet.envelope(now + INTERVAL * 4), 1, "a newer build may announce less than it seems");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A node that joins gets only new connections; the old ones stay where they are, for days. So each node announces itself
 //! to the fleet every few seconds ([`fanway_protocol::Heartbeat`]), and one far above the average closes its oldest
-//! connections, with advice to come back, until it is near the average ([`shedding`]). What is known of the others, and
+//! connections, with advice to come back, until it is near the average ([`shedding`]). Heartbeats also announce the
+//! newest envelope that a node reads; the lowest of the fleet limits what this node writes. What is known of the others, and
 //! whether it can be trusted, is in [`fleet`]; both are tested together in `simulation`. Besides, connections may be given
 //! a greatest age ([`RebalanceSettings::max_connection_age`]), which the sessions look at themselves.
 //!
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use fanway_broker::{AnyBroker, Broker};
 use fanway_hub::handle::Handle;
 use fanway_hub::{CloseReason, Hub};
-use fanway_protocol::Heartbeat;
+use fanway_protocol::{Heartbeat, envelope};
 use prometheus::IntGauge;
 use tokio::sync::watch;
 
@@ -105,6 +106,7 @@ impl Rebalance {
                 limit: u32::try_from(self.limit).unwrap_or(u32::MAX),
                 free: u32::try_from(self.limit.saturating_sub(open)).unwrap_or(u32::MAX),
                 draining: self.leaving(),
+                envelope: envelope::NEWEST.into(),
             };
             if let Err(error) = self.broker.announce(&heartbeat.encode()).await {
                 tracing::debug!(%error, "the other nodes were not told");
@@ -157,6 +159,7 @@ impl Rebalance {
         let hears = health.hears && health.echo && !health.deaf;
         let well = health.started && health.commands && hears && !self.leaving();
         let (mine, before) = (self.mine(), shedder.sheds());
+        self.broker.limit_envelope(fleet.envelope(now));
         let picture = fleet.look(mine, well, now);
         let closes = shedder.step(picture, mine, now);
         let (sheds, average) = (shedder.sheds(), fleet.shown_average(mine));

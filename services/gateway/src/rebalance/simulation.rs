@@ -144,6 +144,7 @@ impl Sim {
             limit: node.limit,
             free: node.limit.saturating_sub(node.connections + node.fixed),
             draining: node.draining,
+            envelope: 2,
         };
         node.next_beat = self.now + self.settings.heartbeat_interval.mul_f64(0.9 + 0.2 * self.rng.random::<f64>());
         for node in self.nodes.iter_mut().filter(|node| node.up) {

@@ -16,6 +16,7 @@ mod max_age;
 mod methods;
 mod metrics;
 mod order;
+mod payload;
 mod public_metrics;
 mod rebalance;
 mod refusals;

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use fanway_broker::trace::Begun;
 use fanway_broker::{HISTORY_BYTES, HistoryQuery, PageLimit, log_limited};
 use fanway_protocol::command::{
@@ -16,7 +15,7 @@ use fanway_protocol::command::{
 use fanway_protocol::publication::{LoneSurrogate, json_line, nests_too_deep};
 use fanway_protocol::reply::{ErrorBody, Outcome, RefreshResult, Reply};
 use fanway_protocol::{
-    Channel, ChannelError, ClientInfo, Epoch, ErrorCode, Position, Publication, Right, UnsubscribeCode,
+    Channel, ChannelError, ClientInfo, Epoch, ErrorCode, Payload, Position, Publication, Right, UnsubscribeCode,
 };
 use futures_util::FutureExt;
 use futures_util::future::{MaybeDone, maybe_done};
@@ -184,11 +183,11 @@ impl ClientSession {
         }
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         let data = request.data.filter(|data| !nests_too_deep(data)).ok_or(ErrorCode::BadRequest)?;
-        Ok(Op::Publish { id, channel, namespace, data: json_line(data)?, run: None })
+        Ok(Op::Publish { id, channel, namespace, data: Payload::Json(json_line(data)?), run: None })
     }
 
     /// What a publish of this client carries.
-    pub(super) fn publication(&self, data: Bytes, sampled: Option<&Begun>) -> Arc<Publication> {
+    pub(super) fn publication(&self, data: Payload, sampled: Option<&Begun>) -> Arc<Publication> {
         let identity = self.identity();
         let info = ClientInfo {
             user: identity.map_or(String::new(), |identity| identity.user.as_ref().to_owned()),

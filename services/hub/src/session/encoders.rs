@@ -79,7 +79,7 @@ mod tests {
     use std::time::Instant;
 
     use bytes::Bytes;
-    use fanway_protocol::{GapReason, Publication};
+    use fanway_protocol::{GapReason, Payload, Publication};
 
     use super::*;
 
@@ -91,8 +91,11 @@ mod tests {
 
     #[test]
     fn a_publication_and_a_gap_in_each_encoding() {
-        let publication = Publication { data: Bytes::from_static(b"{\"a\":1}"), ..Publication::default() };
+        let publication =
+            Publication { data: Payload::Json(Bytes::from_static(b"{\"a\":1}")), ..Publication::default() };
         let publication = Entry::publication(Arc::new(publication), None, false, Instant::now());
+        let bytes = Publication { data: Payload::Binary(Bytes::from_static(b"\xff")), ..Publication::default() };
+        let bytes = Entry::publication(Arc::new(bytes), None, false, Instant::now());
         let gap = Entry::gap(GapReason::Slow, None, Instant::now());
         let event = r#"{"channel":"news","data":{"a":1},"time":0}"#;
         let lost = r#"{"channel":"news","reason":"slow"}"#;
@@ -104,5 +107,10 @@ mod tests {
         let push = r#"{"push":{"channel":"news","pub":{"data":{"a":1}}}}"#;
         assert_eq!(encoded(&JsonFrames, &publication), format!("\u{fffd}2{push}"));
         assert_eq!(encoded(&JsonFrames, &gap), "");
+        // Bytes are never left out.
+        let event = r#"{"channel":"news","b64data":"/w==","time":0}"#;
+        assert_eq!(encoded(&EventLines, &bytes), format!("data: {event}\n"));
+        assert_eq!(encoded(&ListItems, &bytes), format!("{event},"));
+        assert_eq!(&encoded(&JsonFrames, &bytes)[4..], r#"{"push":{"channel":"news","pub":{"data":"/w=="}}}"#);
     }
 }

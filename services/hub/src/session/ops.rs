@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use fanway_broker::trace::Begun;
 use fanway_broker::{Broker, BrokerError, History, HistoryQuery, Publish, Published, log_limited};
 use fanway_protocol::command::SubscribeRequest;
 use fanway_protocol::reply::{ConnectResult, HistoryResult, Outcome, Reply, SubscribeResult};
-use fanway_protocol::{Channel, Epoch, ErrorCode, GapReason, Position, Publication, Right};
+use fanway_protocol::{Channel, Epoch, ErrorCode, GapReason, Payload, Position, Publication, Right};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone};
 
@@ -96,7 +95,7 @@ pub(super) enum Op {
     Connect { id: u32, identity: Option<Identity>, joining: Vec<Joining> },
     Subscribe { id: u32, subscribing: Subscribing },
     Unsubscribe { id: u32, channel: String },
-    Publish { id: u32, channel: Channel, namespace: Arc<Namespace>, data: Bytes, run: Run<Published> },
+    Publish { id: u32, channel: Channel, namespace: Arc<Namespace>, data: Payload, run: Run<Published> },
     History { id: u32, channel: Channel, namespace: Arc<Namespace>, query: Query, run: Run<History> },
     Refresh { id: u32, token: String },
     Ping { id: u32 },

@@ -9,7 +9,7 @@ use fanway_hub::handle::Handle;
 use fanway_hub::session::ClientSession;
 use fanway_hub::turn::Turn;
 use fanway_hub::{Access, Hub, HubMetrics, Identity, Inbox, Limits, Namespace, Namespaces, Parts, Verify};
-use fanway_protocol::{Channel, Publication};
+use fanway_protocol::{Channel, Payload, Publication};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -169,6 +169,6 @@ impl Socket {
 pub(crate) async fn publish(broker: &AnyBroker, hub: &Hub, channel: &str, data: String) {
     let channel = Channel::new(channel).unwrap();
     let retention = hub.namespaces().of(&channel).unwrap().retention();
-    let publication = Arc::new(Publication { data: data.into(), ..Publication::default() });
+    let publication = Arc::new(Publication { data: Payload::Json(data.into()), ..Publication::default() });
     broker.publish(Publish { channel: &channel, publication, retention, idempotency: None }).await.unwrap();
 }

@@ -69,7 +69,8 @@ async fn several_commands_have_one_reply_to_a_line_in_their_order() {
     assert_eq!(replies[5]["result"]["publications"].as_array().unwrap().len(), 2);
     assert_eq!((app.requests("publish", "ok"), app.requests("publish", "unknown_channel")), (2, 1));
     assert_eq!(app.requests("api", "unknown_method"), 1);
-    let heard: Vec<_> = app.heard.0.lock().unwrap().iter().map(|heard| heard.publication.data.clone()).collect();
+    let heard: Vec<_> =
+        app.heard.0.lock().unwrap().iter().map(|heard| heard.publication.data.bytes().clone()).collect();
     assert_eq!(heard, [br#"{"n":1}"#.as_slice(), br#"{"n":2}"#]);
 
     let pipe = gocent(&[PUBLISH, "[]"]);

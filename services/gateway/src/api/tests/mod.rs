@@ -14,6 +14,7 @@ use axum::Router;
 use axum::body::Body;
 use fanway_broker::{AnyBroker, Delivery, Event, MemoryBroker, Sink};
 use fanway_hub::{Namespace, Namespaces};
+use fanway_protocol::Payload;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use serde_json::Value;

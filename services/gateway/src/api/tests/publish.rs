@@ -1,3 +1,6 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 #[tokio::test]
@@ -36,8 +39,41 @@ async fn data_stays_byte_for_byte() {
         let answer = app.post("/api/publish", format!(r#"{{"channel":"news","data":{sent}}}"#)).await;
         assert_eq!(answer.body["error"], Value::Null, "{sent}");
         let heard = app.heard.0.lock().unwrap().pop().unwrap();
-        assert_eq!(heard.publication.data, kept.as_bytes(), "{sent}");
+        assert_eq!(heard.publication.data, Payload::Json(kept.into()), "{sent}");
     }
+}
+
+#[tokio::test]
+async fn base64_that_is_not_json_is_a_binary_payload() {
+    let app = App::new();
+    app.subscribe("news").await;
+    let take = || app.heard.0.lock().unwrap().pop().unwrap().publication.data.clone();
+    // Bytes, text that is not UTF-8, cut JSON, JSON with a byte order mark, two values.
+    let binary: [&[u8]; 5] = [&[0, 1, 2], &[0xff, 0xfe, 0xfd], b"{\"a\":", b"\xef\xbb\xbf1", b"1 2"];
+    for bytes in binary {
+        let encoded = STANDARD.encode(bytes);
+        let answer = app.post("/api/publish", format!(r#"{{"channel":"news","data":"","b64data":"{encoded}"}}"#)).await;
+        assert_eq!(answer.body["error"], Value::Null, "{encoded}");
+        assert_eq!(take(), Payload::Binary(bytes.into()));
+        let page = app.post("/api/history", r#"{"channel":"news","limit":1,"reverse":true}"#).await;
+        let kept = &page.body["result"]["publications"][0];
+        assert_eq!((&kept["b64data"], kept.get("data")), (&Value::from(encoded), None));
+    }
+    for json in ["1", "\"text\"", " [1,\n2] "] {
+        let encoded = STANDARD.encode(json);
+        app.post("/api/broadcast", format!(r#"{{"channels":["news"],"b64data":"{encoded}"}}"#)).await;
+        assert_eq!(take(), Payload::Json(json.trim().replace('\n', " ").into()));
+    }
+}
+
+#[tokio::test]
+async fn an_idempotency_key_holds_for_bytes() {
+    let app = App::new();
+    let with = |data: &str| format!(r#"{{"channel":"news","idempotency_key":"k",{data}}}"#);
+    let binary = app.post("/api/publish", with(r#""b64data":"/w==""#)).await;
+    assert_eq!(binary.body["result"]["offset"], 1);
+    assert_eq!(app.post("/api/publish", with(r#""b64data":"/w==""#)).await.body["result"]["offset"], 1);
+    assert_eq!(app.post("/api/publish", with(r#""b64data":"/g==""#)).await.reason(), "idempotency_conflict");
 }
 
 #[tokio::test]
@@ -60,13 +96,13 @@ async fn takes_what_else_libraries_send() {
     // {"x":"base64"}
     let encoded = r#"{"channel":"news","b64data":"eyJ4IjoiYmFzZTY0In0=","data":null}"#;
     assert_eq!(app.post("/api/publish", encoded).await.body["result"]["offset"], 3);
-    assert_eq!(take().publication.data, br#"{"x":"base64"}"#.as_slice());
+    assert_eq!(take().publication.data, Payload::Json(r#"{"x":"base64"}"#.into()));
 
     // As `cent` sends them: `data` is mandatory there.
     for empty in [r#""""#, "{}", "{ }", "[]", "null"] {
         let both = format!(r#"{{"channel": "news", "data": {empty}, "b64data": "eyJ4IjoiYmFzZTY0In0="}}"#);
         assert_eq!(app.post("/api/publish", both).await.body["error"], Value::Null, "{empty}");
-        assert_eq!(take().publication.data, br#"{"x":"base64"}"#.as_slice(), "{empty}");
+        assert_eq!(take().publication.data, Payload::Json(r#"{"x":"base64"}"#.into()), "{empty}");
         let alone = format!(r#"{{"channel": "news", "data": {empty}, "b64data": ""}}"#);
         let answer = app.post("/api/publish", alone).await;
         assert_eq!(answer.reason(), if empty == "null" { "bad_data" } else { "" }, "{empty}");

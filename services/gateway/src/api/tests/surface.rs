@@ -79,6 +79,7 @@ async fn a_failing_broker_is_503_with_a_truthful_outcome() {
         (ApiError::of_write(BrokerError::Unavailable(secret())), "broker_unavailable", "unavailable", true),
         (ApiError::of_write(BrokerError::OutcomeUnknown(secret())), "publish_outcome_unknown", "outcome_unknown", true),
         (ApiError::of_write(BrokerError::Corrupt(secret())), "broker_unreadable", "unavailable", false),
+        (ApiError::of_write(BrokerError::FleetVersion), "fleet_version", "unavailable", true),
         (ApiError::of_read(BrokerError::Unavailable(secret())), "broker_unavailable", "unavailable", true),
         (ApiError::of_read(BrokerError::OutcomeUnknown(secret())), "broker_unavailable", "unavailable", true),
         (ApiError::of_write(refused(Refusal::Full)), "broker_full", "refused", true),

@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 use serde_json::value::RawValue;
 
 use super::{is_zero, write};
-use crate::publication::{ClientInfo, Publication, Tags};
+use crate::publication::{ClientInfo, Payload, Publication, Tags};
 use crate::reply::{ConnectResult, ErrorBody, HistoryResult, Outcome, Push, RefreshResult, Reply, SubscribeResult};
 use crate::{Epoch, Position};
 
@@ -34,13 +36,17 @@ pub fn write_push(push: &Push<'_>, out: &mut Vec<u8>) {
     write(&PushFrame { push }, out);
 }
 
-/// JSON text as the value it is. Text that is not JSON (it can only come from outside the checked paths) becomes `null`
-/// rather than a broken frame.
-pub(super) struct Raw<'a>(pub(super) &'a [u8]);
+/// A payload: JSON as the value it is, bytes as a string in standard base64.
+///
+/// Text that is not JSON (it can only come from outside the checked paths) becomes `null` rather than a broken frame.
+pub(super) struct Data<'a>(pub(super) &'a Payload);
 
-impl Serialize for Raw<'_> {
+impl Serialize for Data<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serde_json::from_slice::<&RawValue>(self.0).ok().serialize(serializer)
+        match self.0 {
+            Payload::Json(text) => serde_json::from_slice::<&RawValue>(text).ok().serialize(serializer),
+            Payload::Binary(bytes) => serializer.collect_str(&Base64Display::new(bytes, &STANDARD)),
+        }
     }
 }
 
@@ -195,7 +201,7 @@ impl Serialize for Publications<'_> {
 
 #[derive(Serialize)]
 struct PublicationMembers<'a> {
-    data: Raw<'a>,
+    data: Data<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     info: Option<&'a ClientInfo>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -211,7 +217,7 @@ struct PublicationMembers<'a> {
 impl<'a> PublicationMembers<'a> {
     fn new(publication: &'a Publication, position: Option<Position>) -> Self {
         Self {
-            data: Raw(&publication.data),
+            data: Data(&publication.data),
             info: publication.info.as_deref(),
             offset: position.map_or(0, |position| position.offset),
             tags: publication.tags.as_ref(),

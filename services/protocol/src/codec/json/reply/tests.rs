@@ -21,7 +21,7 @@ fn position(offset: u64) -> Position {
 }
 
 fn publication(data: &'static str) -> Publication {
-    Publication { data: Bytes::from_static(data.as_bytes()), ..Publication::default() }
+    Publication { data: Payload::Json(Bytes::from_static(data.as_bytes())), ..Publication::default() }
 }
 
 fn full() -> Publication {
@@ -105,6 +105,21 @@ fn pushes() {
         push(&Push::Unsubscribe { channel: "news", code: 2500, reason: "insufficient state".into() }),
         r#"{"push":{"channel":"news","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#
     );
+}
+
+#[test]
+fn a_binary_payload_is_a_string_in_base64() {
+    let binary = |bytes| Publication { data: Payload::Binary(Bytes::from_static(bytes)), ..Publication::default() };
+    for (bytes, text) in [(&b"\x00\xff\n"[..], "AP8K"), (b"", ""), (b"{}", "e30="), (b"\xfb\xff", "+/8=")] {
+        let publication = binary(bytes);
+        let channel = "news";
+        let push =
+            push(&Push::Publication { channel, publication: &publication, position: None, first_of_epoch: false });
+        assert_eq!(push, format!(r#"{{"push":{{"channel":"news","pub":{{"data":"{text}"}}}}}}"#));
+        let publications = vec![(position(2), Arc::new(publication))];
+        let history = reply(&Reply::ok(1, Outcome::History(HistoryResult { publications, top: position(2) })));
+        assert!(history.contains(&format!(r#"[{{"data":"{text}","offset":2}}]"#)), "{history}");
+    }
 }
 
 #[test]
