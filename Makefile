@@ -28,6 +28,14 @@ lint: ## rustfmt, clippy with denied warnings, cargo-deny
 test-rust: ## Tests of the Rust crates, against a real redis-server
 	$(CARGO) test --profile $(PROFILE) --workspace --locked
 
+.PHONY: test-mixed
+test-mixed: ## A fleet of two builds, side by side: OLD=path of the older binary
+	FANWAY_OLD="$(abspath $(OLD))" $(CARGO) test --profile $(PROFILE) --workspace --locked --test mixed_versions -- --ignored side_by_side
+
+.PHONY: record-mixed
+record-mixed: ## Records what the older binary (OLD=path) writes, for the tests of mixed versions
+	FANWAY_OLD="$(abspath $(OLD))" $(CARGO) test --profile $(PROFILE) --workspace --locked --test mixed_versions -- --ignored recording
+
 .PHONY: test-http2
 test-http2: build ## The HTTP/2 conformance suite h2spec, strict cases included
 	FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway deploy/scripts/h2spec.sh
