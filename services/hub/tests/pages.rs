@@ -53,10 +53,14 @@ impl Node {
     }
 
     fn stream(&self, channels: &[&str], cursor: &str) -> Stream {
+        self.stream_in(Framing::Chunked, channels, cursor)
+    }
+
+    fn stream_in(&self, framing: Framing, channels: &[&str], cursor: &str) -> Stream {
         let channels = channels.iter().map(|channel| Channel::new(channel).unwrap()).collect();
         let resume = Resume::new(self.hub.namespaces(), channels, Some(cursor));
         let (identity, handle) = (Identity::anonymous(), Handle::by_task());
-        let (framing, now) = (Framing::Plain, Instant::now());
+        let now = Instant::now();
         let session = EventSession::new(self.hub.clone(), identity, resume, handle, Vec::new(), framing, now);
         Stream { session, taken: String::new() }
     }
@@ -249,6 +253,30 @@ async fn a_blocked_socket_loses_its_page_for_a_while() {
     let views = Instant::now() + Duration::from_secs(20);
     while node.metric("fanway_page_bytes") > 0.0 {
         assert!(Instant::now() < views);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let events = stream.until(|events| offsets(events).len() == 100).await;
+    assert_eq!(offsets(&events), (1..=100).collect::<Vec<_>>());
+}
+
+/// The body of an HTTP/2 stream whose window is closed is not polled: it must not hold memory either.
+#[tokio::test]
+async fn a_session_that_is_not_polled_holds_no_page() {
+    let node = Node::new(400, fast());
+    node.publish("a", 100).await;
+    let epoch = node.epoch("a").await;
+    let mut stream = node.stream_in(Framing::Plain, &["a"], &cursor(&[("a", &epoch, 0)]));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while node.metric("fanway_page_bytes") == 0.0 {
+        assert!(Instant::now() < deadline);
+        stream.work().await;
+        if node.metric("fanway_page_bytes") == 0.0 {
+            stream.write(usize::MAX);
+        }
+    }
+    let stopped = Instant::now();
+    while node.metric("fanway_page_bytes") > 0.0 {
+        assert!(stopped.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let events = stream.until(|events| offsets(events).len() == 100).await;

@@ -11,14 +11,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use fanway_protocol::Cursor;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use smallvec::SmallVec;
 
 use super::core::{Core, OwnBytes};
+use super::page_read::PageRead;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, Joined};
 use crate::close_reason::CloseReason;
@@ -34,7 +33,7 @@ pub(super) struct CatchUps {
     /// Whose turn comes, in order. One that holds a page waits again once the page is taken.
     waiting: VecDeque<u32>,
     /// The read of the next page.
-    reading: Option<(u32, BoxFuture<'static, Result<Attached, AttachError>>)>,
+    reading: Option<(u32, PageRead)>,
     /// Since when pages are held.
     held_since: Option<Instant>,
     /// Pages that are small from now on.
@@ -44,6 +43,13 @@ pub(super) struct CatchUps {
 impl CatchUps {
     fn are_over(&self) -> bool {
         self.waiting.is_empty() && self.reading.is_none() && self.held_since.is_none()
+    }
+
+    /// A subscription waits for its turn, if it does not yet.
+    fn wait(&mut self, index: u32) {
+        if !self.waiting.contains(&index) {
+            self.waiting.push_back(index);
+        }
     }
 }
 
@@ -94,11 +100,11 @@ impl Core {
     }
 
     /// Lets subscriptions catch up.
-    pub(crate) fn poll_catch_ups(&mut self, cx: &mut Context<'_>, now: Instant) {
+    pub(crate) fn poll_catch_ups(&mut self, now: Instant) {
         let Some(mut catch_ups) = self.catch_ups.take() else { return };
         while self.closing.is_none() {
-            if let Some((index, reading)) = &mut catch_ups.reading {
-                let (index, Poll::Ready(caught_up)) = (*index, reading.poll_unpin(cx)) else { break };
+            if let Some((index, reading)) = &catch_ups.reading {
+                let (index, Some(caught_up)) = (*index, reading.take()) else { break };
                 catch_ups.reading = None;
                 self.caught_up(&mut catch_ups, index, caught_up, now);
             }
@@ -111,9 +117,9 @@ impl Core {
             let Some(position) = sub.position else { continue };
             let bytes = if catch_ups.small_pages > 0 { SLOW_PAGE_BYTES } else { PAGE_BYTES };
             let limit = page_with(bytes, self.own_bytes());
-            let (hub, handle, channel) = (self.hub.clone(), self.handle.clone(), sub.channel().clone());
-            let reading = async move { hub.next_page(&channel, position, &handle, index, limit).await };
-            catch_ups.reading = Some((index, reading.boxed()));
+            let channel = sub.channel().clone();
+            let reading = PageRead::begin(&self.hub, &self.handle, channel, position, index, limit);
+            catch_ups.reading = Some((index, reading));
         }
         if self.closing.is_some() || !catch_ups.are_over() {
             self.catch_ups = Some(catch_ups);
@@ -168,7 +174,7 @@ impl Core {
                 if sub.end_page() {
                     catch_ups.small_pages = catch_ups.small_pages.saturating_sub(1);
                     if sub.is_behind() {
-                        catch_ups.waiting.push_back(index);
+                        catch_ups.wait(index);
                     }
                 } else {
                     held |= sub.holds_page();
@@ -193,6 +199,18 @@ impl Core {
         }
     }
 
+    /// Subscriptions that hold a page, which is gathered before anything else: where a turn is all that is taken for long
+    /// (HTTP/2), the page must not be what is left.
+    pub(super) fn with_pages(&self) -> SmallVec<[u32; 1]> {
+        match self.catch_ups {
+            None => SmallVec::new(),
+            Some(_) => (0..)
+                .zip(&self.subs)
+                .filter_map(|(index, sub)| sub.as_ref().is_some_and(|sub| sub.holds_page()).then_some(index))
+                .collect(),
+        }
+    }
+
     /// When pages will be dropped, if the socket takes none of them.
     pub(super) fn page_deadline(&self) -> Option<Instant> {
         let since = self.catch_ups.as_ref()?.held_since?;
@@ -208,7 +226,7 @@ impl Core {
         for (index, sub) in (0..).zip(&mut self.subs) {
             if let Some(sub) = sub.as_mut().filter(|sub| sub.holds_page()) {
                 sub.drop_page();
-                catch_ups.waiting.push_back(index);
+                catch_ups.wait(index);
             }
         }
         catch_ups.held_since = None;

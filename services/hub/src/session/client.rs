@@ -202,7 +202,7 @@ impl ClientSession {
             self.on_tick(now);
         }
         self.poll_ops(cx, now);
-        self.core.poll_catch_ups(cx, now);
+        self.core.poll_catch_ups(now);
     }
 
     /// Takes the marks for a turn outside of the session's task.

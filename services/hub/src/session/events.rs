@@ -98,7 +98,8 @@ impl EventSession {
             announces_gaps: true,
         };
         let mut core = Core::new(hub.clone(), output, handle, now, now + LONGEST_SILENCE);
-        let first_page = share(&resume.points);
+        // A body over HTTP/2 may not be polled for long, and is not to hold memory for pages meanwhile.
+        let first_page = if framing == Framing::Plain { 0 } else { share(&resume.points) };
         let joins: Vec<_> = resume
             .points
             .iter()
@@ -172,7 +173,7 @@ impl EventSession {
             self.joining = None;
             self.joined(&resume, attached, now);
         }
-        self.core.poll_catch_ups(cx, now);
+        self.core.poll_catch_ups(now);
         if self.core.closing.is_some() && !self.ended {
             self.end();
         }

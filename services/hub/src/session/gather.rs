@@ -24,6 +24,11 @@ impl Core {
             self.marks = 0;
             return;
         }
+        for index in self.with_pages() {
+            if !self.gather_one(index, turn) {
+                return;
+            }
+        }
         let mut marks = std::mem::take(&mut self.marks);
         while marks != 0 {
             let bit = marks.trailing_zeros();

@@ -14,6 +14,7 @@ mod encoders;
 mod events;
 mod gather;
 mod ops;
+mod page_read;
 mod poll;
 mod rate;
 mod resume_points;

@@ -96,7 +96,7 @@ pub async fn poll(
         if taken.mail {
             core.read_mail(Some(identity));
         }
-        core.poll_catch_ups(cx, now);
+        core.poll_catch_ups(now);
         let whole = with_turn(|turn| {
             core.gather(turn);
             let taken_bytes = collect(turn, &mut published, &mut answer);
