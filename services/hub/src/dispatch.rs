@@ -100,9 +100,11 @@ impl Waiting {
             // An event as large as the queue is taken when nothing else is held.
             let fits = held + added == 0 || held + added + bytes <= QUEUE_BYTES;
             let full = !fits || self.events.len() >= QUEUE_EVENTS;
+            // After a loss the channel gets nothing newer before it is announced.
+            let lost = |channel: &Channel| full || !self.lost.is_empty() && self.lost.contains(channel);
             match event {
-                Event::Publication(delivery) if full => self.lose(delivery.channel),
-                Event::Unreadable(channel) if full => self.lose(channel),
+                Event::Publication(delivery) if lost(&delivery.channel) => self.lose(delivery.channel),
+                Event::Unreadable(channel) if lost(&channel) => self.lose(channel),
                 event => {
                     added += bytes;
                     self.events.push(event);
@@ -165,6 +167,19 @@ mod tests {
         taken.events.iter().for_each(|event| inbox.handled(size(event)));
         inbox.on_events(vec![published("d", 1)]);
         assert_eq!((take().events.len(), inbox.bytes()), (1, 1));
+    }
+
+    #[test]
+    fn after_a_loss_a_channel_gets_nothing_newer_before_it_is_announced() {
+        let inbox = Inbox::default();
+        inbox.on_events(vec![
+            published("a", QUEUE_BYTES - 10),
+            published("b", 100),
+            published("b", 1),
+            published("a", 1),
+        ]);
+        let taken = inbox.take().now_or_never().unwrap();
+        assert_eq!((taken.events.len(), taken.dropped), (2, 2), "both of a, none of b");
     }
 
     #[test]
