@@ -275,6 +275,14 @@ impl LocalChannel {
     }
 }
 
+impl Drop for LocalChannel {
+    /// An entry may have come while the channel was removed.
+    fn drop(&mut self) {
+        let left = self.ring.get_mut().unwrap_or_else(PoisonError::into_inner).bytes();
+        self.shared.rings.changed(-(left as isize));
+    }
+}
+
 impl State {
     /// Whether the broker delivers this channel.
     pub(crate) fn confirmed(&self) -> bool {
@@ -437,6 +445,20 @@ mod tests {
             trace: None,
         };
         Arc::new(LocalChannel::new(Channel::new("a").unwrap(), Arc::new(shared), Instant::now()))
+    }
+
+    #[test]
+    fn its_bytes_leave_the_gauge_with_it() {
+        let local = channel();
+        local.push(
+            &local.state(),
+            Entry::publication(Arc::default(), None, false, Instant::now()),
+            &mut Marked::default(),
+        );
+        let metrics = local.shared.metrics.clone();
+        assert_ne!(metrics.ring_bytes.get(), 0);
+        drop(local);
+        assert_eq!(metrics.ring_bytes.get(), 0);
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl Ring {
         }
     }
 
+    /// Sum of the costs of its entries.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Appends, and drops the oldest beyond the bounds. Returns the change of the bytes held.
     pub(crate) fn push(&mut self, entry: Arc<Entry>, max_entries: usize, max_bytes: usize) -> isize {
         let before = self.bytes as isize;

@@ -284,6 +284,10 @@ impl Core {
     pub(super) fn unblock(&mut self) {
         if self.stalled_since.take().is_some() {
             self.marks |= self.handle.take_marks();
+            // Pages are read while the socket is not blocked.
+            if self.catch_ups.is_some() {
+                self.handle.tick();
+            }
         }
     }
 
