@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use fanway_hub::handle::Handle;
-use fanway_hub::session::{Disconnect, EventSession, Framing, Resume, poll};
+use fanway_hub::session::{ClientSession, Disconnect, EventSession, Framing, Resume, poll};
 use fanway_hub::turn::Turn;
 use fanway_hub::{CloseReason, Hub, Identity, Target};
 use fanway_protocol::Channel;
@@ -96,6 +96,22 @@ async fn a_refreshed_session_is_found_by_its_new_token() {
     assert_eq!(closing([&mut refreshed, &mut same]).await, [None, Some(CloseReason::InvalidToken)]);
     assert_eq!(hub.disconnect(token("2"), CloseReason::InvalidToken), 1);
     assert_eq!(closing([&mut refreshed]).await, [Some(CloseReason::InvalidToken)]);
+}
+
+/// Between the check of a credential and the reply to connect, channels of the token may be waited for.
+#[tokio::test]
+async fn a_session_is_found_from_the_moment_that_its_credential_is_accepted() {
+    let hub = hub();
+    let mut connecting = Socket::silent(&hub);
+    connecting.say(r#"{"id":1,"connect":{"token":"alice 1"}}"#);
+    assert_eq!(hub.disconnect(user("alice"), CloseReason::Disconnected), 1);
+    assert_eq!(closing([&mut connecting]).await, [GONE]);
+
+    // The credential came with the upgrade request, and the client has not connected yet.
+    let mut presented = Socket::silent(&hub);
+    presented.session = ClientSession::new(hub.clone(), Some(identity("bob 2")), Handle::by_task(), Instant::now());
+    assert_eq!(hub.disconnect(token("2"), CloseReason::InvalidToken), 1);
+    assert_eq!(closing([&mut presented]).await, [Some(CloseReason::InvalidToken)]);
 }
 
 #[tokio::test]

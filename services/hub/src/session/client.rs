@@ -87,8 +87,11 @@ impl ClientSession {
             own_bytes: OwnBytes::None,
             announces_gaps: false,
         };
+        let core = Core::new(hub, output, handle, now, deadline);
+        // Found by its credential from the moment that this is accepted: the client may take its time to connect.
+        presented.iter().for_each(|identity| core.identify(identity));
         Self {
-            core: Core::new(hub, output, handle, now, deadline),
+            core,
             phase: Phase::Unauthenticated { deadline, presented: presented.map(Box::new) },
             ops: Queue::default(),
             bucket: Bucket::new(now),
@@ -189,11 +192,7 @@ impl ClientSession {
         }
         let taken = self.core.take();
         if taken.mail {
-            let identity = match &self.phase {
-                Phase::Active(identity) => Some(&**identity),
-                _ => None,
-            };
-            self.core.read_mail(identity);
+            self.core.read_mail(accepted_identity(&self.phase, &self.ops));
         }
         if let Some(reason) = taken.close {
             self.core.close(reason);
@@ -380,7 +379,6 @@ impl ClientSession {
     pub(super) fn activate(&mut self, identity: Identity, now: Instant) {
         let part = 0.5 + 0.5 * rand::random::<f64>();
         self.next_ping = now + self.core.hub.limits.ping_interval.mul_f64(part);
-        self.core.identify(&identity);
         self.phase = Phase::Active(Box::new(identity));
         self.reschedule();
     }
@@ -402,5 +400,15 @@ impl ClientSession {
         (0..)
             .find(|index| !reserved.contains(index) && self.core.subs.get(*index as usize).is_none_or(Option::is_none))
             .unwrap_or(u32::MAX)
+    }
+}
+
+/// The identity by which the session is found: of the credential that was accepted, even if connect is still under way.
+fn accepted_identity<'s>(phase: &'s Phase, ops: &'s Queue) -> Option<&'s Identity> {
+    match phase {
+        Phase::Unauthenticated { presented, .. } => presented.as_deref(),
+        Phase::Connecting => ops.iter().find_map(Op::connecting),
+        Phase::Active(identity) => Some(identity),
+        Phase::Refused { .. } => None,
     }
 }

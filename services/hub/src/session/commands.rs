@@ -84,6 +84,7 @@ impl ClientSession {
         match verified {
             Ok(identity) => {
                 log_limited!(DEBUG, client = %self.id(), sdk = %request.name.escape_debug(), "connecting");
+                self.core.identify(&identity);
                 self.phase = Phase::Connecting;
                 self.reschedule();
                 match self.server_side(&identity, request, now) {
@@ -254,12 +255,7 @@ impl ClientSession {
 
     /// The identity that the client has or is about to have: the connected one, or the one whose connect is still waiting.
     fn waiting_identity(&self) -> Option<&Identity> {
-        self.identity().or_else(|| {
-            self.ops.iter().find_map(|op| match op {
-                Op::Connect { identity, .. } => identity.as_ref(),
-                _ => None,
-            })
-        })
+        self.identity().or_else(|| self.ops.iter().find_map(Op::connecting))
     }
 
     /// Whether there is room for no further channel once every waiting command has had its turn.

@@ -144,6 +144,11 @@ impl Core {
         self.hub.identify(self.slot, identity);
     }
 
+    /// The client's credential is of no use any more: the session is not found by it.
+    pub(crate) fn forget_identity(&self) {
+        self.hub.registry.identify(self.slot, 0, 0);
+    }
+
     /// Carries out the messages of the mailbox, for a client with this identity.
     pub(crate) fn read_mail(&mut self, identity: Option<&Identity>) {
         for message in self.hub.registry.take_mail(self.slot) {

@@ -158,6 +158,14 @@ impl fmt::Debug for Op {
 }
 
 impl Op {
+    /// The identity of a connect that is under way.
+    pub(super) fn connecting(&self) -> Option<&Identity> {
+        match self {
+            Self::Connect { identity, .. } => identity.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Indexes of subscriptions that this command will fill.
     pub(super) fn reserved(&self) -> Option<Vec<u32>> {
         match self {
@@ -396,6 +404,7 @@ impl ClientSession {
         for index in (0..self.core.subs.len() as u32).rev() {
             self.core.remove(index);
         }
+        self.core.forget_identity();
         self.phase = Phase::Refused { deadline: now + self.core.hub.limits.connect_timeout };
         self.reschedule();
     }
