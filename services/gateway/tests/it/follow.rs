@@ -1,6 +1,7 @@
 //! Clients that come back by themselves, to any node, from where they were, as SDKs and browsers do. They check that
 //! nothing is lost, doubled or out of order.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,20 +20,23 @@ const CHANNEL: &str = "news";
 /// Longest wait before a client comes back, if it is not told another time.
 const COMES_BACK: Duration = Duration::from_millis(300);
 
-/// Where clients connect to: a load balancer that sends them anywhere.
+/// Load balancer that sends clients to one node after the other.
 #[derive(Clone, Default)]
-pub(crate) struct Balancer(Arc<Mutex<Vec<(Target, Target)>>>);
+pub(crate) struct Balancer {
+    nodes: Arc<Mutex<Vec<(Target, Target)>>>,
+    next: Arc<AtomicUsize>,
+}
 
 impl Balancer {
     pub(crate) fn add(&self, node: &Node) {
         let target = node.url("/sse").with_query(&format!("channel={CHANNEL}"));
-        self.0.lock().unwrap().push((node.websocket_url(), target));
+        self.nodes.lock().unwrap().push((node.websocket_url(), target));
     }
 
-    /// The node of this number, or any.
+    /// The node of this number, or the next one. Not one at random: fleets would then get even by chance only.
     fn choose(&self, number: Option<usize>) -> (Target, Target) {
-        let nodes = self.0.lock().unwrap();
-        let number = number.unwrap_or_else(|| usize::from(rand::random::<u16>()));
+        let nodes = self.nodes.lock().unwrap();
+        let number = number.unwrap_or_else(|| self.next.fetch_add(1, Ordering::Relaxed));
         nodes[number % nodes.len()].clone()
     }
 }
