@@ -48,10 +48,11 @@ impl Prometheus {
 
     /// The highest rate of streams opened anywhere since then. Polls come back all the time, and are not among them.
     pub(crate) async fn peak_of_reconnects(&self, since: f64, over: Duration) -> f64 {
-        let now = self.now();
+        // A rate needs as long to show all that happened, and the first one ends that long after the beginning.
+        let until = self.now().max(since + over.as_secs_f64() + 1.0);
         wait::until_async("all that happened is scraped", async || {
             let oldest = self.query("query", "min(timestamp(fanway_draining))", "").await?;
-            (number(&oldest[0]["value"][1])? > now).then_some(())
+            (number(&oldest[0]["value"][1])? > until).then_some(())
         })
         .await;
         let opened = "fanway_connections_opened_total{transport=~\"websocket|sse\"}";
