@@ -12,7 +12,7 @@
 //! * Every wait has a deadline: TLS handshake, head, body, an idle connection, a client that does not read.
 //! * Nothing above the socket sees a request whose framing two readers could understand differently: [`head`] (its bytes)
 //!   and [`rules`] (what hyper made of them) refuse it with 400 and close. [`boundaries`] finds the heads of later
-//!   requests, and hyper is handed one request after the other.
+//!   requests, and hyper is handed heads that have passed them alone.
 //! * A connection keeps to the version of HTTP that TLS negotiated.
 //! * Where the settings say which hosts are answered ([`Hosts`]), nothing above this folder sees a request for another one.
 //! * Beyond the connection limit, or the rate of new connections, a client is told to come back later, at a bounded cost.
