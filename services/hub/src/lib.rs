@@ -1,5 +1,5 @@
-//! The node-local engine: channels and their subscribers, the sequencer that orders a channel, the state machine of one
-//! client's session, and the outbox that a connection writes from. Knows no HTTP and no Redis.
+//! Node-local engine: channels and their subscribers, the sequencer that orders a channel, the sessions of clients and
+//! their protocols, and the driver that runs a session on a socket. Depends on neither HTTP nor Redis.
 #![forbid(unsafe_code)]
 
 mod age;
@@ -9,6 +9,7 @@ mod close_reason;
 mod compare;
 mod control;
 pub mod dispatch;
+pub mod driver;
 pub mod encoding;
 pub mod entry;
 mod eviction;

@@ -33,7 +33,7 @@ fn hub(failure: AuthFailure) -> Arc<Hub> {
     Hub::start(parts, TaskTracker::new(), CancellationToken::new())
 }
 
-/// What a session answers to one frame, without the WebSocket head of two bytes, and the code it closes with.
+/// Text that a session answers to one frame, without the frame's header of two bytes, and the code that it closes with.
 async fn answer(hub: &Arc<Hub>, frame: &str) -> (String, Option<u16>) {
     let mut session = ClientSession::new(hub.clone(), None, Handle::by_task(), Instant::now());
     session.on_frame(frame, Instant::now());
@@ -47,8 +47,12 @@ async fn answer(hub: &Arc<Hub>, frame: &str) -> (String, Option<u16>) {
     }
     let mut turn = Turn::default();
     session.gather(&mut turn);
-    let text = String::from_utf8(turn.bytes().get(2..).unwrap_or_default().to_vec()).unwrap();
-    (text, session.closing().map(|reason| Disconnect::from(reason).code.code()))
+    let text = match turn.bytes() {
+        [] | [0x88, ..] => "",
+        [0x81, length, text @ ..] if text.len() == usize::from(*length) => std::str::from_utf8(text).unwrap(),
+        other => panic!("not a frame: {other:?}"),
+    };
+    (text.to_owned(), session.closing().map(|reason| Disconnect::from(reason).code.code()))
 }
 
 /// The drop that unwinding runs takes everything back.

@@ -10,9 +10,10 @@ use axum::response::Response;
 use axum::routing::any;
 use fanway_broker::log_limited;
 use fanway_broker::trace::Begun;
+use fanway_hub::driver::Driver;
 use fanway_hub::handle::Handle;
-use fanway_hub::session::{self, EventSession, Framing};
-use fanway_hub::{CloseReason, Hub};
+use fanway_hub::session::{self, Centrifugal, ClientSession, EventSession, Framing};
+use fanway_hub::{CloseReason, Hub, Identity};
 use http::header::{ACCEPT, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
@@ -20,14 +21,13 @@ use http_body::Body as _;
 use prometheus::IntCounterVec;
 
 use super::admission::{Admission, Wanted};
-use super::driver::Driver;
 use super::refusal::Refusal;
-use super::websocket::connection::Connection;
+use super::socket::UpgradedSocket;
 use super::websocket::handshake;
 use super::{poll, sse};
 use crate::api;
 use crate::auth::Caller;
-use crate::server::Takeover;
+use crate::server::{Taken, Takeover};
 use crate::telemetry::Traces;
 use crate::telemetry::traces::ended;
 
@@ -118,7 +118,7 @@ fn upgrade(state: ClientState, request: Request) -> Response {
     let mut response = accept.response().map(|()| Body::empty());
     let hub = state.hub;
     response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
-        tracker.spawn(Driver::new(|handle| Connection::new(taken, hub, presented, handle)));
+        tracker.spawn(client(taken, hub, presented, None));
     }));
     response
 }
@@ -130,9 +130,29 @@ fn unsupported(state: ClientState, accept: &handshake::Accept) -> Response {
     let hub = state.hub;
     response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
         let reason = CloseReason::InappropriateProtocol;
-        tracker.spawn(Driver::new(|handle| Connection::refused(taken, hub, handle, reason)));
+        tracker.spawn(client(taken, hub, None, Some(reason)));
     }));
     response
+}
+
+/// The connection of a client that was upgraded, with the answer to the upgrade still to be written. With `refused` it is
+/// closed at once: the client cannot be served and must learn so by a close code.
+fn client(
+    taken: Taken,
+    hub: Arc<Hub>,
+    presented: Option<Identity>,
+    refused: Option<CloseReason>,
+) -> Driver<Centrifugal, UpgradedSocket> {
+    let mut early = Vec::from(taken.early);
+    Driver::new(UpgradedSocket::new(taken.io, taken.guard), &mut early, |handle| {
+        let mut session = ClientSession::new(hub, presented, handle, Instant::now());
+        *session.output() = taken.head;
+        if let Some(reason) = refused {
+            // Before anything is read: what such a client sends is not understood.
+            session.close(reason);
+        }
+        session
+    })
 }
 
 async fn events(State(state): State<ClientState>, request: Request) -> Response {
@@ -168,9 +188,10 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         }
         response.extensions_mut().insert(Takeover::new(move |mut taken, tracker| {
             let head = std::mem::take(&mut taken.head);
-            tracker.spawn(Driver::new(|handle| {
-                let session = EventSession::new(hub, identity, resume, handle, head, framing, Instant::now());
-                sse::EventConnection::new(taken, session)
+            let socket = UpgradedSocket::new(taken.io, taken.guard);
+            // A client of a stream has nothing to say, and what it says is dropped.
+            tracker.spawn(Driver::new(socket, &mut [], |handle| {
+                EventSession::new(hub, identity, resume, handle, head, framing, Instant::now())
             }));
         }));
         Ok(response)

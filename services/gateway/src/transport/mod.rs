@@ -1,16 +1,10 @@
-//! How clients are connected: the endpoints, and the drivers between a socket and its session.
-//!
-//! A connection is a socket and a session behind one lock ([`driver`]); whoever holds the lock is the only one to write.
-//! That is the connection's task, a small, hand-written future, or the fan-out where it has marked the connection. It
-//! keeps no buffer: reads and writes go through buffers of the thread, and what a socket does not take is given back to
-//! the session.
+//! Client endpoints: they admit a request, and hand its socket and a session to [`fanway_hub::driver`], or answer.
 
 pub mod admission;
 mod door;
-mod driver;
-mod output;
 pub mod poll;
 pub mod refusal;
+mod socket;
 pub mod sse;
 pub mod websocket;
 

@@ -1,4 +1,4 @@
-//! A session of the client protocol (see `fanway_protocol::command`) in JSON over WebSocket.
+//! The client protocol (see `fanway_protocol::command`) in JSON over WebSocket.
 //!
 //! Commands take effect in the order sent. Subscribes begin at once and side by side, but each one's reply, and with it
 //! its publications, waits for its turn; everything else begins in its turn. So a subscribe reply precedes that
@@ -9,23 +9,25 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fanway_broker::log_limited;
 use fanway_protocol::codec::json;
 use fanway_protocol::command::Method;
-use fanway_protocol::framing::websocket::{Opcode, frame};
+use fanway_protocol::framing::websocket::{Decoder, Event, Limits, Opcode, close, frame};
 use fanway_protocol::reply::{Push, Reply};
 use fanway_protocol::{ErrorCode, UnsubscribeCode};
 use uuid::Uuid;
 
 use super::core::{Core, Output, OwnBytes, Transport};
+use super::disconnect::Disconnect;
 use super::ops::{Op, Queue};
+use super::protocol::{Protocol, Session};
 use super::rate::{Bucket, Rate, RateCheck};
 use super::subscription::Resubscribe;
 use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::{Hub, unix_now};
 use crate::identity::Identity;
-use crate::turn::Turn;
 
 /// Commands that may wait for their turn before the session stops reading.
 const WAITING_COMMANDS: usize = 256;
@@ -54,9 +56,14 @@ pub(crate) enum Phase {
     Active(Box<Identity>),
 }
 
-/// A session of the client protocol.
-pub struct ClientSession {
-    pub(super) core: Core,
+/// Longest time from a message's first byte to its last. Time in which the node does not read does not count.
+const MESSAGE_AGE: Duration = Duration::from_secs(30);
+
+/// The client protocol, from the side of one connection.
+pub struct Centrifugal {
+    decoder: Decoder,
+    /// Arrival of an incomplete message's first byte, or the end of the last pause in reading, whichever is later.
+    incomplete_since: Option<Instant>,
     pub(super) phase: Phase,
     /// Commands whose turn has not come, in order.
     pub(super) ops: Queue,
@@ -71,9 +78,75 @@ pub struct ClientSession {
     pong_unread: bool,
 }
 
-impl std::fmt::Debug for ClientSession {
+/// A session of the client protocol.
+pub type ClientSession = Session<Centrifugal>;
+
+impl std::fmt::Debug for Centrifugal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientSession").field("id", &self.id()).field("phase", &self.phase).finish_non_exhaustive()
+        f.debug_struct("Centrifugal").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+impl Protocol for Centrifugal {
+    const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+    fn identity(&self) -> Option<&Identity> {
+        match &self.phase {
+            Phase::Unauthenticated { presented, .. } => presented.as_deref(),
+            Phase::Connecting => self.ops.iter().find_map(Op::connecting),
+            Phase::Active(identity) => Some(identity),
+            Phase::Refused { .. } => None,
+        }
+    }
+
+    fn wants_input(session: &ClientSession) -> bool {
+        let Self { throttled, ops, .. } = &session.protocol;
+        !throttled && ops.len() < WAITING_COMMANDS && session.replies_fit()
+    }
+
+    fn on_input(session: &mut ClientSession, input: &mut [u8], now: Instant) {
+        session.decode(input, now);
+    }
+
+    fn poll(session: &mut ClientSession, cx: &mut Context<'_>, now: Instant) {
+        session.end_throttling(now);
+        if !session.wants_input() {
+            // The rest of the message may wait in the socket's buffer, unread because of the command rate or of replies.
+            session.protocol.incomplete_since = session.protocol.incomplete_since.map(|_| now);
+        }
+        session.poll_ops(cx, now);
+        let overdue = |since| now.saturating_duration_since(since) >= MESSAGE_AGE;
+        if session.core.closing.is_none() && session.protocol.incomplete_since.is_some_and(overdue) {
+            session.fail(Some(close::POLICY_VIOLATION), "message took too long", CloseReason::BadRequest);
+        }
+    }
+
+    fn on_tick(session: &mut ClientSession, now: Instant) {
+        session.end_throttling(now);
+        session.check_deadlines(now);
+        session.resubscribe_due(now);
+        session.reschedule();
+    }
+
+    fn on_stall(session: &mut ClientSession, _now: Instant) {
+        session.reschedule();
+    }
+
+    fn waits_for_room(session: &ClientSession) -> bool {
+        !session.replies_fit()
+    }
+
+    fn on_relief(session: &mut ClientSession, now: Instant) {
+        if session.protocol.pings_out > 0 {
+            // Only now has the client had a chance to receive the ping.
+            session.protocol.next_ping = now + session.core.hub.limits.ping_interval;
+            session.reschedule();
+        }
+    }
+
+    fn on_close(session: &mut ClientSession, reason: CloseReason) {
+        let Disconnect { code, reason } = reason.into();
+        frame::write_close(session.core.outbox.buffer(), Some(code.code()), reason);
     }
 }
 
@@ -81,6 +154,7 @@ impl ClientSession {
     /// A session that waits for its connect command. `presented`: the credential of the HTTP request, verified, if any.
     pub fn new(hub: Arc<Hub>, presented: Option<Identity>, handle: Arc<Handle>, now: Instant) -> Self {
         let deadline = now + hub.limits.connect_timeout;
+        let limits = Limits { max_message_bytes: hub.limits.message_size.as_u64() as usize, ..Limits::default() };
         let output = Output {
             transport: Transport::WebSocket,
             encoding: hub.built_in.json_frames,
@@ -90,8 +164,9 @@ impl ClientSession {
         let core = Core::new(hub, output, handle, now, deadline);
         // Found by its credential from the moment that this is accepted: the client may take its time to connect.
         presented.iter().for_each(|identity| core.identify(identity));
-        Self {
-            core,
+        let protocol = Centrifugal {
+            decoder: Decoder::new(limits),
+            incomplete_since: None,
             phase: Phase::Unauthenticated { deadline, presented: presented.map(Box::new) },
             ops: Queue::default(),
             bucket: Bucket::new(now),
@@ -99,7 +174,8 @@ impl ClientSession {
             pings_out: 0,
             throttled: false,
             pong_unread: false,
-        }
+        };
+        Self { core, protocol }
     }
 
     /// The connection's id, which its client is given, and others with its publications. Derived, so that an idle session
@@ -108,24 +184,69 @@ impl ClientSession {
         self.core.client_id()
     }
 
-    /// The hub's end of this session.
-    pub fn handle(&self) -> &Arc<Handle> {
-        &self.core.handle
+    /// The outbox: where the answer to the upgrade goes before anything else.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        self.core.outbox.buffer()
     }
 
-    /// Why the session ends, once it does. What is owed is still to be written before the close frame.
-    pub fn closing(&self) -> Option<CloseReason> {
-        self.core.closing
+    fn decode(&mut self, mut input: &mut [u8], now: Instant) {
+        // One pong for all pings of a read: RFC 6455 section 5.5.3 asks for the newest only.
+        let mut pong = None;
+        let mut decoder = std::mem::replace(&mut self.protocol.decoder, Decoder::new(Limits::default()));
+        while self.core.closing.is_none() {
+            match decoder.next(&mut input) {
+                Ok(None) => break,
+                Ok(Some(Event::Text(text))) => {
+                    // What is incomplete after this is a newer message.
+                    self.protocol.incomplete_since = None;
+                    self.on_frame(text, now);
+                }
+                Ok(Some(Event::Ping(payload))) => {
+                    self.on_control(now);
+                    pong = Some(Bytes::copy_from_slice(payload));
+                }
+                Ok(Some(Event::Pong(_) | Event::Binary(_))) => self.on_control(now),
+                Ok(Some(Event::Close { code, .. })) => {
+                    self.pong(pong.take());
+                    self.fail(code, "", CloseReason::ConnectionClosed);
+                }
+                Err(fault) => {
+                    self.pong(pong.take());
+                    log_limited!(DEBUG, fault = fault.metric_label(), "websocket fault");
+                    self.fail(Some(fault.close_code()), fault.reason(), CloseReason::BadRequest);
+                }
+            }
+        }
+        self.pong(pong);
+        match decoder.in_progress() {
+            true => _ = self.protocol.incomplete_since.get_or_insert(now),
+            false => self.protocol.incomplete_since = None,
+        }
+        self.protocol.decoder = decoder;
     }
 
-    /// Ends the session.
-    pub fn close(&mut self, reason: CloseReason) {
+    /// Answers a ping, before anything that ends the connection: after a close frame nothing may follow.
+    fn pong(&mut self, payload: Option<Bytes>) {
+        if let Some(payload) = payload {
+            frame::write(self.core.outbox.buffer(), Opcode::Pong, &payload);
+        }
+    }
+
+    /// Ends the session with a close frame of its own.
+    fn fail(&mut self, code: Option<u16>, text: &str, reason: CloseReason) {
         self.core.close(reason);
+        if !std::mem::replace(&mut self.core.ended, true) {
+            frame::write_close(self.core.outbox.buffer(), code, text);
+        }
     }
 
-    /// Whether more input can be taken now.
-    pub fn wants_input(&self) -> bool {
-        self.core.closing.is_none() && !self.throttled && self.ops.len() < WAITING_COMMANDS && self.replies_fit()
+    /// Reads from the client again once it is within its rate of commands.
+    fn end_throttling(&mut self, now: Instant) {
+        if self.protocol.throttled && now >= self.protocol.bucket.ready_at(self.rate()) {
+            self.protocol.throttled = false;
+            // The pause was the node's, not the client's.
+            self.protocol.incomplete_since = self.protocol.incomplete_since.map(|_| now);
+        }
     }
 
     /// Whether the client has read so much of its replies that more may be made. Until then commands wait for their turn.
@@ -135,12 +256,12 @@ impl ClientSession {
 
     /// Takes a control frame of the transport into account for the rate of commands.
     pub fn on_control(&mut self, now: Instant) {
-        match self.bucket.take(self.rate(), now) {
+        match self.protocol.bucket.take(self.rate(), now) {
             RateCheck::Within => {}
-            RateCheck::Over if self.throttled => {}
+            RateCheck::Over if self.protocol.throttled => {}
             RateCheck::Over => {
-                self.throttled = true;
-                self.pong_unread = true;
+                self.protocol.throttled = true;
+                self.protocol.pong_unread = true;
                 self.core.hub.metrics.command_rate_waits_total.inc();
                 self.reschedule();
             }
@@ -157,7 +278,8 @@ impl ClientSession {
         for command in json::decode(frame) {
             // A pong that was asked for is no command of the client's choice. While the client waits for its rate they pile
             // up, and would put it ahead of the rate by themselves.
-            let asked_for = self.pings_out > 0 && command.as_ref().is_ok_and(|command| command.method == Method::Pong);
+            let asked_for =
+                self.protocol.pings_out > 0 && command.as_ref().is_ok_and(|command| command.method == Method::Pong);
             if !asked_for {
                 self.on_control(now);
             }
@@ -177,96 +299,16 @@ impl ClientSession {
 
     /// The answer to a ping of ours.
     pub(super) fn on_pong(&mut self) {
-        match self.pings_out.checked_sub(1) {
-            Some(left) => self.pings_out = left,
+        match self.protocol.pings_out.checked_sub(1) {
+            Some(left) => self.protocol.pings_out = left,
             None => self.core.close(CloseReason::BadRequest),
         }
         self.reschedule();
     }
 
-    /// Lets the session work: signals, commands whose turn has come, catching up, deadlines.
-    pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) {
-        self.core.handle.register(cx.waker());
-        if self.throttled && now >= self.bucket.ready_at(self.rate()) {
-            self.throttled = false;
-        }
-        let taken = self.core.take();
-        if taken.mail {
-            self.core.read_mail(accepted_identity(&self.phase, &self.ops));
-        }
-        if let Some(reason) = taken.close {
-            self.core.close(reason);
-        }
-        if taken.tick {
-            self.on_tick(now);
-        }
-        self.poll_ops(cx, now);
-        self.core.poll_catch_ups(now);
-    }
-
-    /// Takes the marks for a turn outside of the session's task.
-    pub fn take_marks(&mut self) {
-        self.core.take_marks();
-    }
-
-    /// Whether the socket did not take all that was offered last: nothing is written until it takes more.
-    pub fn blocked(&self) -> bool {
-        self.core.blocked()
-    }
-
-    /// Gathers a turn of output.
-    pub fn gather(&mut self, turn: &mut Turn) {
-        self.core.gather(turn);
-    }
-
-    /// Where the driver appends the transport's own frames, in the order of the session's replies.
-    pub fn output(&mut self) -> &mut Vec<u8> {
-        self.core.outbox.buffer()
-    }
-
-    /// Whether there is something to gather.
-    pub fn has_output(&self) -> bool {
-        self.core.has_output()
-    }
-
-    /// Tells how many bytes of a turn the socket took. Returns whether it took all.
-    pub fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool {
-        let (held_back, blocked) = (!self.replies_fit(), self.core.blocked());
-        let whole = self.core.wrote(turn, written, now);
-        if held_back && self.replies_fit() {
-            // Commands, and input, go on.
-            self.core.handle.tick();
-        }
-        if blocked && whole && self.pings_out > 0 {
-            // Only now has the client had a chance to hear of the ping.
-            self.next_ping = now + self.core.hub.limits.ping_interval;
-            self.reschedule();
-        }
-        if !whole {
-            self.reschedule();
-        }
-        whole
-    }
-
-    /// Tells whether the transport holds bytes that the peer has not taken (TLS keeps records of its own), and whether the
-    /// peer takes some of them.
-    pub fn stuck(&mut self, stuck: bool, moving: bool, now: Instant) {
-        if self.core.stuck(stuck, moving, now) {
-            self.reschedule();
-        }
-    }
-
-    fn on_tick(&mut self, now: Instant) {
-        if self.core.closing.is_some() {
-            return; // Nothing follows the close frame, and the driver has its own deadline for what is owed.
-        }
-        self.core.drop_pages(now);
-        if self.core.stalled(now) {
-            self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
-            self.core.close(CloseReason::Slow);
-        }
-        self.core.check_age(now);
-        match &self.phase {
+    /// Deadlines of the protocol.
+    fn check_deadlines(&mut self, now: Instant) {
+        match &self.protocol.phase {
             Phase::Unauthenticated { deadline, .. } | Phase::Refused { deadline } if now >= *deadline => {
                 self.core.close(CloseReason::Stale);
             }
@@ -281,16 +323,14 @@ impl ClientSession {
                     _ if !quiet => {}
                     Some(deadline) if now < deadline => {}
                     // Its client, too, would take the connection for dead without another ping.
-                    Some(_) if self.pong_unread => self.ping(now),
+                    Some(_) if self.protocol.pong_unread => self.ping(now),
                     Some(_) => self.core.close(CloseReason::NoPong),
-                    None if now < self.next_ping => {}
+                    None if now < self.protocol.next_ping => {}
                     None => self.ping(now),
                 }
             }
             _ => {}
         }
-        self.resubscribe_due(now);
-        self.reschedule();
     }
 
     /// Makes the client subscribe anew where it must: its next subscribe carries its position, and is answered with what
@@ -324,31 +364,31 @@ impl ClientSession {
     }
 
     fn ping(&mut self, now: Instant) {
-        if let Some(out) = self.pings_out.checked_add(1) {
+        if let Some(out) = self.protocol.pings_out.checked_add(1) {
             frame::write(self.core.outbox.buffer(), Opcode::Text, json::PING);
-            self.pings_out = out;
+            self.protocol.pings_out = out;
         }
-        self.pong_unread = self.throttled;
-        self.next_ping = now + self.core.hub.limits.ping_interval;
+        self.protocol.pong_unread = self.protocol.throttled;
+        self.protocol.next_ping = now + self.core.hub.limits.ping_interval;
     }
 
     /// When the pongs that are awaited must be there: counted from the last ping, not kept, for an idle session should be
     /// small.
     fn pong_deadline(&self) -> Option<Instant> {
         let limits = &self.core.hub.limits;
-        (self.pings_out > 0).then(|| self.next_ping - limits.ping_interval + limits.pong_timeout)
+        (self.protocol.pings_out > 0).then(|| self.protocol.next_ping - limits.ping_interval + limits.pong_timeout)
     }
 
     /// Enters the nearest deadline into the wheel.
     pub(super) fn reschedule(&mut self) {
         let now = Instant::now();
-        let mut at = match &self.phase {
+        let mut at = match &self.protocol.phase {
             Phase::Unauthenticated { deadline, .. } | Phase::Refused { deadline } => *deadline,
             Phase::Connecting => now + self.core.hub.limits.command_timeout,
             Phase::Active(identity) => {
                 let mut at = match self.core.blocked() {
                     true => now + self.core.hub.limits.ping_interval,
-                    false => self.pong_deadline().unwrap_or(self.next_ping),
+                    false => self.pong_deadline().unwrap_or(self.protocol.next_ping),
                 };
                 if let Some(expires_at) = identity.expires_at {
                     let grace = self.core.hub.limits.expiry_grace;
@@ -358,14 +398,11 @@ impl ClientSession {
                 at
             }
         };
-        if let Some(deadline) = self.core.stall_deadline() {
+        if let Some(deadline) = self.core.deadline() {
             at = at.min(deadline);
         }
-        if self.throttled {
-            at = at.min(self.bucket.ready_at(self.rate()));
-        }
-        if let Some(end) = self.core.end_of_life() {
-            at = at.min(end);
+        if self.protocol.throttled {
+            at = at.min(self.protocol.bucket.ready_at(self.rate()));
         }
         for sub in self.core.subs.iter().flatten() {
             if let Some(due) = sub.to_resubscribe() {
@@ -378,8 +415,8 @@ impl ClientSession {
     /// The session is connected: pings begin, the first after a random part of the interval.
     pub(super) fn activate(&mut self, identity: Identity, now: Instant) {
         let part = 0.5 + 0.5 * rand::random::<f64>();
-        self.next_ping = now + self.core.hub.limits.ping_interval.mul_f64(part);
-        self.phase = Phase::Active(Box::new(identity));
+        self.protocol.next_ping = now + self.core.hub.limits.ping_interval.mul_f64(part);
+        self.protocol.phase = Phase::Active(Box::new(identity));
         self.reschedule();
     }
 
@@ -396,19 +433,9 @@ impl ClientSession {
 
     /// An index for a subscription under way: neither in use nor reserved by a waiting command.
     pub(super) fn free_index(&self) -> u32 {
-        let reserved: Vec<u32> = self.ops.iter().filter_map(Op::reserved).flatten().collect();
+        let reserved: Vec<u32> = self.protocol.ops.iter().filter_map(Op::reserved).flatten().collect();
         (0..)
             .find(|index| !reserved.contains(index) && self.core.subs.get(*index as usize).is_none_or(Option::is_none))
             .unwrap_or(u32::MAX)
-    }
-}
-
-/// The identity by which the session is found: of the credential that was accepted, even if connect is still under way.
-fn accepted_identity<'s>(phase: &'s Phase, ops: &'s Queue) -> Option<&'s Identity> {
-    match phase {
-        Phase::Unauthenticated { presented, .. } => presented.as_deref(),
-        Phase::Connecting => ops.iter().find_map(Op::connecting),
-        Phase::Active(identity) => Some(identity),
-        Phase::Refused { .. } => None,
     }
 }

@@ -30,7 +30,7 @@ use crate::pages::PAGE_BYTES;
 
 impl ClientSession {
     pub(super) fn on_command(&mut self, command: Command<'_>, now: Instant) {
-        if matches!(self.phase, Phase::Refused { .. }) {
+        if matches!(self.protocol.phase, Phase::Refused { .. }) {
             return;
         }
         let Command { id, method } = command;
@@ -38,11 +38,11 @@ impl ClientSession {
             let sampled = self.core.hub.trace_command(|| method.name());
             return self.on_connect(id, request, sampled, now);
         }
-        if !matches!(self.phase, Phase::Active(_) | Phase::Connecting) {
+        if !matches!(self.protocol.phase, Phase::Active(_) | Phase::Connecting) {
             return self.core.close(CloseReason::BadRequest);
         }
         match method {
-            Method::Send => return self.ops.push_back(Op::Send, None),
+            Method::Send => return self.protocol.ops.push_back(Op::Send, None),
             Method::Pong => return self.on_pong(),
             _ if id == 0 => return self.core.close(CloseReason::BadRequest),
             _ => {}
@@ -60,11 +60,11 @@ impl ClientSession {
             }
             Method::Unknown | Method::Connect(_) | Method::Send | Method::Pong => Err(ErrorCode::MethodNotFound.into()),
         };
-        self.ops.push_back(op.unwrap_or_else(|error| Op::Error { id, error }), sampled);
+        self.protocol.ops.push_back(op.unwrap_or_else(|error| Op::Error { id, error }), sampled);
     }
 
     fn on_connect(&mut self, id: u32, request: &ConnectRequest<'_>, sampled: Option<Begun>, now: Instant) {
-        let Phase::Unauthenticated { presented, .. } = &mut self.phase else {
+        let Phase::Unauthenticated { presented, .. } = &mut self.protocol.phase else {
             return self.core.close(CloseReason::BadRequest);
         };
         if id == 0 {
@@ -85,10 +85,12 @@ impl ClientSession {
             Ok(identity) => {
                 log_limited!(DEBUG, client = %self.id(), sdk = %request.name.escape_debug(), "connecting");
                 self.core.identify(&identity);
-                self.phase = Phase::Connecting;
+                self.protocol.phase = Phase::Connecting;
                 self.reschedule();
                 match self.server_side(&identity, request, now) {
-                    Ok(joining) => self.ops.push_back(Op::Connect { id, identity: Some(identity), joining }, sampled),
+                    Ok(joining) => {
+                        self.protocol.ops.push_back(Op::Connect { id, identity: Some(identity), joining }, sampled)
+                    }
                     Err(code) => {
                         sampled.iter().for_each(|sampled| sampled.failed(code.message()));
                         self.connect_failed(id, code, now);
@@ -161,7 +163,7 @@ impl ClientSession {
         let namespace = self.core.hub.namespaces.of(&channel).ok_or(ErrorCode::UnknownChannel)?.clone();
         let requested = Requested::new(channel, namespace, request);
         let subscribing = match self.will_be_granted(&requested) {
-            true => Subscribing::Joining(self.join(&requested, self.free_index(), self.ops.len() + 1, now)),
+            true => Subscribing::Joining(self.join(&requested, self.free_index(), self.protocol.ops.len() + 1, now)),
             false => Subscribing::Requested(requested),
         };
         Ok(Op::Subscribe { id, subscribing })
@@ -171,7 +173,7 @@ impl ClientSession {
     fn will_be_granted(&self, requested: &Requested) -> bool {
         let Requested { channel, namespace, .. } = requested;
         let identity = || self.waiting_identity();
-        !self.ops.iter().any(|op| matches!(op, Op::Refresh { .. }))
+        !self.protocol.ops.iter().any(|op| matches!(op, Op::Refresh { .. }))
             && identity().is_some_and(|identity| namespace.allows(Right::Subscribe, channel, identity, false))
             && !self.will_be_subscribed(channel.as_str())
             && !self.is_full()
@@ -222,7 +224,7 @@ impl ClientSession {
             Err(AuthFailure::Expired) => return self.error(id, ErrorCode::TokenExpired),
             Err(_) => return self.core.close(CloseReason::InvalidToken),
         };
-        let Phase::Active(current) = &mut self.phase else { return self.core.close(CloseReason::BadRequest) };
+        let Phase::Active(current) = &mut self.protocol.phase else { return self.core.close(CloseReason::BadRequest) };
         if current.user != identity.user {
             self.core.hub.credential_refused(&AuthFailure::invalid("sub", "not the user of the connection"));
             return self.core.close(CloseReason::InvalidToken);
@@ -239,7 +241,7 @@ impl ClientSession {
 
     /// Ends the subscriptions that the current credential does not allow any more.
     fn drop_disallowed(&mut self) {
-        let Phase::Active(identity) = &self.phase else { return };
+        let Phase::Active(identity) = &self.protocol.phase else { return };
         let disallowed: Vec<u32> = (0..self.core.subs.len() as u32)
             .filter(|index| {
                 let Some(Some(sub)) = self.core.subs.get(*index as usize) else { return false };
@@ -255,14 +257,14 @@ impl ClientSession {
 
     /// The identity that the client has or is about to have: the connected one, or the one whose connect is still waiting.
     fn waiting_identity(&self) -> Option<&Identity> {
-        self.identity().or_else(|| self.ops.iter().find_map(Op::connecting))
+        self.identity().or_else(|| self.protocol.ops.iter().find_map(Op::connecting))
     }
 
     /// Whether there is room for no further channel once every waiting command has had its turn.
     fn is_full(&self) -> bool {
         let limit = self.core.hub.limits.channel_limit;
         let subscribed = self.core.subs.iter().flatten().map(|sub| sub.channel().as_str());
-        let joining = self.ops.iter().filter_map(|op| match op {
+        let joining = self.protocol.ops.iter().filter_map(|op| match op {
             Op::Subscribe { subscribing, .. } => Some(subscribing.channel().as_str()),
             _ => None,
         });
@@ -274,7 +276,7 @@ impl ClientSession {
 
     /// Whether the channel is subscribed once every waiting command has had its turn.
     fn will_be_subscribed(&self, channel: &str) -> bool {
-        let waiting = self.ops.iter().rev().find_map(|op| op.will_subscribe(channel));
+        let waiting = self.protocol.ops.iter().rev().find_map(|op| op.will_subscribe(channel));
         waiting.unwrap_or_else(|| self.core.sub(channel).is_some())
     }
 }

@@ -94,6 +94,8 @@ pub(crate) struct Core {
     pub(super) stalled_since: Option<Instant>,
     /// Why the session ends; nothing is gathered any more.
     pub(crate) closing: Option<CloseReason>,
+    /// The protocol has queued its last bytes.
+    pub(super) ended: bool,
     /// When a publication of the current turn was received, for the latency.
     pub(super) oldest: Option<Instant>,
     pub(super) gathered: u64,
@@ -127,6 +129,7 @@ impl Core {
             marks: 0,
             stalled_since: None,
             closing,
+            ended: false,
             oldest: None,
             gathered: 0,
             accounted: 0,
@@ -180,6 +183,21 @@ impl Core {
         if self.handle.lasts() {
             self.hub.movable.fetch_sub(1, Relaxed);
         }
+    }
+
+    /// Deadlines that every session has: of a stall, of pages and of the connection's age.
+    pub(super) fn on_tick(&mut self, now: Instant) {
+        self.drop_pages(now);
+        if self.stalled(now) {
+            self.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
+            self.close(CloseReason::Slow);
+        }
+        self.check_age(now);
+    }
+
+    /// The nearest of the deadlines that every session has, if there is one.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.stall_deadline(), self.end_of_life()].into_iter().flatten().min()
     }
 
     /// When the connection is as old as it may become.

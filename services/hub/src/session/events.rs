@@ -20,6 +20,7 @@ use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
 
 use super::core::{Core, Output, OwnBytes, Transport};
+use super::protocol::{Protocol, Session};
 use super::resume_points::{Resume, share};
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined, Terms};
@@ -27,7 +28,6 @@ use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
-use crate::turn::Turn;
 
 /// Legacy proxies drop a response that is silent for longer.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
@@ -50,22 +50,55 @@ pub enum Framing {
     Chunked,
 }
 
-/// A session of server-sent events.
-pub struct EventSession {
-    core: Core,
+/// Server-sent events, from the side of one connection.
+pub struct EventStream {
     identity: Identity,
     /// The channels being joined, until they are.
     joining: Option<Box<Joining>>,
     next_heartbeat: Instant,
-    /// The client was told that its credential expires.
-    told_expiry: bool,
-    /// The last words were said.
-    ended: bool,
+    /// The client was notified that its credential expires.
+    expiry_announced: bool,
 }
 
-impl std::fmt::Debug for EventSession {
+/// A session of server-sent events.
+pub type EventSession = Session<EventStream>;
+
+impl std::fmt::Debug for EventStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventSession").finish_non_exhaustive()
+        f.debug_struct("EventStream").finish_non_exhaustive()
+    }
+}
+
+impl Protocol for EventStream {
+    const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+    fn identity(&self) -> Option<&Identity> {
+        Some(&self.identity)
+    }
+
+    /// A client of a stream has nothing more to say.
+    fn on_input(_session: &mut EventSession, _input: &mut [u8], _now: Instant) {}
+
+    fn poll(session: &mut EventSession, cx: &mut Context<'_>, now: Instant) {
+        if let Some(joining) = &mut session.protocol.joining
+            && let Poll::Ready(attached) = joining.attaching.poll_unpin(cx)
+        {
+            let resume = std::mem::take(&mut joining.resume);
+            session.protocol.joining = None;
+            session.joined(&resume, attached, now);
+        }
+    }
+
+    fn on_tick(session: &mut EventSession, now: Instant) {
+        session.check_deadlines(now);
+    }
+
+    fn on_stall(session: &mut EventSession, now: Instant) {
+        session.check_deadlines(now);
+    }
+
+    fn on_close(session: &mut EventSession, reason: CloseReason) {
+        session.write_end(reason);
     }
 }
 
@@ -112,19 +145,18 @@ impl EventSession {
             .collect();
         core.identify(&identity);
         *core.outbox.buffer() = head;
-        let mut session = Self {
-            core,
+        let protocol = EventStream {
             identity,
             joining: Some(Box::new(Joining { resume, attaching: join_all(joins).boxed() })),
             next_heartbeat: now + heartbeat_after(&hub),
-            told_expiry: false,
-            ended: false,
+            expiry_announced: false,
         };
+        let mut session = Self { core, protocol };
         let mut beginning = Vec::new();
         sse::write_comment("fanway", &mut beginning);
         write_retry(&mut beginning);
         session.write(&beginning);
-        session.on_tick(now);
+        session.check_deadlines(now);
         session
     }
 
@@ -141,42 +173,6 @@ impl EventSession {
 
     fn chunked(&self) -> bool {
         matches!(self.core.output.own_bytes, OwnBytes::Event { chunked: true, .. })
-    }
-
-    /// The hub's end of this session.
-    pub fn handle(&self) -> &Arc<Handle> {
-        &self.core.handle
-    }
-
-    /// Whether the stream ends once everything owed is written.
-    pub fn ended(&self) -> bool {
-        self.ended
-    }
-
-    /// Lets the session work: signals, joining, catching up, deadlines.
-    pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) {
-        self.core.handle.register(cx.waker());
-        let taken = self.core.take();
-        if taken.mail {
-            self.core.read_mail(Some(&self.identity));
-        }
-        if let Some(reason) = taken.close {
-            self.core.close(reason);
-        }
-        if taken.tick {
-            self.on_tick(now);
-        }
-        if let Some(joining) = &mut self.joining
-            && let Poll::Ready(attached) = joining.attaching.poll_unpin(cx)
-        {
-            let resume = std::mem::take(&mut joining.resume);
-            self.joining = None;
-            self.joined(&resume, attached, now);
-        }
-        self.core.poll_catch_ups(now);
-        if self.core.closing.is_some() && !self.ended {
-            self.end();
-        }
     }
 
     /// All channels are joined: tells where the stream stands, and of each gap, before anything newer.
@@ -234,105 +230,55 @@ impl EventSession {
         self.write(&event);
     }
 
-    fn on_tick(&mut self, now: Instant) {
+    /// Looks at the deadlines of the protocol, and schedules the nearest of all.
+    fn check_deadlines(&mut self, now: Instant) {
         if self.core.closing.is_some() {
-            return; // Nothing follows the last chunk, and the driver has its own deadline for what is owed.
+            return; // Nothing follows the last chunk.
         }
-        self.core.drop_pages(now);
-        if self.core.stalled(now) {
-            self.core.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
-            self.core.close(CloseReason::Slow);
-        }
-        self.core.check_age(now);
-        if now >= self.next_heartbeat {
+        if now >= self.protocol.next_heartbeat {
             // What waits already will break the silence.
             if self.core.outbox.is_empty() {
                 self.write(sse::PING);
             }
-            self.next_heartbeat = now + heartbeat_after(&self.core.hub);
+            self.protocol.next_heartbeat = now + heartbeat_after(&self.core.hub);
         }
-        let mut at = self.next_heartbeat;
+        let mut at = self.protocol.next_heartbeat;
         let grace = self.core.hub.limits.expiry_grace;
-        if let Some((expires_at, left)) = self.identity.expires_at.zip(self.identity.left(grace)) {
+        if let Some((expires_at, left)) = self.protocol.identity.expires_at.zip(self.protocol.identity.left(grace)) {
             // Announced as long before the expiry as the stream lives on after it.
             let announced = grace.saturating_mul(2);
             if left.is_zero() {
                 self.core.close(CloseReason::Expired);
-            } else if left <= announced && !self.told_expiry {
-                self.told_expiry = true;
+            } else if left <= announced && !self.protocol.expiry_announced {
+                self.protocol.expiry_announced = true;
                 // Before the client has been told of its gaps it must not get the positions behind them.
-                let id = match &self.joining {
+                let id = match &self.protocol.joining {
                     Some(joining) => joining.resume.id.clone(),
                     None => Some(self.core.cursor()),
                 };
                 self.write_event("auth_expiring", |out| json::write(&AuthExpiring { expires_at }, out), id.as_deref());
             }
-            let next = if self.told_expiry { left } else { left.saturating_sub(announced) };
+            let next = if self.protocol.expiry_announced { left } else { left.saturating_sub(announced) };
             // Not later than the next heartbeat: an expiry in a million years is no time that there is.
             at = at.min(now + next.min(LONGEST_SILENCE));
         }
-        if let Some(deadline) = self.core.stall_deadline() {
+        if let Some(deadline) = self.core.deadline() {
             at = at.min(deadline);
-        }
-        if let Some(end) = self.core.end_of_life() {
-            at = at.min(end);
         }
         self.core.schedule(at);
     }
 
-    /// The last line, which says when to come back unless the client should not, and the end of the body.
-    fn end(&mut self) {
-        self.ended = true;
+    /// The last line, which sets when to come back unless the client should not, and the end of the body.
+    fn write_end(&mut self, reason: CloseReason) {
         // Channels that are joined from now on would add events behind the last chunk.
-        self.joining = None;
-        if self.core.closing.is_some_and(CloseReason::reconnects) {
+        self.protocol.joining = None;
+        if reason.reconnects() {
             let mut last = Vec::new();
             write_retry(&mut last);
             self.write(&last);
         }
         if self.chunked() {
             self.core.outbox.buffer().extend_from_slice(chunk::LAST);
-        }
-    }
-
-    /// Whether there is something to gather.
-    pub fn has_output(&self) -> bool {
-        self.core.has_output()
-    }
-
-    /// Takes the marks for a turn outside of the session's task.
-    pub fn take_marks(&mut self) {
-        self.core.take_marks();
-    }
-
-    /// Whether the socket did not take all that was offered last: nothing is written until it takes more.
-    pub fn blocked(&self) -> bool {
-        self.core.blocked()
-    }
-
-    /// Why the session ends, once it does.
-    pub fn closing(&self) -> Option<CloseReason> {
-        self.core.closing
-    }
-
-    /// Gathers a turn of output.
-    pub fn gather(&mut self, turn: &mut Turn) {
-        self.core.gather(turn);
-    }
-
-    /// Tells how many bytes of a turn the socket took. Returns whether it took all.
-    pub fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool {
-        let whole = self.core.wrote(turn, written, now);
-        if !whole {
-            self.on_tick(now);
-        }
-        whole
-    }
-
-    /// Tells whether the transport holds bytes that the peer has not taken, and whether the peer takes some of them.
-    pub fn stuck(&mut self, stuck: bool, moving: bool, now: Instant) {
-        if self.core.stuck(stuck, moving, now) {
-            self.on_tick(now);
         }
     }
 }

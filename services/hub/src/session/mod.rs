@@ -1,9 +1,10 @@
-//! One client's session: what it may do, what it is subscribed to, what it still has to be told.
+//! Sessions of clients: their subscriptions, their outboxes, and the protocols that they speak.
 //!
-//! Sessions are sans-I/O. A driver (in the gateway) owns the socket and the session, and is the only writer: it feeds
-//! what it reads, polls the session, lets it gather a turn into a buffer, writes, and tells how much was taken. All
-//! order questions are the program order of that one task. Deadlines are data: the session asks the wheel for a tick and
-//! looks at its clocks when it comes.
+//! A [`Session`] is a `Core`, which every session has, and a [`Protocol`]. It does no I/O: [`crate::driver`] feeds it what
+//! a socket reads, polls it, gathers a batch of output into a buffer of the thread, writes it, and commits what the socket
+//! took. Session and socket are behind one lock, and whoever holds it (the connection's task, or the fan-out, which only
+//! writes) is the only writer: bytes leave in program order. Deadlines are data: the session asks the timer wheel for a
+//! tick and compares its deadlines with the time when the tick comes.
 
 mod catch_up;
 mod client;
@@ -16,16 +17,18 @@ mod gather;
 mod ops;
 mod page_read;
 mod poll;
+mod protocol;
 mod rate;
 mod resume_points;
 #[cfg(test)]
 mod size;
 mod subscription;
 
-pub use self::client::ClientSession;
+pub use self::client::{Centrifugal, ClientSession};
 pub use self::core::Transport;
 pub use self::disconnect::Disconnect;
 pub(crate) use self::encoders::BuiltIn;
-pub use self::events::{EventSession, Framing};
+pub use self::events::{EventSession, EventStream, Framing};
 pub use self::poll::{PollAnswer, PollError, poll};
+pub use self::protocol::{Protocol, Session};
 pub use self::resume_points::{Resume, ResumePoint};

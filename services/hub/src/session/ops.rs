@@ -205,7 +205,7 @@ impl Op {
 impl ClientSession {
     /// Gives each waiting command its turn, in order, until one has to wait.
     pub(super) fn poll_ops(&mut self, cx: &mut Context<'_>, now: Instant) {
-        for waiting in self.ops.0.iter_mut().flat_map(|ops| ops.iter_mut()) {
+        for waiting in self.protocol.ops.0.iter_mut().flat_map(|ops| ops.iter_mut()) {
             // Whether it is its turn is seen below.
             let _ = waiting.op.advance(cx);
         }
@@ -216,19 +216,19 @@ impl ClientSession {
             if !self.replies_fit() {
                 return self.forget_pages();
             }
-            let Some(mut first) = self.ops.take_first() else { return };
+            let Some(mut first) = self.protocol.ops.take_first() else { return };
             if !first.op.advance(cx) || !self.run(&mut first, cx, now) {
-                self.ops.put_back(first);
+                self.protocol.ops.put_back(first);
                 return;
             }
         }
-        self.ops.clear();
+        self.protocol.ops.clear();
     }
 
     /// Lets go of what subscribes have read whose turn does not come yet: the client does not take its replies. It is read
     /// again after the reply.
     fn forget_pages(&mut self) {
-        for waiting in self.ops.0.iter_mut().flat_map(|ops| ops.iter_mut()) {
+        for waiting in self.protocol.ops.0.iter_mut().flat_map(|ops| ops.iter_mut()) {
             let joining: &mut [Joining] = match &mut waiting.op {
                 Op::Connect { joining, .. } => joining,
                 Op::Subscribe { subscribing: Subscribing::Joining(joining), .. } => std::slice::from_mut(joining),
@@ -400,12 +400,12 @@ impl ClientSession {
     /// token, so what follows is ignored. It ends as stale unless the client leaves first.
     pub(super) fn connect_failed(&mut self, id: u32, code: ErrorCode, now: Instant) {
         self.error(id, code);
-        self.ops.clear();
+        self.protocol.ops.clear();
         for index in (0..self.core.subs.len() as u32).rev() {
             self.core.remove(index);
         }
         self.core.forget_identity();
-        self.phase = Phase::Refused { deadline: now + self.core.hub.limits.connect_timeout };
+        self.protocol.phase = Phase::Refused { deadline: now + self.core.hub.limits.connect_timeout };
         self.reschedule();
     }
 
@@ -461,7 +461,7 @@ impl ClientSession {
     }
 
     pub(super) fn identity(&self) -> Option<&Identity> {
-        match &self.phase {
+        match &self.protocol.phase {
             Phase::Active(identity) => Some(identity),
             _ => None,
         }
