@@ -66,13 +66,16 @@ pub(crate) struct Terms {
     pub(crate) first_page: usize,
 }
 
-/// Why a client could not be joined.
+/// Reason for which a client could not join a channel.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum AttachError {
+pub enum AttachError {
+    /// No namespace of this node has the channel.
     #[error("unknown namespace")]
     UnknownNamespace,
+    /// The broker could not be read.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The channel's stream was not live in time.
     #[error("the channel did not become ready in time")]
     Timeout,
 }

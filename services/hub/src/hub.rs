@@ -34,7 +34,7 @@ use crate::eviction::RingBudget;
 use crate::handle::Handle;
 use crate::identity::{AuthFailure, Identity};
 use crate::limits::Limits;
-use crate::metrics::{HubMetrics, TransportMetrics};
+use crate::metrics::{HubMetrics, TooManyTransports, TransportMetrics, Transports};
 use crate::namespace::Namespaces;
 use crate::pace::Pacer;
 use crate::pages::PageBudget;
@@ -143,8 +143,7 @@ pub struct Hub {
     pub(crate) hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
     shared: HashMap<String, Arc<Shared>>,
-    /// By transport.
-    transports: [TransportMetrics; 3],
+    transports: Transports,
 }
 
 impl std::fmt::Debug for Hub {
@@ -206,7 +205,7 @@ impl Hub {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shared,
-            transports: Transport::ALL.map(|transport| TransportMetrics::new(&metrics, transport.as_str())),
+            transports: Transports::new(metrics),
         });
         hub.spawn_on(&parts.feed, unconstrained(hub.clone().sequence(parts.inbox)));
         hub.spawn(hub.clone().turn_wheel());
@@ -280,8 +279,16 @@ impl Hub {
         self.trace.as_ref().and_then(|trace| trace(Work::Command { name: name() }))
     }
 
+    /// Transport with this name, the label of its sessions' metrics. A new one is added.
+    ///
+    /// # Errors
+    /// The node has 16 others already: names are constants of the program, not input.
+    pub fn transport(&self, name: &'static str) -> Result<Transport, TooManyTransports> {
+        self.transports.intern(name)
+    }
+
     pub(crate) fn transport_metrics(&self, transport: Transport) -> &TransportMetrics {
-        &self.transports[transport as usize]
+        self.transports.of(transport)
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -39,14 +39,14 @@ pub mod turn;
 mod wheel;
 
 pub use age::MaxAge;
-pub use attach::{From, Joined};
+pub use attach::{AttachError, From, Joined};
 pub use close_reason::CloseReason;
 pub use control::Target;
 pub use dispatch::Inbox;
 pub use hub::{Hub, Parts, Verify};
 pub use identity::{AuthFailure, Identity};
 pub use limits::Limits;
-pub use metrics::HubMetrics;
+pub use metrics::{HubMetrics, TooManyTransports};
 pub use namespace::{Access, Namespace, Namespaces};
 pub use pages::Page;
 pub use sequencer::{Incoming, Sequencer, Step};

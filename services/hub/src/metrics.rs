@@ -1,6 +1,10 @@
-//! What the hub counts.
+//! Metrics of the hub.
+
+use std::sync::{Arc, OnceLock};
 
 use fanway_protocol::GapReason;
+
+use crate::session::Transport;
 
 const LATENCY: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
 
@@ -72,9 +76,51 @@ impl HubMetrics {
     }
 }
 
-/// The metrics of one transport, looked up once so that deliveries need not.
+/// Most transports of a node.
+pub(crate) const MAX_TRANSPORTS: usize = 16;
+
+/// The node has 16 transports already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node has {MAX_TRANSPORTS} transports already")]
+pub struct TooManyTransports;
+
+/// Metrics of each transport, by its number. Transports are never removed.
+#[derive(Debug)]
+pub(crate) struct Transports {
+    metrics: Arc<HubMetrics>,
+    slots: [OnceLock<TransportMetrics>; MAX_TRANSPORTS],
+}
+
+impl Transports {
+    /// The transports that every node has.
+    pub(crate) fn new(metrics: Arc<HubMetrics>) -> Self {
+        let slots = [const { OnceLock::new() }; MAX_TRANSPORTS];
+        for (slot, name) in slots.iter().zip(Transport::BUILT_IN) {
+            slot.get_or_init(|| TransportMetrics::new(&metrics, name));
+        }
+        Self { metrics, slots }
+    }
+
+    /// Number of a transport, which is added if it is new.
+    pub(crate) fn intern(&self, name: &'static str) -> Result<Transport, TooManyTransports> {
+        let found = (0..).zip(&self.slots).find(|(_, slot)| {
+            let at = slot.get_or_init(|| TransportMetrics::new(&self.metrics, name));
+            at.name == name
+        });
+        found.map(|(number, _)| Transport(number)).ok_or(TooManyTransports)
+    }
+
+    /// Metrics of a transport.
+    pub(crate) fn of(&self, transport: Transport) -> &TransportMetrics {
+        self.slots[usize::from(transport.0)].get_or_init(|| TransportMetrics::new(&self.metrics, "unknown"))
+    }
+}
+
+/// Metrics of one transport, looked up once so that deliveries need not.
 #[derive(Debug)]
 pub(crate) struct TransportMetrics {
+    /// Value of the label.
+    pub(crate) name: &'static str,
     pub(crate) connections: prometheus::IntGauge,
     pub(crate) opened: prometheus::IntCounter,
     pub(crate) deliveries: prometheus::IntCounter,
@@ -83,8 +129,9 @@ pub(crate) struct TransportMetrics {
 }
 
 impl TransportMetrics {
-    pub(crate) fn new(metrics: &HubMetrics, transport: &str) -> Self {
+    fn new(metrics: &HubMetrics, transport: &'static str) -> Self {
         Self {
+            name: transport,
             connections: metrics.connections.with_label_values(&[transport]),
             opened: metrics.connections_opened_total.with_label_values(&[transport]),
             deliveries: metrics.deliveries_total.with_label_values(&[transport]),

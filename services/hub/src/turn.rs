@@ -14,6 +14,7 @@ use crate::channel::LocalChannel;
 use crate::encoding::EncodingId;
 use crate::entry::Entry;
 use crate::hub::Hub;
+use crate::metrics::MAX_TRANSPORTS;
 use crate::session::Transport;
 
 thread_local! {
@@ -72,7 +73,9 @@ pub struct Turn {
     /// What the connection writes after the shared bytes of an entry, while it is put together.
     pub(crate) own: Vec<u8>,
     /// Deliveries of the slice that are not in the metrics yet.
-    tally: [Tally; Transport::ALL.len()],
+    tallies: [Tally; MAX_TRANSPORTS],
+    /// Transports with a tally, a bit each.
+    tallied: u16,
     /// Turns of many connections follow each other.
     in_slice: bool,
 }
@@ -105,7 +108,8 @@ impl Turn {
 
     /// Counts deliveries, and how long the oldest of them took.
     pub(crate) fn count(&mut self, transport: Transport, delivered: u64, latency: Option<Duration>) {
-        let tally = &mut self.tally[transport as usize];
+        self.tallied |= 1 << transport.0;
+        let tally = &mut self.tallies[usize::from(transport.0)];
         tally.delivered += delivered;
         tally.latencies.extend(latency);
     }
@@ -131,10 +135,11 @@ impl Turn {
     /// Adds to the metrics, and lets go of the entries that were shared.
     fn settle(&mut self, hub: &Hub) {
         self.batches.clear();
-        for (transport, tally) in Transport::ALL.into_iter().zip(&mut self.tally) {
-            if tally.delivered == 0 {
-                continue;
-            }
+        let mut tallied = std::mem::take(&mut self.tallied);
+        while tallied != 0 {
+            let transport = Transport(tallied.trailing_zeros() as u8);
+            tallied &= tallied - 1;
+            let tally = &mut self.tallies[usize::from(transport.0)];
             let metrics = hub.transport_metrics(transport);
             metrics.deliveries.inc_by(std::mem::take(&mut tally.delivered));
             let latencies = metrics.latency.local();

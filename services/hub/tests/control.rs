@@ -135,7 +135,7 @@ async fn streams_and_polls_are_ended_too() {
     points[0].fresh = false;
     let waiting = tokio::spawn({
         let hub = hub.clone();
-        async move { poll(&hub, &identity("alice 2"), &points, Duration::from_secs(60)).await }
+        async move { poll(&hub, identity("alice 2"), &points, Duration::from_secs(60)).await }
     });
     while hub.connections() < 2 {
         tokio::task::yield_now().await;

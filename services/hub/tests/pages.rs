@@ -68,7 +68,7 @@ impl Node {
     async fn poll(&self, channels: &[&str], cursor: &str) -> PollAnswer {
         let channels = channels.iter().map(|channel| Channel::new(channel).unwrap()).collect();
         let points = Resume::new(self.hub.namespaces(), channels, Some(cursor)).points;
-        poll(&self.hub, &Identity::anonymous(), &points, Duration::ZERO).await.unwrap()
+        poll(&self.hub, Identity::anonymous(), &points, Duration::ZERO).await.unwrap()
     }
 }
 

@@ -214,7 +214,7 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
         }
         // What follows is waiting, and how that ends nobody can tell yet.
         drop(handshake.take());
-        let answer = session::poll(&state.hub, &identity, &resume.points, wait).await.map_err(|error| {
+        let answer = session::poll(&state.hub, identity, &resume.points, wait).await.map_err(|error| {
             log_limited!(DEBUG, %error, "poll failed");
             Refusal::Unavailable
         })?;

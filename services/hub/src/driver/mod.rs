@@ -49,16 +49,24 @@ pub trait Socket: Send + 'static {
     fn try_write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
     /// Passes on bytes that the socket took and holds back, as TLS does. `Ready` once it holds none.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 
-    /// Whether the socket may hold back bytes that it took.
-    fn buffers(&self) -> bool;
+    /// Whether the socket may hold back bytes that it took. One that does implements the methods around this one too.
+    fn buffers(&self) -> bool {
+        false
+    }
 
     /// Whether the socket holds back bytes now.
-    fn holds_back(&self) -> bool;
+    fn holds_back(&self) -> bool {
+        false
+    }
 
     /// Whether the socket has passed on bytes that it held back since the last call.
-    fn take_progress(&mut self) -> bool;
+    fn take_progress(&mut self) -> bool {
+        false
+    }
 
     /// Ends the sending half.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;

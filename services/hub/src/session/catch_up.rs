@@ -68,23 +68,26 @@ impl Core {
         self.handle.tick();
     }
 
-    /// Subscriptions were made with their first pages. Those that are behind have their turn from this one on.
-    pub(super) fn begin_catch_ups(&mut self, first: usize, now: Instant) {
-        let count = self.subs.len();
-        for index in (0..count).map(|at| (first + at) % count) {
-            let Some(sub) = &self.subs[index] else { continue };
-            let (held, behind) = (sub.holds_page(), sub.is_behind());
-            if held || behind {
-                let catch_ups = self.catch_ups.get_or_insert_default();
-                if held {
-                    catch_ups.held_since = Some(now);
-                } else {
-                    catch_ups.waiting.push_back(index as u32);
-                }
-            }
+    /// A subscription was made, perhaps with its first page. It catches up if that is not all that it missed.
+    pub(super) fn begin_catch_up(&mut self, index: u32, now: Instant) {
+        let Some(Some(sub)) = self.subs.get(index as usize) else { return };
+        let (held, behind) = (sub.holds_page(), sub.is_behind());
+        if !held && !behind {
+            return;
         }
-        if self.catch_ups.is_some() {
-            self.handle.tick();
+        let catch_ups = self.catch_ups.get_or_insert_default();
+        if held {
+            catch_ups.held_since = Some(now);
+        } else {
+            catch_ups.wait(index);
+        }
+        self.handle.tick();
+    }
+
+    /// Lets one of the waiting subscriptions, chosen at random, be the first.
+    pub(super) fn shuffle_catch_ups(&mut self) {
+        if let Some(CatchUps { waiting, .. }) = self.catch_ups.as_deref_mut() {
+            waiting.rotate_left(rand::random_range(0..waiting.len().max(1)));
         }
     }
 

@@ -18,12 +18,13 @@ use fanway_protocol::reply::{Push, Reply};
 use fanway_protocol::{ErrorCode, UnsubscribeCode};
 use uuid::Uuid;
 
-use super::core::{Core, Output, OwnBytes, Transport};
+use super::core::{Core, Output, OwnBytes};
 use super::disconnect::Disconnect;
 use super::ops::{Op, Queue};
 use super::protocol::{Protocol, Session};
 use super::rate::{Bucket, Rate, RateCheck};
 use super::subscription::Resubscribe;
+use super::transport::Transport;
 use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::{Hub, unix_now};
@@ -145,6 +146,7 @@ impl Protocol for Centrifugal {
     }
 
     fn on_close(session: &mut ClientSession, reason: CloseReason) {
+        session.protocol.ops.clear();
         let Disconnect { code, reason } = reason.into();
         frame::write_close(session.core.outbox.buffer(), Some(code.code()), reason);
     }
@@ -156,7 +158,7 @@ impl ClientSession {
         let deadline = now + hub.limits.connect_timeout;
         let limits = Limits { max_message_bytes: hub.limits.message_size.as_u64() as usize, ..Limits::default() };
         let output = Output {
-            transport: Transport::WebSocket,
+            transport: Transport::WEB_SOCKET,
             encoding: hub.built_in.json_frames,
             own_bytes: OwnBytes::None,
             announces_gaps: false,
@@ -235,6 +237,7 @@ impl ClientSession {
     /// Ends the session with a close frame of its own.
     fn fail(&mut self, code: Option<u16>, text: &str, reason: CloseReason) {
         self.core.close(reason);
+        self.protocol.ops.clear();
         if !std::mem::replace(&mut self.core.ended, true) {
             frame::write_close(self.core.outbox.buffer(), code, text);
         }
@@ -398,9 +401,6 @@ impl ClientSession {
                 at
             }
         };
-        if let Some(deadline) = self.core.deadline() {
-            at = at.min(deadline);
-        }
         if self.protocol.throttled {
             at = at.min(self.protocol.bucket.ready_at(self.rate()));
         }

@@ -17,8 +17,6 @@ use fanway_protocol::reply::{ErrorBody, Outcome, RefreshResult, Reply};
 use fanway_protocol::{
     Channel, ChannelError, ClientInfo, Epoch, ErrorCode, Payload, Position, Publication, Right, UnsubscribeCode,
 };
-use futures_util::FutureExt;
-use futures_util::future::{MaybeDone, maybe_done};
 
 use super::client::{ClientSession, Phase};
 use super::ops::{Joining, Op, Requested, Subscribing};
@@ -132,18 +130,9 @@ impl ClientSession {
     /// Begins to join a channel, one of so many.
     pub(super) fn join(&self, requested: &Requested, index: u32, of: usize, now: Instant) -> Joining {
         let Requested { channel, from, asked, .. } = requested;
-        let (channel, from, asked) = (channel.clone(), *from, *asked);
-        let terms = self.terms(of);
-        let attaching = match self.core.hub.attach_now(&channel, from, &self.core.handle, index, terms) {
-            Some(attached) => MaybeDone::Done(Ok(attached)),
-            None => {
-                let (hub, handle) = (self.core.hub.clone(), self.core.handle.clone());
-                let deadline = now + hub.limits.command_timeout;
-                let name = channel.clone();
-                maybe_done(async move { hub.attach(&name, from, &handle, index, Some(deadline), terms).await }.boxed())
-            }
-        };
-        Joining { channel, index, asked, attaching }
+        let deadline = now + self.core.hub.limits.command_timeout;
+        let attaching = self.core.attach(channel, *from, index, Some(deadline), self.terms(of));
+        Joining { channel: channel.clone(), index, asked: *asked, attaching }
     }
 
     /// What a subscribe may be given with its reply, of so many that are under way. Nothing while the client does not take

@@ -1,4 +1,4 @@
-//! What every session has, whatever it speaks: subscriptions, an outbox, a timer.
+//! Common part of every session, whatever its protocol: subscriptions, an outbox, a timer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::catch_up::CatchUps;
 use super::subscription::Subscription;
+use super::transport::Transport;
 use crate::close_reason::CloseReason;
 use crate::control::Message;
 use crate::encoding::EncodingId;
@@ -20,31 +21,6 @@ use crate::identity::Identity;
 use crate::outbox::Outbox;
 use crate::registry::Registered;
 use crate::wheel::Timer;
-
-/// How a client is connected: the label of its metrics, and what its entries look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// The client protocol over WebSocket.
-    WebSocket,
-    /// Plain server-sent events.
-    Sse,
-    /// Long and short polling.
-    Poll,
-}
-
-impl Transport {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::WebSocket, Self::Sse, Self::Poll];
-
-    /// Metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WebSocket => "websocket",
-            Self::Sse => "sse",
-            Self::Poll => "poll",
-        }
-    }
-}
 
 /// Bytes of each entry that belong to one connection and frame the shared ones.
 #[derive(Debug, Default)]
@@ -64,18 +40,25 @@ pub(crate) enum OwnBytes {
 
 /// Output of a session: its metrics and how entries are written.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub struct Output {
     /// Label of the session's metrics.
     pub(crate) transport: Transport,
     /// Encoding of the bytes that connections share.
     pub(crate) encoding: EncodingId,
     pub(crate) own_bytes: OwnBytes,
-    /// The protocol has a word for gaps. Otherwise a loss without a position to resume from ends the session.
+    /// The encoding has bytes for gaps. Otherwise a loss without a position to resume from ends the session.
     pub(crate) announces_gaps: bool,
 }
 
-/// The common part of a session.
-pub(crate) struct Core {
+impl Output {
+    /// Output of entries in an encoding that has bytes for gaps too, and whose entries are concatenated.
+    pub fn new(transport: Transport, encoding: EncodingId) -> Self {
+        Self { transport, encoding, own_bytes: OwnBytes::None, announces_gaps: true }
+    }
+}
+
+/// Common part of a session, which its protocol works with.
+pub struct Core {
     pub(crate) hub: Arc<Hub>,
     pub(crate) handle: Arc<Handle>,
     pub(crate) output: Output,
@@ -142,8 +125,24 @@ impl Core {
         self.hub.registry.client_id(self.slot, &self.handle)
     }
 
+    /// Hub of the session.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Outbox, to which a protocol appends its own bytes. They follow everything written so far, and precede all entries
+    /// that are not gathered yet.
+    pub fn outbox(&mut self) -> &mut Vec<u8> {
+        self.outbox.buffer()
+    }
+
+    /// Reason for which the session ends, once there is one.
+    pub fn closing(&self) -> Option<CloseReason> {
+        self.closing
+    }
+
     /// The client is authenticated, or has a new credential: the session is found by it from now on.
-    pub(crate) fn identify(&self, identity: &Identity) {
+    pub fn identify(&self, identity: &Identity) {
         self.hub.identify(self.slot, identity);
     }
 
@@ -165,12 +164,15 @@ impl Core {
         }
     }
 
-    /// Asks for a tick at a time.
-    pub(crate) fn schedule(&mut self, at: Instant) {
+    /// Asks for a tick at a time, or at the nearest deadline that every session has (a stall, the connection's age) if that
+    /// is earlier. Replaces the tick that was asked for last.
+    pub fn schedule(&mut self, at: Instant) {
+        let at = self.deadline().map_or(at, |deadline| at.min(deadline));
         self.timer = Some(self.hub.wheel.schedule(self.slot, self.timer.take(), at));
     }
 
-    pub(crate) fn close(&mut self, reason: CloseReason) {
+    /// Ends the session. The first reason stays; the protocol's last bytes follow what is pending.
+    pub fn close(&mut self, reason: CloseReason) {
         if self.closing.is_none() {
             self.closing = Some(reason);
             self.abandon_pages();
@@ -196,7 +198,7 @@ impl Core {
     }
 
     /// The nearest of the deadlines that every session has, if there is one.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         [self.stall_deadline(), self.end_of_life()].into_iter().flatten().min()
     }
 
@@ -224,6 +226,17 @@ impl Core {
     /// Takes the marks, outside of the task. The signals stay for the wake-up that they have caused.
     pub(crate) fn take_marks(&mut self) {
         self.marks |= self.handle.take_marks();
+    }
+
+    /// Position of a subscription: of the last publication that was gathered for it. `None` where the channel has no
+    /// positions.
+    pub fn position(&self, index: u32) -> Option<Position> {
+        self.subs.get(index as usize)?.as_ref()?.position
+    }
+
+    /// Ends a subscription: nothing of its channel is gathered any more.
+    pub fn unsubscribe(&mut self, index: u32) {
+        self.remove(index);
     }
 
     pub(crate) fn sub(&self, channel: &str) -> Option<u32> {
@@ -365,6 +378,6 @@ impl Drop for Core {
         let metrics = self.hub.transport_metrics(self.output.transport);
         metrics.connections.dec();
         metrics.age.observe(self.opened.elapsed().as_secs_f64());
-        self.hub.metrics.connections_closed_total.with_label_values(&[self.output.transport.as_str(), reason]).inc();
+        self.hub.metrics.connections_closed_total.with_label_values(&[metrics.name, reason]).inc();
     }
 }

@@ -9,21 +9,20 @@
 //! line is a `retry:` line, which every client reads when the line ends.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use fanway_broker::log_limited;
 use fanway_protocol::codec::json;
 use fanway_protocol::framing::{chunk, sse};
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
 
-use super::core::{Core, Output, OwnBytes, Transport};
+use super::core::{Core, Output, OwnBytes};
+use super::join::{Join, poll_joins};
 use super::protocol::{Protocol, Session};
 use super::resume_points::{Resume, share};
-use super::subscription::Subscription;
-use crate::attach::{AttachError, Attached, From, Joined, Terms};
+use super::transport::Transport;
+use crate::attach::Terms;
 use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
@@ -37,7 +36,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Channels that are being joined.
 struct Joining {
     resume: Resume,
-    attaching: BoxFuture<'static, Vec<Result<Attached, AttachError>>>,
+    joins: Vec<Join>,
 }
 
 /// How the bytes of a stream are delimited.
@@ -81,19 +80,14 @@ impl Protocol for EventStream {
 
     fn poll(session: &mut EventSession, cx: &mut Context<'_>, now: Instant) {
         if let Some(joining) = &mut session.protocol.joining
-            && let Poll::Ready(attached) = joining.attaching.poll_unpin(cx)
+            && poll_joins(&mut joining.joins, cx).is_ready()
+            && let Some(joining) = session.protocol.joining.take()
         {
-            let resume = std::mem::take(&mut joining.resume);
-            session.protocol.joining = None;
-            session.joined(&resume, attached, now);
+            session.joined(*joining, now);
         }
     }
 
     fn on_tick(session: &mut EventSession, now: Instant) {
-        session.check_deadlines(now);
-    }
-
-    fn on_stall(session: &mut EventSession, now: Instant) {
         session.check_deadlines(now);
     }
 
@@ -125,30 +119,25 @@ impl EventSession {
         now: Instant,
     ) -> Self {
         let output = Output {
-            transport: Transport::Sse,
+            transport: Transport::SSE,
             encoding: hub.built_in.event_lines,
             own_bytes: OwnBytes::Event { ids: None, chunked: framing == Framing::Chunked },
             announces_gaps: true,
         };
-        let mut core = Core::new(hub.clone(), output, handle, now, now + LONGEST_SILENCE);
+        let next_heartbeat = now + heartbeat_after(&hub);
+        let mut core = Core::new(hub, output, handle, now, now + LONGEST_SILENCE);
         // A body over HTTP/2 may not be polled for long, and is not to hold memory for pages meanwhile.
         let first_page = if framing == Framing::Plain { 0 } else { share(&resume.points) };
-        let joins: Vec<_> = resume
-            .points
-            .iter()
-            .enumerate()
-            .map(|(index, point)| {
-                let (hub, handle, point) = (hub.clone(), core.handle.clone(), point.clone());
-                let terms = Terms { missed: usize::MAX, first_page };
-                async move { hub.attach(&point.channel, point.from, &handle, index as u32, None, terms).await }
-            })
-            .collect();
+        let terms = Terms { missed: usize::MAX, first_page };
+        let joins = (0..).zip(&resume.points);
+        let joins =
+            joins.map(|(index, point)| core.join_within(&point.channel, point.from, index, None, terms)).collect();
         core.identify(&identity);
         *core.outbox.buffer() = head;
         let protocol = EventStream {
             identity,
-            joining: Some(Box::new(Joining { resume, attaching: join_all(joins).boxed() })),
-            next_heartbeat: now + heartbeat_after(&hub),
+            joining: Some(Box::new(Joining { resume, joins })),
+            next_heartbeat,
             expiry_announced: false,
         };
         let mut session = Self { core, protocol };
@@ -175,43 +164,34 @@ impl EventSession {
         matches!(self.core.output.own_bytes, OwnBytes::Event { chunked: true, .. })
     }
 
-    /// All channels are joined: tells where the stream stands, and of each gap, before anything newer.
+    /// Subscribes all channels, and announces the stream's position, and each gap, before anything newer.
     ///
     /// Until the last gap is sent, a client that leaves must come back with its old cursor and get its gaps again. So the
     /// first event has the old cursor, as its id (which holds for the gaps after it) and in its data, from which some
     /// clients take it; only the last gap has the new one.
-    fn joined(&mut self, resume: &Resume, attached: Vec<Result<Attached, AttachError>>, now: Instant) {
+    fn joined(&mut self, joining: Joining, now: Instant) {
+        let Joining { resume, joins } = joining;
         let mut gaps = Vec::new();
-        for (index, (point, attached)) in resume.points.iter().zip(attached).enumerate() {
-            let attached = match attached {
-                Ok(attached) => attached,
+        for (index, join) in (0..).zip(joins) {
+            match self.core.subscribe(join, now) {
+                Ok(gap) => gaps.extend(gap.map(|reason| (index, reason))),
                 Err(error) => {
-                    log_limited!(DEBUG, channel = %point.channel, %error, "stream not joined");
+                    let channel = resume.points.get(index as usize).map(|point| point.channel.as_str());
+                    log_limited!(DEBUG, channel, %error, "stream not joined");
                     return self.core.close(CloseReason::Internal);
                 }
-            };
-            let (mut sub, joined) = Subscription::new(attached);
-            match (joined, point.from) {
-                (Joined::Recovered(page), From::Position(cursor)) => {
-                    sub.position = Some(cursor);
-                    sub.take_page(page, None, now);
-                }
-                (Joined::Gap(reason), _) => gaps.push((index as u32, reason)),
-                _ => {}
             }
-            self.core.insert(index as u32, sub);
         }
-        self.core.begin_catch_ups(0, now);
         let cursor = self.core.cursor();
         // Only a client that has a cursor gets gaps.
         let known = resume.id.as_deref().filter(|_| !gaps.is_empty()).unwrap_or(&cursor);
         self.write_event("ready", |out| json::write(&Ready { cursor: known }, out), Some(known));
         let last = gaps.len();
-        for (told, (index, reason)) in gaps.into_iter().enumerate() {
+        for (at, (index, reason)) in gaps.into_iter().enumerate() {
             let Some(Some(sub)) = self.core.subs.get(index as usize) else { continue };
             let (channel, position) = (sub.channel().clone(), sub.position);
             let gap = |out: &mut Vec<u8>| json::write_gap(&channel, reason, position, out);
-            self.write_event("gap", gap, (told + 1 == last).then_some(&*cursor));
+            self.write_event("gap", gap, (at + 1 == last).then_some(&*cursor));
         }
         let hashes = self.core.hashes().collect();
         if let OwnBytes::Event { ids, .. } = &mut self.core.output.own_bytes {
@@ -261,9 +241,6 @@ impl EventSession {
             let next = if self.protocol.expiry_announced { left } else { left.saturating_sub(announced) };
             // Not later than the next heartbeat: an expiry in a million years is no time that there is.
             at = at.min(now + next.min(LONGEST_SILENCE));
-        }
-        if let Some(deadline) = self.core.deadline() {
-            at = at.min(deadline);
         }
         self.core.schedule(at);
     }

@@ -14,6 +14,7 @@ mod disconnect;
 mod encoders;
 mod events;
 mod gather;
+mod join;
 mod ops;
 mod page_read;
 mod poll;
@@ -23,12 +24,15 @@ mod resume_points;
 #[cfg(test)]
 mod size;
 mod subscription;
+mod transport;
 
 pub use self::client::{Centrifugal, ClientSession};
-pub use self::core::Transport;
+pub use self::core::{Core, Output};
 pub use self::disconnect::Disconnect;
 pub(crate) use self::encoders::BuiltIn;
 pub use self::events::{EventSession, EventStream, Framing};
+pub use self::join::Join;
 pub use self::poll::{PollAnswer, PollError, poll};
 pub use self::protocol::{Protocol, Session};
 pub use self::resume_points::{Resume, ResumePoint};
+pub use self::transport::Transport;

@@ -19,14 +19,13 @@ use futures_util::future::{BoxFuture, MaybeDone};
 
 use super::client::{ClientSession, Phase};
 use super::commands::CommandError;
+use super::join::Attaching;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined};
 use crate::close_reason::CloseReason;
 use crate::hub::{Hub, unix_now};
 use crate::identity::Identity;
 use crate::namespace::Namespace;
-
-type Attaching = MaybeDone<BoxFuture<'static, Result<Attached, AttachError>>>;
 
 /// What a subscribe asked for.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,16 +5,17 @@
 //! node. A channel stays subscribed for a while after a poll, so the next one finds its publications in the ring.
 
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use fanway_protocol::codec::json;
-use futures_util::future::join_all;
 
-use super::core::{Core, Output, OwnBytes, Transport};
+use super::core::Output;
+use super::join::{Join, poll_joins};
+use super::protocol::{Protocol, Session};
 use super::resume_points::{ResumePoint, share};
-use super::subscription::Subscription;
-use crate::attach::{AttachError, From, Joined, Terms};
+use super::transport::Transport;
+use crate::attach::Terms;
 use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
@@ -44,88 +45,145 @@ pub struct PollError(String);
 /// credential and the grace after it last.
 pub async fn poll(
     hub: &Arc<Hub>,
-    identity: &Identity,
+    identity: Identity,
     points: &[ResumePoint],
     wait: Duration,
 ) -> Result<PollAnswer, PollError> {
-    let now = Instant::now();
-    let wait = identity.left(hub.limits.expiry_grace).map_or(wait, |left| wait.min(left));
-    let until = if points.iter().any(|point| point.fresh) { now } else { now + wait };
-    let output = Output {
-        transport: Transport::Poll,
-        encoding: hub.built_in.list_items,
-        own_bytes: OwnBytes::None,
-        announces_gaps: true,
-    };
-    let mut core = Core::new(hub.clone(), output, Handle::by_task(), now, until);
-    core.identify(identity);
-    let deadline = now + hub.limits.command_timeout;
-    let terms = Terms { missed: usize::MAX, first_page: share(points) };
-    let joins = points.iter().enumerate().map(|(index, point)| {
-        let handle = core.handle.clone();
-        async move { hub.attach(&point.channel, point.from, &handle, index as u32, Some(deadline), terms).await }
-    });
-    let attached = join_all(joins).await;
-    let mut answer = PollAnswer::default();
-    for (index, (point, attached)) in points.iter().zip(attached).enumerate() {
-        let attached = attached.map_err(|error: AttachError| PollError(error.to_string()))?;
-        let (mut sub, joined) = Subscription::new(attached);
-        match (joined, point.from) {
-            (Joined::Recovered(page), From::Position(cursor)) => {
-                sub.position = Some(cursor);
-                sub.take_page(page, None, now);
-            }
-            (Joined::Gap(reason), _) => {
-                json::write_gap(&point.channel, reason, sub.position, &mut answer.gaps);
-                answer.gaps.push(b',');
-            }
-            _ => {}
-        }
-        core.insert(index as u32, sub);
+    let mut session = PollSession::new(hub.clone(), identity, points, wait);
+    std::future::poll_fn(|cx| session.poll_answer(cx)).await?;
+    Ok(session.into_answer())
+}
+
+/// Polling, from the side of one poll: its output is an answer, which the poll ends with.
+struct Polling {
+    identity: Identity,
+    /// Channels that are being joined, until they are.
+    joins: Vec<Join>,
+    /// End of waiting for something to answer.
+    until: Instant,
+    /// End of reading what was missed.
+    deadline: Instant,
+    answer: PollAnswer,
+    published: Published,
+}
+
+/// A session of one poll.
+type PollSession = Session<Polling>;
+
+impl Protocol for Polling {
+    /// There are no last bytes.
+    const CLOSE_TIMEOUT: Duration = Duration::ZERO;
+
+    fn identity(&self) -> Option<&Identity> {
+        Some(&self.identity)
     }
-    // Any of them may be the first: the next poll, which knows nothing of this one, must not favour the same.
-    core.begin_catch_ups(rand::random_range(0..points.len().max(1)), now);
-    if core.is_behind() {
-        core.schedule(deadline);
+
+    /// A poll has no input besides its request.
+    fn on_input(_session: &mut PollSession, _input: &mut [u8], _now: Instant) {}
+
+    /// A poll is answered also if it must end: joining is a part of [`PollSession::poll_answer`].
+    fn poll(_session: &mut PollSession, _cx: &mut Context<'_>, _now: Instant) {}
+
+    fn on_tick(session: &mut PollSession, _now: Instant) {
+        session.core.schedule(session.end_of_wait());
     }
-    let mut published = Published::default();
-    std::future::poll_fn(|cx| {
+
+    fn on_close(session: &mut PollSession, reason: CloseReason) {
+        session.protocol.answer.draining = reason == CloseReason::Shutdown;
+    }
+}
+
+impl PollSession {
+    fn new(hub: Arc<Hub>, identity: Identity, points: &[ResumePoint], wait: Duration) -> Self {
         let now = Instant::now();
-        core.handle.register(cx.waker());
-        let taken = core.take();
-        if taken.mail {
-            core.read_mail(Some(identity));
-        }
-        core.poll_catch_ups(now);
-        let whole = with_turn(|turn| {
-            core.gather(turn);
-            let taken_bytes = collect(turn, &mut published, &mut answer);
-            core.wrote(turn, taken_bytes, now)
+        let wait = identity.left(hub.limits.expiry_grace).map_or(wait, |left| wait.min(left));
+        let until = if points.iter().any(|point| point.fresh) { now } else { now + wait };
+        let deadline = now + hub.limits.command_timeout;
+        let output = Output::new(Transport::POLL, hub.built_in.list_items);
+        let protocol = Polling {
+            identity,
+            joins: Vec::new(),
+            until,
+            deadline,
+            answer: PollAnswer::default(),
+            published: Published::default(),
+        };
+        let mut session = Self::open(hub, Handle::by_task(), output, protocol, now, until);
+        session.core.identify(&session.protocol.identity);
+        let terms = Terms { missed: usize::MAX, first_page: share(points) };
+        let joins = (0..).zip(points);
+        let joins = joins.map(|(index, ResumePoint { channel, from, .. })| {
+            session.core.join_within(channel, *from, index, Some(deadline), terms)
         });
-        let closing = core.closing.or(taken.close);
-        answer.draining |= closing == Some(CloseReason::Shutdown);
-        let told = !answer.publications.is_empty() || !answer.gaps.is_empty();
-        let full = !whole || published.bytes >= TURN_BYTES || !core.is_behind();
-        // Who is behind is not told that there is nothing.
-        let end = if core.is_behind() { deadline } else { until };
-        if told && full || closing.is_some() || now >= end {
-            return Poll::Ready(());
+        session.protocol.joins = joins.collect();
+        session
+    }
+
+    /// Subscribes the channels that were joined.
+    fn joined(&mut self, now: Instant) -> Result<(), PollError> {
+        for join in std::mem::take(&mut self.protocol.joins) {
+            let (channel, index) = (join.channel().clone(), join.index());
+            let gap = self.core.subscribe(join, now).map_err(|error| PollError(error.to_string()))?;
+            if let Some(reason) = gap {
+                let gaps = &mut self.protocol.answer.gaps;
+                json::write_gap(&channel, reason, self.core.position(index), gaps);
+                gaps.push(b',');
+            }
         }
-        if taken.tick {
-            core.schedule(end);
+        // The next poll, which does not know this one's order, must not favour the same channel.
+        self.core.shuffle_catch_ups();
+        if self.core.is_behind() {
+            self.core.schedule(self.protocol.deadline);
+        }
+        Ok(())
+    }
+
+    /// End of waiting: a client that is behind is not answered that there is nothing.
+    fn end_of_wait(&self) -> Instant {
+        if self.core.is_behind() { self.protocol.deadline } else { self.protocol.until }
+    }
+
+    /// Collects what the channels have. `Ready` once the answer is complete, or cannot be given.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PollError>> {
+        let now = Instant::now();
+        self.poll(cx, now);
+        if !self.protocol.joins.is_empty() {
+            ready!(poll_joins(&mut self.protocol.joins, cx));
+            self.joined(now)?;
+            self.core.poll_catch_ups(now);
+        }
+        let whole = with_turn(|turn| {
+            self.gather(turn);
+            let Polling { answer, published, .. } = &mut self.protocol;
+            let taken = collect(turn, published, answer);
+            self.wrote(turn, taken, now)
+        });
+        let behind = self.core.is_behind();
+        let full = !whole || self.protocol.published.bytes >= TURN_BYTES || !behind;
+        let answer = &self.protocol.answer;
+        let closing = self.core.closing();
+        if !answer.is_empty() && full || closing.is_some() || now >= self.end_of_wait() {
+            let unknown = answer.is_empty() && !answer.draining && (behind || closing == Some(CloseReason::Slow));
+            let late = || PollError("what was missed could not be read in time".to_owned());
+            return Poll::Ready(if unknown { Err(late()) } else { Ok(()) });
         }
         Poll::Pending
-    })
-    .await;
-    let told = !answer.publications.is_empty() || !answer.gaps.is_empty();
-    if !told && !answer.draining && (core.is_behind() || core.closing == Some(CloseReason::Slow)) {
-        return Err(PollError("what was missed could not be read in time".to_owned()));
     }
-    answer.cursor = core.cursor();
-    // The commas after the last items.
-    answer.publications.pop();
-    answer.gaps.pop();
-    Ok(answer)
+
+    fn into_answer(mut self) -> PollAnswer {
+        let mut answer = std::mem::take(&mut self.protocol.answer);
+        answer.cursor = self.core.cursor();
+        // The commas after the last items.
+        answer.publications.pop();
+        answer.gaps.pop();
+        answer
+    }
+}
+
+impl PollAnswer {
+    fn is_empty(&self) -> bool {
+        self.publications.is_empty() && self.gaps.is_empty()
+    }
 }
 
 /// Publications that an answer has.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use super::core::Core;
+use super::core::{Core, Output};
 use crate::close_reason::CloseReason;
 use crate::handle::Handle;
+use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::turn::Turn;
 
@@ -30,14 +31,16 @@ pub trait Protocol: Sized + Send + 'static {
     /// Takes bytes that the client sent, and may change them.
     fn on_input(session: &mut Session<Self>, input: &mut [u8], now: Instant);
 
-    /// Carries on what waits for something else: commands, channels that are being joined.
+    /// Carries on what waits for something else: commands, channels that are being joined. Not after the last bytes.
     fn poll(session: &mut Session<Self>, cx: &mut Context<'_>, now: Instant);
 
     /// Looks at the deadlines, and schedules the nearest one.
     fn on_tick(session: &mut Session<Self>, now: Instant);
 
-    /// The socket did not take everything: schedules the end of the stall too.
-    fn on_stall(session: &mut Session<Self>, now: Instant);
+    /// The socket did not take everything: [`Core::schedule`] has the end of the stall as a deadline from now on.
+    fn on_stall(session: &mut Session<Self>, now: Instant) {
+        Self::on_tick(session, now);
+    }
 
     /// Whether work waits until the client has taken bytes of the outbox.
     fn waits_for_room(_session: &Session<Self>) -> bool {
@@ -53,8 +56,10 @@ pub trait Protocol: Sized + Send + 'static {
 
 /// A client's session: what every session has, and its protocol.
 pub struct Session<P> {
-    pub(crate) core: Core,
-    pub(crate) protocol: P,
+    /// Subscriptions, outbox and timer.
+    pub core: Core,
+    /// State of the protocol.
+    pub protocol: P,
 }
 
 impl<P: fmt::Debug> fmt::Debug for Session<P> {
@@ -64,6 +69,11 @@ impl<P: fmt::Debug> fmt::Debug for Session<P> {
 }
 
 impl<P: Protocol> Session<P> {
+    /// A session of a protocol. `first`: time of its first tick. Where the node drains it closes at once.
+    pub fn open(hub: Arc<Hub>, handle: Arc<Handle>, output: Output, protocol: P, now: Instant, first: Instant) -> Self {
+        Self { core: Core::new(hub, output, handle, now, first), protocol }
+    }
+
     /// The hub's end of this session.
     pub fn handle(&self) -> &Arc<Handle> {
         &self.core.handle
@@ -109,7 +119,9 @@ impl<P: Protocol> Session<P> {
             self.core.on_tick(now);
             P::on_tick(self, now);
         }
-        P::poll(self, cx, now);
+        if !self.core.ended {
+            P::poll(self, cx, now);
+        }
         self.core.poll_catch_ups(now);
         self.end();
     }
