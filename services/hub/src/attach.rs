@@ -78,6 +78,9 @@ pub enum AttachError {
     /// The channel's stream was not live in time.
     #[error("the channel did not become ready in time")]
     Timeout,
+    /// The node's memory for missed publications stayed in use for as long as a blocked socket may take nothing.
+    #[error("no memory for missed publications became free in time")]
+    Memory,
 }
 
 impl Hub {
@@ -158,8 +161,10 @@ impl Hub {
         Some(Attached { joined: Joined::Recovered(page), ..attached })
     }
 
-    /// Joins a client anew that is behind, at the position it has reached. Waits for memory for the page, which
-    /// is at least one publication. Where the log cannot be read it tries again until it can.
+    /// Joins a client anew that is behind, at the position it has reached. The page is at least one publication. Where the
+    /// log cannot be read it tries again until it can.
+    ///
+    /// Waits for memory for the page, but not longer than a blocked socket may: [`AttachError::Memory`] then.
     pub(crate) async fn next_page(
         self: &Arc<Self>,
         channel: &Channel,
@@ -172,7 +177,8 @@ impl Hub {
         loop {
             let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
             self.ready(&interest).await;
-            let grant = self.pages.grant(limit.bytes).await.ok_or(AttachError::Timeout)?;
+            let memory = tokio::time::timeout(self.limits.write_stall, self.pages.grant(limit.bytes)).await;
+            let grant = memory.ok().flatten().ok_or(AttachError::Memory)?;
             let joining = self.join(&interest, From::Position(position), handle, index, usize::MAX, limit);
             let joined = tokio::time::timeout(self.limits.command_timeout, joining).await;
             let Ok(mut attached) = joined.unwrap_or(Err(AttachError::Timeout)) else {

@@ -84,37 +84,16 @@ mod tests {
     use std::task::{Context, Waker};
     use std::time::Instant;
 
-    use fanway_broker::{AnyBroker, MemoryBroker};
-    use tokio_util::sync::CancellationToken;
-    use tokio_util::task::TaskTracker;
-
     use super::*;
+    use crate::Limits;
     use crate::handle::Handle;
     use crate::session::ClientSession;
-    use crate::{HubMetrics, Inbox, Limits, Namespace, Namespaces, Parts};
-
-    fn hub() -> Arc<Hub> {
-        let inbox = Inbox::new();
-        let parts = Parts {
-            broker: Arc::new(AnyBroker::Memory(MemoryBroker::new(inbox.clone()))),
-            inbox,
-            feed: tokio::runtime::Handle::current(),
-            namespaces: Arc::new(Namespaces::new(Namespace::closed("default"), [])),
-            limits: Limits::default(),
-            verify: Box::new(|_, _| Ok(Identity { user: "alice".into(), ..Identity::default() })),
-            allow_anonymous: false,
-            max_age: None,
-            metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
-            trace: None,
-            version: "test",
-        };
-        Hub::start(parts, TaskTracker::new(), CancellationToken::new())
-    }
+    use crate::testing::hub;
 
     /// Names with the same hash are too rare to be found: the message is put into the wrong mailbox.
     #[tokio::test]
     async fn a_session_that_is_not_meant_stays() {
-        let hub = hub();
+        let hub = hub(Limits::default());
         let mut session = ClientSession::new(hub.clone(), None, Handle::by_task(), Instant::now());
         let poll = |session: &mut ClientSession| {
             session.poll(&mut Context::from_waker(Waker::noop()), Instant::now());

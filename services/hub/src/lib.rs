@@ -35,6 +35,8 @@ pub mod session;
 mod shared_reads;
 mod subscribers;
 mod sync;
+#[cfg(test)]
+mod testing;
 pub mod turn;
 mod wheel;
 

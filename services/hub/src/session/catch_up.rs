@@ -91,7 +91,7 @@ impl Core {
         }
     }
 
-    /// A subscription has ended.
+    /// A subscription has ended, or waits for its forced resubscription.
     pub(super) fn end_catch_up(&mut self, index: u32) {
         let Some(catch_ups) = &mut self.catch_ups else { return };
         catch_ups.waiting.retain(|waiting| *waiting != index);
@@ -149,6 +149,7 @@ impl Core {
     ) {
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
         let Ok(Attached { attachment, next, head, joined }) = caught_up else {
+            self.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
             return self.close(CloseReason::Slow);
         };
         sub.attach(attachment, next);
@@ -237,3 +238,6 @@ impl Core {
         self.hub.metrics.pages_dropped_total.inc();
     }
 }
+
+#[cfg(test)]
+mod tests;

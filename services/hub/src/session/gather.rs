@@ -192,6 +192,8 @@ impl Core {
         if let Some(Some(sub)) = self.subs.get_mut(index as usize) {
             sub.resubscribe(at, gap);
         }
+        // Others of the session catch up meanwhile.
+        self.end_catch_up(index);
         self.handle.tick();
     }
 
@@ -288,6 +290,7 @@ impl Core {
             sub.position = sub.position.map(|last| Position { offset: last.offset - back, ..last });
         }
         match &piece.backlog {
+            Some(_) if sub.paused() => {}
             Some(entry) => sub.give_back(entry.clone()),
             None => sub.next = piece.seq + u64::from(taken),
         }

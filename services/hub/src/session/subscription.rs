@@ -89,9 +89,10 @@ impl Subscription {
         self.detour.as_ref()?.resubscribe
     }
 
-    /// It must be made to subscribe anew at a time, because of a gap or because the epoch has changed.
+    /// It must be made to subscribe anew at a time, because of a gap or because the epoch has changed. What it was still to
+    /// deliver is dropped: the client receives it, or a gap, with its next subscribe.
     pub(crate) fn resubscribe(&mut self, at: Instant, gap: Option<GapReason>) {
-        self.detour().resubscribe = Some(Resubscribe { at, gap });
+        *self.detour() = Detour { resubscribe: Some(Resubscribe { at, gap }), ..Detour::default() };
     }
 
     /// It gets on from its position, not from the ring.

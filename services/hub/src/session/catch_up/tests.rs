@@ -1,0 +1,104 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use fanway_protocol::{Channel, Epoch, Position, Publication};
+
+use super::*;
+use crate::Limits;
+use crate::attach::{From, Terms};
+use crate::handle::Handle;
+use crate::hub::Hub;
+use crate::pages::Page;
+use crate::session::{Output, Transport};
+use crate::testing::hub;
+use crate::turn::Turn;
+
+fn core(hub: &Arc<Hub>) -> Core {
+    let output = Output::new(Transport::WEB_SOCKET, hub.built_in.json_frames);
+    let now = Instant::now();
+    Core::new(hub.clone(), output, Handle::by_task(), now, now + Duration::from_secs(3600))
+}
+
+/// Subscribes a session to a channel, as a client that takes every entry to be of the epoch of its subscribe reply.
+async fn subscribe(core: &mut Core, channel: &str) -> u32 {
+    let (channel, index) = (Channel::new(channel).unwrap(), core.subs.len() as u32);
+    let terms = Terms { missed: usize::MAX, first_page: PAGE_BYTES };
+    let attached = core.hub.attach(&channel, From::Head, &core.handle, index, None, terms).await.unwrap();
+    let (mut subscription, _) = Subscription::new(attached);
+    subscription.labelled = true;
+    core.insert(index, subscription);
+    index
+}
+
+/// A page in memory: one publication on the timeline of `head`, then two that begin another epoch.
+fn page_over_two_epochs(hub: &Hub, head: Position) -> Page {
+    let other = Epoch::parse("otherone0123456789ab").unwrap();
+    let positions = [head.epoch, other, other].into_iter().zip(head.offset + 1..);
+    let publications: Vec<_> =
+        positions.map(|(epoch, offset)| (Position { epoch, offset }, Arc::new(Publication::default()))).collect();
+    Page { publications, whole: false, grant: hub.pages.try_grant(1000) }
+}
+
+/// Writes a turn to a socket that takes so many bytes. Returns how many were offered.
+fn write(core: &mut Core, room: usize) -> usize {
+    let mut turn = Turn::default();
+    core.gather(&mut turn);
+    let offered = turn.bytes().len();
+    core.wrote(&mut turn, offered.min(room), Instant::now());
+    offered
+}
+
+#[tokio::test]
+async fn a_subscription_that_waits_for_its_resubscription_holds_no_page() {
+    // Whether the socket takes the publication before the change of epoch or gives it back.
+    for room in [usize::MAX, 0] {
+        let hub = hub(Limits::default());
+        let mut core = core(&hub);
+        let (first, second) = (subscribe(&mut core, "a").await, subscribe(&mut core, "b").await);
+        let now = Instant::now();
+        let sub = core.subs[first as usize].as_mut().unwrap();
+        let head = sub.position.unwrap();
+        sub.take_page(page_over_two_epochs(&hub, head), None, now);
+        core.begin_catch_up(first, now);
+        core.fall_behind(second);
+        assert!(hub.metrics.page_bytes.get() > 0);
+
+        assert!(write(&mut core, room) > 0);
+        let sub = core.subs[first as usize].as_ref().unwrap();
+        assert!(sub.paused() && sub.missed().is_none(), "{room}");
+        assert_eq!(sub.position.unwrap().offset, head.offset + u64::from(room > 0));
+        assert_eq!(hub.metrics.page_bytes.get(), 0, "{room}");
+        // The other subscription of the session catches up at once.
+        write(&mut core, usize::MAX);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while core.subs[second as usize].as_ref().unwrap().is_behind() {
+            assert!(Instant::now() < deadline, "{room}");
+            core.poll_catch_ups(Instant::now());
+            tokio::task::yield_now().await;
+        }
+        assert!(core.subs[first as usize].as_ref().unwrap().paused());
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_gets_no_memory_for_its_page_is_closed_as_slow() {
+    let limits =
+        Limits { node_page_bytes: ByteSize::kib(64), write_stall: Duration::from_millis(50), ..Limits::default() };
+    let hub = hub(limits);
+    let mut core = core(&hub);
+    let index = subscribe(&mut core, "a").await;
+    let _all = hub.pages.try_grant(64 * 1024).unwrap();
+    core.fall_behind(index);
+    let began = Instant::now();
+    while core.closing.is_none() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        core.poll_catch_ups(Instant::now());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(core.closing, Some(CloseReason::Slow));
+    assert!(began.elapsed() >= Duration::from_millis(50));
+    assert_eq!(hub.metrics.slow_consumers_total.with_label_values(&["closed"]).get(), 1);
+}
