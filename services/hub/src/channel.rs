@@ -23,7 +23,7 @@ use crate::handle::Handle;
 use crate::moment::Moment;
 use crate::namespace::Namespace;
 use crate::ring::Ring;
-use crate::sequencer::{Incoming, Sequencer, Step};
+use crate::sequencer::{HoldLimit, Incoming, Sequencer, Step};
 use crate::subscribers::Subscribers;
 
 /// From so many subscribers on, a channel's ring is kept for those who come back.
@@ -49,8 +49,9 @@ pub(crate) struct Marked {
     pub(crate) sampled: Vec<Begun>,
 }
 
-/// Publications a channel holds while it reads its log; more are read from the log.
-const HOLD_LIMIT: usize = 512;
+/// Bounds of what a channel holds while it reads its log: several publications of the largest size that a client may
+/// send. A node may repair very many channels at once, after an outage all of them.
+const HOLD_LIMIT: HoldLimit = HoldLimit { publications: 512, kib: 512 };
 
 /// What the channels of a namespace share.
 pub(crate) struct Shared {
@@ -167,7 +168,8 @@ impl LocalChannel {
                     (Some(sequencer), Some(place)) => {
                         state.active = Moment::of(now);
                         let mut steps = Vec::new();
-                        sequencer.live(Incoming { place, publication: delivery.publication }, &mut steps);
+                        let incoming = Incoming { place, publication: delivery.publication };
+                        sequencer.live(incoming, |publication| publication.size(), &mut steps);
                         self.emit(state, steps, Source::Feed(delivery.received), marked);
                     }
                     // Published past the history on purpose, or by a node with other settings: passed on without a place.
@@ -490,7 +492,7 @@ mod tests {
     fn only_a_read_that_began_later_verifies() {
         let local = channel();
         let mut state = local.state();
-        state.sequencer = Some(Sequencer::new(1));
+        state.sequencer = Some(Sequencer::new(HOLD_LIMIT));
         state.begin_read();
         let asked = state.reads();
         state.end_read();
@@ -505,7 +507,7 @@ mod tests {
     fn reads_of_the_log_do_not_put_off_its_refresh() {
         let (local, start) = (channel(), Instant::now());
         let (mut state, second) = (local.state(), Duration::from_secs(1));
-        state.sequencer = Some(Sequencer::new(1));
+        state.sequencer = Some(Sequencer::new(HOLD_LIMIT));
         state.active = Moment::of(start);
         assert!(!state.check_due(start + second * 5, second * 10));
         state.begin_read();

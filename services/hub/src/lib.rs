@@ -51,4 +51,4 @@ pub use limits::Limits;
 pub use metrics::{HubMetrics, TooManyTransports};
 pub use namespace::{Access, Namespace, Namespaces};
 pub use pages::Page;
-pub use sequencer::{Incoming, Sequencer, Step};
+pub use sequencer::{HoldLimit, Incoming, Sequencer, Step};

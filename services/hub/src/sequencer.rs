@@ -57,6 +57,43 @@ enum Phase {
     Live,
 }
 
+/// Bounds of the publications that a sequencer holds while the log is read. Small, as each channel has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HoldLimit {
+    /// Most publications.
+    pub publications: u16,
+    /// Most KiB of all of them.
+    pub kib: u16,
+}
+
+/// Publications that wait for the answer of a read, in the order of the feed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Held<M> {
+    publications: Vec<Incoming<M>>,
+    bytes: usize,
+    /// One did not fit. Those after it would only show that it is missing, so they are dropped too.
+    full: bool,
+}
+
+impl<M> Default for Held<M> {
+    fn default() -> Self {
+        Self { publications: Vec::new(), bytes: 0, full: false }
+    }
+}
+
+impl<M> Held<M> {
+    /// Adds a publication of so many bytes. False if it does not fit.
+    fn push(&mut self, incoming: Incoming<M>, bytes: usize, limit: HoldLimit) -> bool {
+        let bytes = self.bytes.saturating_add(bytes);
+        self.full |= self.publications.len() >= limit.publications.into() || bytes.div_ceil(1024) > limit.kib.into();
+        if !self.full {
+            self.bytes = bytes;
+            self.publications.push(incoming);
+        }
+        !self.full
+    }
+}
+
 /// The order of one channel on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sequencer<M> {
@@ -65,12 +102,10 @@ pub struct Sequencer<M> {
     /// The last position passed on; `None` until the first read. Its epoch is always the one its publication was written
     /// in, so that it stays comparable on every line that has the publication.
     head: Option<Position>,
-    /// Heard while in need, in order: what was published after the read saw the log. At most `hold_limit`, `None` for
-    /// none.
-    #[allow(clippy::box_collection, reason = "two words less in each channel; nearly always there are none")]
-    held: Option<Box<Vec<Incoming<M>>>>,
-    /// The most publications to hold. Beyond it they are dropped and read from the log instead.
-    hold_limit: u32,
+    /// Received while in need: what was published after the read saw the log. In a box, as nearly always there are none.
+    held: Option<Box<Held<M>>>,
+    /// Bounds of what is held. What exceeds them is dropped and read from the log instead.
+    hold_limit: HoldLimit,
     /// A read was sent and has not ended.
     reading: bool,
     /// Something was missed after that read was sent, so its answer may lack it.
@@ -79,8 +114,7 @@ pub struct Sequencer<M> {
 
 impl<M> Sequencer<M> {
     /// A channel without a feed and without a head.
-    pub fn new(hold_limit: usize) -> Self {
-        let hold_limit = u32::try_from(hold_limit).unwrap_or(u32::MAX);
+    pub fn new(hold_limit: HoldLimit) -> Self {
         Self { phase: Phase::Down, head: None, held: None, hold_limit, reading: false, overtaken: false }
     }
 
@@ -114,23 +148,23 @@ impl<M> Sequencer<M> {
         }
     }
 
-    /// The feed brought a publication.
-    pub fn live(&mut self, incoming: Incoming<M>, out: &mut Vec<Step<M>>) {
+    /// The feed brought a publication. `size`: its bytes, asked for only where it must be held.
+    pub fn live(&mut self, incoming: Incoming<M>, size: impl FnOnce(&M) -> usize, out: &mut Vec<Step<M>>) {
         match self.phase {
-            // Heard before the feed was confirmed; the read that follows the confirmation has it.
+            // Received before the feed was confirmed; the read that follows the confirmation has it.
             Phase::Down => {}
-            Phase::Need if self.held() < self.hold_limit as usize => self.held.get_or_insert_default().push(incoming),
-            Phase::Need => self.overtaken = self.reading,
+            Phase::Need => {
+                let bytes = size(&incoming.publication);
+                if !self.held.get_or_insert_default().push(incoming, bytes, self.hold_limit) {
+                    self.overtaken = self.reading;
+                }
+            }
             Phase::Live => {
                 if !self.follow(incoming, out) {
                     self.phase = Phase::Need;
                 }
             }
         }
-    }
-
-    fn held(&self) -> usize {
-        self.held.as_ref().map_or(0, |held| held.len())
     }
 
     /// What to ask the log for: the entries after this offset, `None` for the top alone.
@@ -202,7 +236,7 @@ impl<M: Clone> Sequencer<M> {
             return true; // Cut by the limit. The next view tells anew whether the point reached is on the line.
         }
         let mut whole = !self.overtaken;
-        for incoming in self.held.take().into_iter().flat_map(|held| *held) {
+        for incoming in self.held.take().into_iter().flat_map(|held| held.publications) {
             whole &= self.follow(incoming, out);
         }
         if whole {
@@ -259,6 +293,11 @@ mod tests {
         Incoming { place: Place { position: at(e, offset), previous_epoch: epoch(previous) }, publication: offset }
     }
 
+    /// Every publication has one byte.
+    fn byte(_publication: &u64) -> usize {
+        1
+    }
+
     fn view(ledger: &[(u64, u64)], top: u64, entries: impl IntoIterator<Item = u64>) -> LogView<u64> {
         let ledger = Ledger::from_entries(ledger.iter().map(|(e, first)| (epoch(*e), *first)).collect()).unwrap();
         let top = Position { epoch: ledger.current(), offset: top };
@@ -277,7 +316,7 @@ mod tests {
 
     /// A sequencer that is live at a position.
     fn live_at(e: u64, offset: u64) -> Sequencer<u64> {
-        let mut sequencer = Sequencer::new(2);
+        let mut sequencer = Sequencer::new(HoldLimit { publications: 2, kib: 1 });
         sequencer.restored();
         assert!(!sequencer.read(&view(&[(e, 1)], offset, []), &mut Vec::new()));
         assert_eq!((sequencer.is_live(), sequencer.head()), (true, Some(at(e, offset))));
@@ -293,23 +332,23 @@ mod tests {
     #[test]
     fn passes_on_successors_and_drops_duplicates() {
         let mut sequencer = live_at(0, 3);
-        assert_eq!(steps(|out| sequencer.live(heard(0, 4, 0), out)), [emit(0, 4, false)]);
-        assert_eq!(steps(|out| sequencer.live(heard(0, 2, 0), out)), []);
+        assert_eq!(steps(|out| sequencer.live(heard(0, 4, 0), byte, out)), [emit(0, 4, false)]);
+        assert_eq!(steps(|out| sequencer.live(heard(0, 2, 0), byte, out)), []);
         assert!(sequencer.is_live());
     }
 
     #[test]
     fn the_first_publication_of_an_epoch_needs_no_read() {
         let mut sequencer = live_at(0, 3);
-        assert_eq!(steps(|out| sequencer.live(heard(1, 4, 0), out)), [emit(1, 4, true)]);
-        assert_eq!(steps(|out| sequencer.live(heard(1, 5, 1), out)), [emit(1, 5, false)]);
+        assert_eq!(steps(|out| sequencer.live(heard(1, 4, 0), byte, out)), [emit(1, 4, true)]);
+        assert_eq!(steps(|out| sequencer.live(heard(1, 5, 1), byte, out)), [emit(1, 5, false)]);
     }
 
     #[test]
     fn anything_else_needs_a_read() {
         for other in [heard(0, 5, 0), heard(1, 3, 0), heard(1, 5, 0), heard(2, 4, 1)] {
             let mut sequencer = live_at(0, 3);
-            assert_eq!(steps(|out| sequencer.live(other.clone(), out)), [], "{other:?}");
+            assert_eq!(steps(|out| sequencer.live(other.clone(), byte, out)), [], "{other:?}");
             assert!(sequencer.needs_read() && sequencer.since() == Some(3), "{other:?}");
         }
     }
@@ -318,9 +357,9 @@ mod tests {
     fn a_repair_spans_epochs_and_takes_the_held_ones_after_it() {
         let mut sequencer = live_at(0, 3);
         let out = steps(|out| {
-            sequencer.live(heard(1, 6, 1), out);
+            sequencer.live(heard(1, 6, 1), byte, out);
             sequencer.asked();
-            sequencer.live(heard(1, 7, 1), out);
+            sequencer.live(heard(1, 7, 1), byte, out);
             assert!(!sequencer.read(&view(&[(0, 1), (1, 5)], 6, 4..=6), out));
         });
         assert_eq!(out, [emit(0, 4, false), emit(1, 5, true), emit(1, 6, false), emit(1, 7, false)]);
@@ -371,7 +410,7 @@ mod tests {
                 sequencer.interrupted();
                 sequencer.restored();
             }),
-            ("overflow", |sequencer, out| (4..=6).for_each(|offset| sequencer.live(heard(0, offset, 0), out))),
+            ("overflow", |sequencer, out| (4..=6).for_each(|offset| sequencer.live(heard(0, offset, 0), byte, out))),
         ];
         for (name, miss) in misses {
             let mut sequencer = live_at(0, 3);
@@ -387,13 +426,37 @@ mod tests {
     }
 
     #[test]
+    fn what_exceeds_the_bytes_held_is_read_from_the_log() {
+        for (sizes, held) in
+            [([1024, 1024, 0], 3), ([2048, 0, 0], 3), ([2048, 1, 0], 1), ([2049, 0, 0], 0), ([1, usize::MAX, 1], 1)]
+        {
+            let mut sequencer = Sequencer::new(HoldLimit { publications: 3, kib: 2 });
+            sequencer.restored();
+            sequencer.read(&view(&[(0, 1)], 3, []), &mut Vec::new());
+            sequencer.suspect();
+            sequencer.asked();
+            let publications = |sequencer: &mut Sequencer<u64>, out: &mut Vec<Step<u64>>| {
+                for (offset, size) in (4..).zip(sizes) {
+                    sequencer.live(heard(0, offset, 0), |_| size, out);
+                }
+            };
+            let mut out = steps(|out| publications(&mut sequencer, out));
+            let again = sequencer.read(&view(&[(0, 1)], 3, []), &mut out);
+            assert_eq!((out.len(), again), (held, held < 3), "{sizes:?}");
+            sequencer.asked();
+            assert!(!again || !sequencer.read(&view(&[(0, 1)], 6, 4 + held as u64..=6), &mut out));
+            assert_eq!(out, [4, 5, 6].map(|offset| emit(0, offset, false)), "{sizes:?}");
+        }
+    }
+
+    #[test]
     fn without_a_feed_nothing_is_passed_on() {
         let mut sequencer = live_at(0, 3);
         sequencer.suspect();
         sequencer.asked();
         sequencer.interrupted();
         let out = steps(|out| {
-            sequencer.live(heard(0, 4, 0), out);
+            sequencer.live(heard(0, 4, 0), byte, out);
             sequencer.suspect();
             sequencer.check(None);
             assert!(!sequencer.read(&view(&[(0, 1)], 4, [4]), out));

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use fanway_broker::{Ledger, LogView, Place};
-use fanway_hub::{Incoming, Sequencer, Step};
+use fanway_hub::{HoldLimit, Incoming, Sequencer, Step};
 use fanway_protocol::{Epoch, Position};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -61,7 +61,7 @@ struct World {
 }
 
 impl World {
-    fn new(retention: u64, hold_limit: usize) -> Self {
+    fn new(retention: u64, hold_limit: HoldLimit) -> Self {
         let log = Log { root: 0, ids: Vec::new(), epochs: Vec::new(), new_reign: false };
         let mut world = Self {
             log,
@@ -162,7 +162,7 @@ impl World {
 
     fn hear(&mut self, incoming: Incoming<Numbered>) -> TestCaseResult {
         let mut steps = Vec::new();
-        self.sequencer.live(incoming, &mut steps);
+        self.sequencer.live(incoming, size, &mut steps);
         steps.into_iter().try_for_each(|step| self.follow(step))
     }
 
@@ -277,7 +277,17 @@ fn event_with_loss() -> impl Strategy<Value = Event> {
     prop_oneof![20 => event(), 1 => (0_usize..4).prop_map(Event::Reign), 1 => Just(Event::Flush)]
 }
 
-fn run(retention: u64, hold_limit: usize, events: Vec<Event>) -> Result<World, TestCaseError> {
+/// Sizes between 0 and 2 KiB, so that a small publication may follow one that does not fit.
+fn size(publication: &Numbered) -> usize {
+    (publication.id * 5 % 3) as usize * 1024
+}
+
+/// Few publications, or few bytes, or none of either.
+fn hold_limit() -> impl Strategy<Value = HoldLimit> {
+    (0_u16..4, 0_u16..5).prop_map(|(publications, kib)| HoldLimit { publications, kib })
+}
+
+fn run(retention: u64, hold_limit: HoldLimit, events: Vec<Event>) -> Result<World, TestCaseError> {
     let mut world = World::new(retention, hold_limit);
     for event in events {
         world.happen(event)?;
@@ -292,7 +302,7 @@ proptest! {
     #[test]
     fn each_step_is_the_successor_or_an_honest_gap(
         retention in 1_u64..12,
-        hold_limit in 0_usize..4,
+        hold_limit in hold_limit(),
         events in prop::collection::vec(event_with_loss(), 1..160),
     ) {
         run(retention, hold_limit, events)?;
@@ -300,7 +310,7 @@ proptest! {
 
     #[test]
     fn without_loss_in_the_log_there_is_no_gap(
-        hold_limit in 0_usize..4,
+        hold_limit in hold_limit(),
         events in prop::collection::vec(prop_oneof![20 => event(), 1 => Just(Event::Reign(0))], 1..160),
     ) {
         prop_assert_eq!(run(u64::MAX, hold_limit, events)?.gaps, 0);

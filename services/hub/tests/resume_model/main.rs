@@ -16,6 +16,7 @@ mod world;
 
 use std::time::Instant;
 
+use fanway_hub::HoldLimit;
 use fleet::{CONVERGES, Fleet, Met, NO_FALSE_GAP, NO_SILENT_GAP};
 use setup::{Kind, Rule, Setup};
 use stateright::{Checker, HasDiscoveries, Model};
@@ -154,14 +155,22 @@ fn lossy_feed() {
     assert!(holds(Setup { publishes: 2, retention: 1, ..setup }).gap);
 }
 
-/// Repairs take their time, read one entry after the other, and the node holds one publication or none meanwhile.
+/// Repairs take their time, read one entry after the other, and the node holds one publication or none meanwhile, or those
+/// without a byte.
 #[test]
 fn slow_repairs() {
-    let slow = |kind| Setup { publishes: 2, slow_reads: true, read_limit: 1, hold_limit: 1, ..Setup::new(kind) };
+    let hold = |publications, kib| HoldLimit { publications, kib };
+    let slow =
+        |kind, hold_limit| Setup { publishes: 2, slow_reads: true, read_limit: 1, hold_limit, ..Setup::new(kind) };
     for kind in KINDS {
-        holds(Setup { failovers: 1, lossy: true, ..slow(kind) });
+        for hold_limit in [hold(1, 10), hold(10, 0)] {
+            holds(Setup { failovers: 1, lossy: true, ..slow(kind, hold_limit) });
+        }
     }
-    assert!(!holds(Setup { hold_limit: 0, kills: 1, drops: 1, ..slow(Kind::Follows) }).gap);
+    for hold_limit in [hold(0, 10), hold(10, 0)] {
+        let setup = slow(Kind::Follows, hold_limit);
+        assert!(!holds(Setup { kills: 1, drops: 1, ..setup }).gap);
+    }
 }
 
 mod without {

@@ -1,5 +1,7 @@
 //! What one search explores: how often each fault may happen, and which rules are kept.
 
+use fanway_hub::HoldLimit;
+
 /// How clients follow a change of epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -77,8 +79,8 @@ pub struct Setup {
     pub page: usize,
     /// A repair's answer takes time.
     pub slow_reads: bool,
-    /// Publications a node holds meanwhile.
-    pub hold_limit: usize,
+    /// What a node holds meanwhile.
+    pub hold_limit: HoldLimit,
     /// The nodes begin without a feed.
     pub cold: bool,
     /// The client begins before anything, and names no epoch.
@@ -108,7 +110,7 @@ impl Setup {
             read_limit: 10,
             page: 10,
             slow_reads: false,
-            hold_limit: 10,
+            hold_limit: HoldLimit { publications: 10, kib: 10 },
             cold: false,
             nameless: false,
         }

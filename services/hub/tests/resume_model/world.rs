@@ -8,7 +8,7 @@ use fanway_hub::{Incoming, Sequencer, Step};
 use fanway_protocol::Position;
 
 use crate::client::{Client, Event, Fault};
-use crate::redis::{Fresh, Log, Publication, Server, epoch, take};
+use crate::redis::{Fresh, Log, Publication, Server, epoch, size, take};
 use crate::setup::{Rule, Setup};
 
 /// A node's way from the server's PUBLISH to its sequencer.
@@ -169,7 +169,7 @@ impl World {
     pub fn hear(&mut self, node: usize, setup: &Setup) {
         let incoming = self.nodes[node].queue.remove(0);
         let mut steps = Vec::new();
-        self.nodes[node].sequencer.live(incoming, &mut steps);
+        self.nodes[node].sequencer.live(incoming, size, &mut steps);
         self.pass_on(node, steps, None, setup);
     }
 
