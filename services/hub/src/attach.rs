@@ -120,9 +120,10 @@ impl Hub {
         terms: Terms,
     ) -> Result<Attached, AttachError> {
         let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
-        // No memory is held while the channel cannot be joined.
+        // No memory is held while the channel cannot be joined, nor by whoever may not be polled for long.
         self.ready(&interest).await;
-        let grant = if from == From::Head { None } else { self.pages.try_grant(terms.first_page) };
+        let paged = from != From::Head && terms.first_page > 0;
+        let grant = paged.then(|| self.pages.try_grant(terms.first_page)).flatten();
         let limit = first_page(terms, grant.is_some());
         let mut attached = self.join(&interest, from, handle, index, terms.missed, limit).await?;
         if let (Joined::Recovered(page), Some(grant)) = (&mut attached.joined, grant)

@@ -13,6 +13,7 @@ use fanway_protocol::{Position, Publication};
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::entry::Entry;
 use crate::turn::TURN_BYTES;
 
 /// Bytes of a page. With what encodings add it is less than a connection gathers at once, so that a page leaves in one
@@ -38,9 +39,17 @@ pub(crate) fn page_with(bytes: usize, own_bytes: usize) -> PageLimit {
     PageLimit::new(entries.clamp(1, PAGE_ENTRIES), bytes)
 }
 
-/// Memory of publications of so many bytes: as they were published, and encoded.
-fn cost(bytes: usize) -> usize {
-    2 * bytes
+/// Memory of a publication besides its bytes: as it was published, as an entry (both behind an `Arc`), in the lists of the
+/// page, and what its encoding adds.
+const PUBLICATION_BYTES: usize = size_of::<Publication>()
+    + size_of::<Entry>()
+    + 4 * size_of::<usize>()
+    + size_of::<(Position, Arc<Entry>)>()
+    + ENVELOPE_BYTES;
+
+/// Memory of so many publications with so many bytes: as they were published, and encoded.
+fn cost(publications: usize, bytes: usize) -> usize {
+    publications.saturating_mul(PUBLICATION_BYTES).saturating_add(bytes.saturating_mul(2))
 }
 
 /// Memory for pages on this node.
@@ -58,27 +67,33 @@ impl PageBudget {
         Self { free: Arc::new(Semaphore::new(capacity as usize)), capacity, held }
     }
 
-    /// Memory for publications of so many bytes, as soon as there is some. `None` if the node is stopping.
+    /// Memory for a publication of so many bytes, as soon as there is some. `None` if the node is stopping.
     pub(crate) async fn grant(&self, bytes: usize) -> Option<Grant> {
-        let permit = self.free.clone().acquire_many_owned(self.permits(bytes)).await.ok()?;
+        let permit = self.free.clone().acquire_many_owned(self.permits(cost(1, bytes))).await.ok()?;
         Some(self.granted(permit))
     }
 
     /// The same if there is some now.
     pub(crate) fn try_grant(&self, bytes: usize) -> Option<Grant> {
-        let permit = self.free.clone().try_acquire_many_owned(self.permits(bytes)).ok()?;
+        self.try_cost(cost(1, bytes))
+    }
+
+    /// Memory for so many publications with so many bytes, if that leaves half of the memory free: for what is useful, but
+    /// nobody waits for.
+    pub(crate) fn try_spare(&self, publications: usize, bytes: usize) -> Option<Grant> {
+        let cost = cost(publications, bytes);
+        let left = self.free.available_permits().saturating_sub(self.permits(cost) as usize);
+        (left >= self.capacity as usize / 2).then(|| self.try_cost(cost)).flatten()
+    }
+
+    fn try_cost(&self, cost: usize) -> Option<Grant> {
+        let permit = self.free.clone().try_acquire_many_owned(self.permits(cost)).ok()?;
         Some(self.granted(permit))
     }
 
-    /// The same if that leaves half of the memory free: for what is useful, but nobody waits for.
-    pub(crate) fn try_spare(&self, bytes: usize) -> Option<Grant> {
-        let left = self.free.available_permits().saturating_sub(self.permits(bytes) as usize);
-        (left >= self.capacity as usize / 2).then(|| self.try_grant(bytes)).flatten()
-    }
-
     /// A page larger than the budget takes all of it.
-    fn permits(&self, bytes: usize) -> u32 {
-        u32::try_from(cost(bytes)).unwrap_or(u32::MAX).min(self.capacity)
+    fn permits(&self, cost: usize) -> u32 {
+        u32::try_from(cost).unwrap_or(u32::MAX).min(self.capacity)
     }
 
     fn granted(&self, permit: OwnedSemaphorePermit) -> Grant {
@@ -86,9 +101,19 @@ impl PageBudget {
         Grant { permit, held: self.held.clone() }
     }
 
-    /// Makes a grant one for publications of so many bytes. False if there is not enough memory.
-    fn resize(&self, grant: &mut Grant, bytes: usize) -> bool {
-        let (has, needs) = (grant.permit.num_permits(), self.permits(bytes) as usize);
+    /// Number of the first publications of these sizes that a grant covers.
+    fn covered(&self, grant: &Grant, sizes: impl Iterator<Item = usize>) -> usize {
+        let (held, mut bytes) = (grant.permit.num_permits(), 0);
+        let covers = |(count, size): &(usize, usize)| {
+            bytes += size;
+            self.permits(cost(*count, bytes)) as usize <= held
+        };
+        (1..).zip(sizes).take_while(covers).count()
+    }
+
+    /// Makes a grant one of so much memory. False if there is not enough.
+    fn resize(&self, grant: &mut Grant, cost: usize) -> bool {
+        let (has, needs) = (grant.permit.num_permits(), self.permits(cost) as usize);
         if needs > has {
             let Ok(more) = self.free.clone().try_acquire_many_owned((needs - has) as u32) else { return false };
             grant.permit.merge(more);
@@ -126,25 +151,40 @@ pub struct Page {
 
 impl Page {
     /// As many of all missed publications as fit; `whole` if these are all.
-    pub(crate) fn of(mut missed: Vec<(Position, Arc<Publication>)>, whole: bool, limit: PageLimit) -> Self {
+    pub(crate) fn of(missed: Vec<(Position, Arc<Publication>)>, whole: bool, limit: PageLimit) -> Self {
         let fit = limit.fit(missed.iter().map(|(_, publication)| publication.size()));
-        let whole = whole && fit == missed.len();
-        missed.truncate(fit);
-        missed.shrink_to_fit();
-        Self { publications: missed, whole, grant: None }
+        let mut page = Self { publications: missed, whole, grant: None };
+        page.truncate(fit);
+        page
     }
 
-    fn bytes(&self) -> usize {
-        self.publications.iter().map(|(_, publication)| publication.size()).sum()
+    /// Leaves all but the first publications for the next page.
+    fn truncate(&mut self, fit: usize) {
+        self.whole &= fit == self.publications.len();
+        self.publications.truncate(fit);
+        self.publications.shrink_to_fit();
     }
 
-    /// Holds what is left of a grant after the publications. False if it is not enough.
+    fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.publications.iter().map(|(_, publication)| publication.size())
+    }
+
+    fn cost(&self) -> usize {
+        cost(self.publications.len(), self.sizes().sum())
+    }
+
+    /// Holds as much of a grant as the publications need. Where memory is short, those that the grant does not cover are
+    /// left for the next page; if it covers none, returns the bytes of the first.
     pub(crate) fn charge(&mut self, budget: &PageBudget, mut grant: Grant) -> Result<(), usize> {
-        let bytes = self.bytes();
-        if !budget.resize(&mut grant, bytes) {
-            return Err(bytes);
+        if !budget.resize(&mut grant, self.cost()) {
+            let covered = budget.covered(&grant, self.sizes());
+            if covered == 0 {
+                return Err(self.sizes().next().unwrap_or_default());
+            }
+            self.truncate(covered);
+            budget.resize(&mut grant, self.cost());
         }
-        self.grant = Some(grant).filter(|_| bytes > 0);
+        self.grant = Some(grant).filter(|_| !self.publications.is_empty());
         Ok(())
     }
 
@@ -192,24 +232,42 @@ mod tests {
     #[test]
     fn memory_is_granted_in_turn_and_given_back() {
         let held = IntGauge::new("held", "h").unwrap();
-        let budget = PageBudget::new(held.clone(), 3900);
+        let capacity = cost(1, 1500) + cost(1, 400);
+        let budget = PageBudget::new(held.clone(), capacity as u64);
         let first = budget.try_grant(1500).unwrap();
-        assert_eq!(held.get(), 3000);
-        assert!(budget.try_grant(501).is_none());
-        let mut second = Box::pin(budget.grant(501));
+        assert_eq!(held.get(), cost(1, 1500) as i64);
+        assert!(budget.try_grant(401).is_none());
+        let mut second = Box::pin(budget.grant(401));
         assert!(second.as_mut().now_or_never().is_none());
         assert!(budget.try_grant(100).is_none(), "somebody waits");
         let mut page = Page::of(missed(&[1000]), true, page(1500));
         page.charge(&budget, first).unwrap();
-        assert_eq!(held.get(), 2000);
+        assert_eq!(held.get(), cost(1, 1000) as i64);
         let second = second.now_or_never().unwrap().unwrap();
-        assert_eq!(held.get(), 3002);
-        let mut large = Page::of(missed(&[1000]), true, super::page(501));
+        assert_eq!(held.get(), (cost(1, 1000) + cost(1, 401)) as i64);
+        let mut large = Page::of(missed(&[1000]), true, super::page(401));
         assert_eq!(large.charge(&budget, second), Err(1000));
         drop(page);
         assert_eq!(held.get(), 0);
         // Larger than all there is.
         assert!(budget.try_grant(1_000_000).is_some());
+        assert_eq!(held.get(), 0);
+    }
+
+    /// The bytes of a page of tiny publications are the least of what it holds.
+    #[test]
+    fn a_page_of_tiny_publications_is_charged_for_each_of_them() {
+        let held = IntGauge::new("held", "h").unwrap();
+        let one = cost(1, 1);
+        let budget = PageBudget::new(held.clone(), 10 * one as u64);
+        for (count, by_others, charged) in [(3, 0, 3), (10, 0, 10), (9, 1, 9), (9, 2, 2), (1, 8, 1)] {
+            let others = budget.try_cost(by_others * one);
+            let mut page = Page::of(missed(&vec![1; count]), true, page(PAGE_BYTES));
+            page.charge(&budget, budget.try_cost(2 * one).unwrap()).unwrap();
+            assert_eq!((page.publications.len(), page.whole), (charged, charged == count), "{count} {by_others}");
+            assert_eq!(held.get(), ((charged + by_others) * one) as i64, "{count} {by_others}");
+            drop((page, others));
+        }
         assert_eq!(held.get(), 0);
     }
 }

@@ -71,7 +71,7 @@ impl Resumes {
         let last = view.entries.last().map_or(*offset, |(last, _)| *last);
         let bytes = view.entries.iter().map(|(_, publication)| publication.size()).sum::<usize>();
         let small = last == view.top.offset && bytes <= KEPT_BYTES;
-        let grant = if small { hub.pages.try_spare(bytes) } else { None };
+        let grant = if small { hub.pages.try_spare(view.entries.len(), bytes) } else { None };
         let kept = &mut self.lock().kept;
         if let Some(grant) = grant.filter(|_| kept.len() < KEPT_VIEWS) {
             kept.insert(channel.clone(), Kept { offset: *offset, view: view.clone(), _grant: grant, began });
