@@ -147,9 +147,20 @@ impl LocalChannel {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of one of its entries.
-    pub(crate) fn encoded<'e>(&self, entry: &'e Entry, encoding: EncodingId) -> &'e Bytes {
-        entry.encoded(encoding, &self.shared.encodings, &self.name)
+    /// Bytes of one of its entries, with its sequence number if it was found in the ring.
+    pub(crate) fn encoded<'e>(&self, entry: &'e Entry, seq: Option<u64>, encoding: EncodingId) -> &'e Bytes {
+        entry.first_encoded(encoding).unwrap_or_else(|| self.find_or_encode(entry, seq, encoding))
+    }
+
+    /// Whoever makes an encoding charges it to the ring, so that bytes which nobody needs any more are found at once.
+    #[cold]
+    fn find_or_encode<'e>(&self, entry: &'e Entry, seq: Option<u64>, encoding: EncodingId) -> &'e Bytes {
+        let (bytes, made) = entry.find_or_encode(encoding, &self.shared.encodings, &self.name);
+        if let Some(seq) = seq.filter(|_| made) {
+            let grown = self.ring().charge(seq, entry);
+            self.shared.rings.changed(grown as isize);
+        }
+        bytes
     }
 
     /// Sequence number in the ring of the next entry. Whoever was marked for an entry sees a number beyond it.
@@ -423,6 +434,9 @@ impl Drop for Interest {
 }
 
 #[cfg(test)]
+mod account_tests;
+
+#[cfg(test)]
 mod tests {
     use fanway_protocol::Epoch;
     use futures_util::FutureExt;
@@ -430,7 +444,7 @@ mod tests {
     use super::*;
     use crate::metrics::HubMetrics;
 
-    fn channel() -> Arc<LocalChannel> {
+    pub(super) fn channel() -> Arc<LocalChannel> {
         channel_of(Namespace::closed("default"))
     }
 

@@ -159,17 +159,17 @@ mod tests {
                 scope.spawn(move || {
                     for at in 0..ids.len() {
                         let at = (at + turn * 2) % ids.len();
-                        assert_eq!(entry.encoded(ids[at], encodings, channel)[..], [at as u8]);
+                        assert_eq!(entry.find_or_encode(ids[at], encodings, channel).0[..], [at as u8]);
                     }
                 });
             }
         });
         let before = calls.load(Ordering::SeqCst);
-        let first = entry.encoded(ids[3], &encodings, &channel).as_ptr();
+        let first = entry.find_or_encode(ids[3], &encodings, &channel).0.as_ptr();
         for (at, id) in ids.iter().enumerate() {
-            assert_eq!(entry.encoded(*id, &encodings, &channel)[..], [at as u8]);
+            assert_eq!(entry.find_or_encode(*id, &encodings, &channel).0[..], [at as u8]);
         }
-        assert_eq!(entry.encoded(ids[3], &encodings, &channel).as_ptr(), first);
+        assert_eq!(entry.find_or_encode(ids[3], &encodings, &channel).0.as_ptr(), first);
         assert_eq!(calls.load(Ordering::SeqCst), before, "known encodings are not made again");
     }
 }

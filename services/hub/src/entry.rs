@@ -1,5 +1,7 @@
 //! One element of a channel's ordered stream on this node, encoded at most once per encoding.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -41,6 +43,8 @@ pub struct Entry {
 #[derive(Debug)]
 struct Encoded {
     id: EncodingId,
+    /// The bytes are in the account of the ring that has the entry. Read and written under the ring's lock.
+    charged: AtomicBool,
     bytes: Bytes,
     next: OnceLock<Box<Encoded>>,
 }
@@ -105,9 +109,25 @@ impl Entry {
         }
     }
 
-    /// Approximate memory, for the rings' budgets.
-    pub fn cost(&self) -> usize {
+    /// Approximate memory in the account of its ring: as it was published, and the encodings that were charged.
+    pub(crate) fn cost(&self) -> usize {
+        self.published_cost()
+            + self.encodings().filter(|made| made.charged.load(Relaxed)).map(Encoded::cost).sum::<usize>()
+    }
+
+    /// Approximate memory without encodings.
+    pub(crate) fn published_cost(&self) -> usize {
         std::mem::size_of::<Self>() + self.payload_bytes()
+    }
+
+    /// Charges the encodings made since the last call, and returns their memory. Under the lock of the ring that has the
+    /// entry.
+    pub(crate) fn charge(&self) -> usize {
+        self.encodings().filter(|made| !made.charged.swap(true, Relaxed)).map(Encoded::cost).sum()
+    }
+
+    fn encodings(&self) -> impl Iterator<Item = &Encoded> {
+        std::iter::successors(self.encoded.get(), |made| made.next.get().map(|next| &**next))
     }
 
     /// Bytes of the payload, if there is one.
@@ -118,27 +138,41 @@ impl Entry {
         }
     }
 
-    /// Bytes in an encoding; empty for an entry that the protocol has no word for.
-    pub(crate) fn encoded(&self, id: EncodingId, encodings: &Encodings, channel: &Channel) -> &Bytes {
-        match self.encoded.get() {
-            Some(first) if first.id == id => &first.bytes,
-            _ => self.find_or_encode(id, encodings, channel),
-        }
+    /// Bytes in the encoding that was made first, if that is the one; empty for an entry that the protocol has no word for.
+    pub(crate) fn first_encoded(&self, id: EncodingId) -> Option<&Bytes> {
+        self.encoded.get().filter(|first| first.id == id).map(|first| &first.bytes)
     }
 
-    /// Encodes outside of any lock, then adds to the list what no other thread has added meanwhile.
+    /// Bytes in any encoding, and whether this call has made them. Encodes outside of any lock, then adds to the list what no
+    /// other thread has added meanwhile.
     #[cold]
-    fn find_or_encode(&self, id: EncodingId, encodings: &Encodings, channel: &Channel) -> &Bytes {
-        let encode = || Encoded { id, bytes: encodings.encode(id, channel, self), next: OnceLock::new() };
+    pub(crate) fn find_or_encode(&self, id: EncodingId, encodings: &Encodings, channel: &Channel) -> (&Bytes, bool) {
+        let encode = || Encoded {
+            id,
+            charged: AtomicBool::new(false),
+            bytes: encodings.encode(id, channel, self),
+            next: OnceLock::new(),
+        };
         let mut made = self.encoded.get().is_none().then(encode);
-        let mut at = self.encoded.get_or_init(|| made.take().unwrap_or_else(encode));
+        let mut added = false;
+        let mut add = |made: &mut Option<Encoded>| {
+            added = true;
+            made.take().unwrap_or_else(encode)
+        };
+        let mut at = self.encoded.get_or_init(|| add(&mut made));
         while at.id != id {
             if at.next.get().is_none() && made.is_none() {
                 made = Some(encode());
             }
-            at = at.next.get_or_init(|| Box::new(made.take().unwrap_or_else(encode)));
+            at = at.next.get_or_init(|| Box::new(add(&mut made)));
         }
-        &at.bytes
+        (&at.bytes, added)
+    }
+}
+
+impl Encoded {
+    fn cost(&self) -> usize {
+        self.bytes.len()
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Limits {
     pub history_limit: usize,
     /// Recent publications that a channel keeps in memory for subscribers that are behind.
     pub ring_entries: usize,
-    /// The same in bytes.
+    /// The same in bytes, encodings for the transports of their subscribers included.
     pub ring_bytes: ByteSize,
     /// Bytes of such publications of all channels of this node. Beyond it the oldest go, whatever the channel.
     pub node_ring_bytes: ByteSize,
@@ -82,7 +82,7 @@ impl Default for Limits {
             recovery_limit: 500,
             history_limit: 300,
             ring_entries: 256,
-            ring_bytes: ByteSize::kib(256),
+            ring_bytes: ByteSize::kib(512),
             node_ring_bytes: ByteSize::mib(48),
             node_page_bytes: ByteSize::mib(16),
             resubscribe_rate: 5000,

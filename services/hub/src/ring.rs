@@ -21,7 +21,7 @@ pub(crate) struct Ring {
     entries: VecDeque<Arc<Entry>>,
     /// Sequence number of the front entry.
     first: u64,
-    /// Sum of the entries' costs.
+    /// Sum of the entries' costs, encodings included.
     bytes: usize,
 }
 
@@ -64,6 +64,15 @@ impl Ring {
             self.pop();
         }
         self.bytes as isize - before
+    }
+
+    /// Charges the encodings that were made of an entry since it was pushed, if it is still here. Returns their bytes. What
+    /// they are beyond the bound is dropped with the next push: others may be about to read it.
+    pub(crate) fn charge(&mut self, seq: u64, entry: &Entry) -> usize {
+        let here = self.get(seq).is_some_and(|here| std::ptr::eq(&**here, entry));
+        let grown = if here { entry.charge() } else { 0 };
+        self.bytes += grown;
+        grown
     }
 
     /// Drops the oldest entries as long as they are such. Returns the bytes freed.

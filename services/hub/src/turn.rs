@@ -289,7 +289,7 @@ impl Batch {
         }
         let mut bytes = 0;
         for entry in ring.from(next) {
-            bytes += entry.cost();
+            bytes += entry.published_cost();
             self.entries.push(entry.clone());
             if bytes >= TURN_BYTES {
                 break;
@@ -309,8 +309,8 @@ impl Batch {
         made.bytes.clear();
         made.ends.clear();
         if let (Some(channel), [first, ..]) = (&self.channel, &self.entries[..]) {
-            let whole = self.entries.iter().all(|entry| {
-                made.bytes.extend_from_slice(channel.encoded(entry, encoding));
+            let whole = (self.from..).zip(&self.entries).all(|(seq, entry)| {
+                made.bytes.extend_from_slice(channel.encoded(entry, Some(seq), encoding));
                 made.ends.push(made.bytes.len() as u32);
                 // Beyond that it is too much for a turn, and entries go one by one.
                 made.bytes.len() <= TURN_BYTES

@@ -135,7 +135,7 @@ impl Core {
             return false;
         }
         let (seq, position) = (sub.next, sub.position);
-        let bytes = sub.attachment.channel.encoded(entry, self.output.encoding);
+        let bytes = sub.attachment.channel.encoded(entry, (!from_backlog).then_some(seq), self.output.encoding);
         let placed = sub.positioned && entry.position.is_some();
         if placed {
             sub.position = entry.position;
@@ -270,10 +270,11 @@ impl Core {
         let shared = self.subs[piece.sub as usize].as_ref().and_then(|sub| {
             let channel = &sub.attachment.channel;
             match &piece.backlog {
-                Some(entry) => Some(channel.encoded(entry, encoding).clone()),
+                Some(entry) => Some(channel.encoded(entry, None, encoding).clone()),
                 None => {
-                    let entry = channel.ring().get(piece.seq + u64::from(nth)).cloned()?;
-                    Some(channel.encoded(&entry, encoding).clone())
+                    let seq = piece.seq + u64::from(nth);
+                    let entry = channel.ring().get(seq).cloned()?;
+                    Some(channel.encoded(&entry, Some(seq), encoding).clone())
                 }
             }
         });
