@@ -5,6 +5,7 @@
 //! subscribers of a channel are at the same place in it) and adding to the metrics.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,26 @@ pub(crate) struct Piece {
     pub(crate) gap: bool,
     /// The entry itself if it was taken from the subscription's backlog rather than the ring.
     pub(crate) backlog: Option<Arc<Entry>>,
+}
+
+impl Piece {
+    /// One publication from the ring, which does not move the subscription's position. `seq` and `position`: those of the
+    /// subscription before it; `shared`: its shared bytes in the buffer; `end`: of the whole segment.
+    pub(crate) fn of_one(sub: u32, seq: u64, position: Option<Position>, shared: Range<usize>, end: usize) -> Self {
+        Self {
+            sub,
+            count: 1,
+            ends: 0,
+            placed: false,
+            seq,
+            position,
+            shared_start: shared.start,
+            shared_end: shared.end,
+            end,
+            gap: false,
+            backlog: None,
+        }
+    }
 }
 
 /// What a connection writes at once.

@@ -94,33 +94,23 @@ impl Core {
         if turn.bytes.len() + bytes.len() > TURN_BYTES || sub.misplaces(run.position) {
             return false;
         }
-        let (seq, position, count) = (sub.next, sub.position, ends.len() as u32);
-        let (first_end, shared_start) = (turn.ends.len() as u32, turn.bytes.len());
+        let (count, first_end) = (ends.len() as u32, turn.ends.len() as u32);
+        let shared_start = turn.bytes.len();
         turn.bytes.extend_from_slice(bytes);
+        let end = turn.bytes.len();
         if count > 1 {
             turn.ends.extend_from_slice(ends);
         }
         let last = run.position.filter(|_| sub.positioned).map(|first| first.plus(u64::from(count) - 1));
-        let placed = last.is_some();
-        sub.position = last.or(position);
-        sub.next += u64::from(count);
-        self.oldest = Some(self.oldest.map_or(run.received, |oldest| oldest.min(run.received)));
-        self.gathered += u64::from(count);
-        let end = turn.bytes.len();
-        let ends = first_end;
-        turn.pieces.push(Piece {
-            sub: index,
+        let piece = Piece {
             count,
-            ends,
-            placed,
-            seq,
-            position,
-            shared_start,
-            shared_end: end,
-            end,
-            gap: false,
-            backlog: None,
-        });
+            ends: first_end,
+            placed: last.is_some(),
+            ..Piece::of_one(index, sub.next, sub.position, shared_start..end, end)
+        };
+        sub.position = last.or(sub.position);
+        sub.next += u64::from(count);
+        self.push(turn, piece, run.received);
         true
     }
 
@@ -148,33 +138,27 @@ impl Core {
         if bytes.is_empty() {
             return true;
         }
-        if self.oldest.is_none_or(|oldest| entry.received < oldest) {
-            self.oldest = Some(entry.received);
-        }
-        self.gathered += 1;
         turn.own.clear();
         self.write_own_bytes(bytes.len(), turn);
         let shared_start = turn.bytes.len();
         turn.bytes.extend_from_slice(bytes);
         let shared_end = turn.bytes.len();
         turn.bytes.extend_from_slice(&turn.own);
-        let backlog = from_backlog.then(|| entry.clone());
-        let end = turn.bytes.len();
-        let (count, ends) = (1, 0);
-        turn.pieces.push(Piece {
-            sub: index,
-            count,
-            ends,
+        let piece = Piece {
             placed,
-            seq,
-            position,
-            shared_start,
-            shared_end,
-            end,
             gap: !entry.is_publication(),
-            backlog,
-        });
+            backlog: from_backlog.then(|| entry.clone()),
+            ..Piece::of_one(index, seq, position, shared_start..shared_end, turn.bytes.len())
+        };
+        self.push(turn, piece, entry.received);
         true
+    }
+
+    /// Adds a segment whose bytes are in the batch already. `received`: of its first entry.
+    fn push(&mut self, turn: &mut Turn, piece: Piece, received: Instant) {
+        self.oldest = Some(self.oldest.map_or(received, |oldest| oldest.min(received)));
+        self.gathered += u64::from(piece.count);
+        turn.pieces.push(piece);
     }
 
     /// Schedules the forced resubscription of a subscription, at the node's rate.
