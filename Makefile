@@ -46,11 +46,11 @@ build: ## The binary that the SDK and browser tests run
 
 .PHONY: test-sdk
 test-sdk: build ## The official JavaScript SDK against real nodes
-	cd deploy/e2e && npm ci --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec sdk/*.test.mjs
+	deploy/scripts/npm.sh deploy/e2e && cd deploy/e2e && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec sdk/*.test.mjs
 
 .PHONY: test-browser
 test-browser: build ## EventSource and the console page in headless Chromium
-	cd deploy/e2e && npm ci --silent && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec browser/*.test.mjs
+	deploy/scripts/npm.sh deploy/e2e && cd deploy/e2e && FANWAY_BIN=$(CURDIR)/target/$(PROFILE)/fanway node --test --test-reporter=spec browser/*.test.mjs
 
 .PHONY: test-clients
 test-clients: build ## Client libraries people use (Python, npm, browsers, Go) against real nodes

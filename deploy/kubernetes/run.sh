@@ -32,7 +32,7 @@ if [[ -n ${IMAGE:-} ]]; then
 else
     "$here/image.sh" "$base/images/fanway.tar" registry.local/fanway:local "$gateway" serve
 fi
-[[ -d $root/deploy/e2e/node_modules ]] || (cd "$root/deploy/e2e" && npm ci --silent)
+"$root/deploy/scripts/npm.sh" deploy/e2e
 
 finish() {
     local code=$?

@@ -19,5 +19,5 @@ if ! cmp --quiet "$clients/python/requirements.txt" "$venv/requirements.txt"; th
     cp "$clients/python/requirements.txt" "$venv/"
 fi
 cd "$root/deploy/e2e"
-if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then npm ci --silent; fi
+"$root/deploy/scripts/npm.sh" deploy/e2e
 node --test --test-reporter=spec clients/*.test.mjs

@@ -32,7 +32,7 @@ problems=()
 grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release || problems+=("it takes the Docker engine from Debian 12, whose libraries must fit")
 grep -qw overlay /proc/filesystems || problems+=("the kernel has no overlay file system")
 if ((EUID == 0)) && ! unshare -n -m true 2>/dev/null; then problems+=("namespaces cannot be made here"); fi
-for program in apt-get dpkg nsenter unshare node redis-server redis-cli haproxy prometheus wget rustc; do
+for program in apt-get dpkg nsenter unshare node npm redis-server redis-cli haproxy prometheus wget rustc; do
     command -v "$program" >/dev/null || problems+=("it needs $program (make setup)")
 done
 if ((${#problems[@]})); then
@@ -40,6 +40,8 @@ if ((${#problems[@]})); then
     printf '  - %s\n' "${problems[@]}" >&2
     exit 1
 fi
+
+"$here/npm.sh" deploy/e2e
 
 # ---- the engine
 

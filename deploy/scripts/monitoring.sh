@@ -11,10 +11,7 @@ cd "$root"
 export FANWAY_BIN=${FANWAY_BIN:-$root/target/ci/fanway}
 
 command -v "${PROMTOOL:-promtool}" >/dev/null && command -v "${PROMETHEUS:-prometheus}" >/dev/null || deploy/scripts/setup.sh
-for folder in deploy/e2e deploy/checks/monitoring; do
-    # Nothing to do when the packages are newer than the lock file.
-    if [ ! "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ]; then (cd "$folder" && npm ci --silent); fi
-done
+deploy/scripts/npm.sh deploy/e2e deploy/checks/monitoring
 
 cd deploy/checks/monitoring
 if [ "${1:-}" = screenshots ]; then exec node screenshots.mjs; fi
