@@ -35,6 +35,7 @@ row() {
         unicast) run "$1" many-channels --connections 9000 --channels own --processes 2 --publications 40000 "${turns[@]}" "${pins[@]}" ;;
         # Longer turns than elsewhere: in turns of ten bursts, a tenth of a second, a delivery costs a quarter more.
         burst) run "$1" burst --connections 1000 --bursts 200 --floor --rounds 5 --slices 5 "${pins[@]}" ;;
+        encodings) run "$1" encodings --connections 2000 --ticks 100 --rounds 15 --slices 20 "${pins[@]}" ;;
         burst-10000) run "$1" burst --connections 9000 --processes 2 --bursts 40 "${turns[@]}" "${pins[@]}" ;;
         growth-subscribers) run "$1" growth subscribers --points 100,1000,3000,9000 --processes 2 --floor --rounds 3 "${pins[@]}" ;;
         growth-channels) run "$1" growth channels --redis --rounds 3 ;;
@@ -59,7 +60,7 @@ row() {
 }
 
 failed=()
-all=(fanout fanout-10000 sse tls many-channels unicast burst burst-10000 growth-subscribers growth-channels growth-payload
+all=(fanout fanout-10000 sse tls many-channels unicast burst burst-10000 encodings growth-subscribers growth-channels growth-payload
     growth-workers growth-nodes growth-bystanders idle idle-sse idle-tls idle-sse-tls large-publication storms stalled connect
     resume publish latency latency-5000)
 [ $# = 0 ] && set -- "${all[@]}"

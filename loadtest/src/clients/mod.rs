@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Attempted, Verdict};
 use crate::report::Latencies;
 pub use child::serve;
-pub use plan::Plan;
+pub use plan::{Plan, Transports};
 use threads::Threads;
 
 /// What the threads share.

@@ -1,5 +1,6 @@
 //! What a fleet is to do. It can be given to another process.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ pub struct Plan {
     /// The servers; connection number n goes to number n modulo their number.
     pub targets: Vec<Target>,
     /// How clients receive.
-    pub transport: Transport,
+    pub transports: Transports,
     /// A connection token; empty for anonymous clients.
     pub token: String,
     /// How many connections.
@@ -41,6 +42,41 @@ pub struct Plan {
     pub from: u64,
     /// Connections with a number below this one read nothing once they are subscribed.
     pub stalled: usize,
+}
+
+/// Which transport each connection uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transports {
+    /// Used in turn; never empty.
+    each: Vec<Transport>,
+    /// Connections in a row that use the same one.
+    in_a_row: usize,
+}
+
+impl Transports {
+    /// One for all.
+    pub fn all(transport: Transport) -> Self {
+        Self { each: vec![transport], in_a_row: 1 }
+    }
+
+    /// Two in turn, each for so many connections in a row.
+    pub fn two(first: Transport, second: Transport, in_a_row: usize) -> Self {
+        Self { each: vec![first, second], in_a_row }
+    }
+
+    /// The one of a connection.
+    pub fn of(&self, connection: usize) -> Transport {
+        self.each[connection / self.in_a_row % self.each.len()]
+    }
+}
+
+impl fmt::Display for Transports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, transport) in self.each.iter().enumerate() {
+            write!(f, "{}{transport}", if at == 0 { "" } else { " and " })?;
+        }
+        Ok(())
+    }
 }
 
 impl Plan {
@@ -70,7 +106,7 @@ mod tests {
     fn every_connection_is_in_one_part() {
         let plan = Plan {
             targets: vec![Target::parse("http://127.0.0.1:1", false).unwrap()],
-            transport: Transport::Poll,
+            transports: Transports::all(Transport::Poll),
             token: String::new(),
             connections: 10,
             first: 5,
@@ -91,5 +127,15 @@ mod tests {
         assert_eq!(parts.iter().map(Plan::stalling).collect::<Vec<_>>(), [3, 1, 0]);
         assert!(parts.iter().all(|part| part.connect_rate == 10.0));
         assert_eq!(plan.split(100).len(), 10);
+    }
+
+    #[test]
+    fn two_transports_take_turns() {
+        let (websocket, sse) = (Transport::Websocket, Transport::Sse);
+        let first_five = |transports: Transports| (0..5).map(|number| transports.of(number)).collect::<Vec<_>>();
+        assert_eq!(first_five(Transports::two(websocket, sse, 1)), [websocket, sse, websocket, sse, websocket]);
+        assert_eq!(first_five(Transports::two(websocket, sse, 2)), [websocket, websocket, sse, sse, websocket]);
+        assert_eq!(first_five(Transports::all(sse)), [sse; 5]);
+        assert_eq!(Transports::two(websocket, sse, 1).to_string(), "websocket and sse");
     }
 }

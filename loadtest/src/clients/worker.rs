@@ -142,7 +142,7 @@ impl Worker {
 
     fn open(&self, token: usize) -> io::Result<Connection> {
         let number = self.number(token);
-        let Plan { targets, token: credential, transport, channels, .. } = &*self.plan;
+        let Plan { targets, token: credential, transports, channels, .. } = &*self.plan;
         let target = &targets[number % targets.len()];
         let mut stream = socket::connect(target.address, socket::source(number, target.address))?;
         self.poll.registry().register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
@@ -153,7 +153,7 @@ impl Worker {
         let own = own.collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
         let opening = Opening { target, token: credential, channels: &own, resume: self.plan.resume.as_ref() };
         let mut output = Vec::new();
-        let wire = Wire::open(*transport, &opening, &mut output);
+        let wire = Wire::open(transports.of(number), &opening, &mut output);
         let checkers = vec![Checker::starting_at(self.plan.from); own.len()].into();
         Ok(Connection::new(Link::new(stream, target, &self.tls)?, wire, output, checkers))
     }

@@ -15,7 +15,8 @@ pub use common::{Against, Common};
 pub use compare::{Comparable, Compare};
 pub use compare_builds::CompareBuilds;
 pub use scenarios::{
-    ConnectStorm, Growing, Growth, Instructions, Latency, ManyChannels, Own, Publish, ResumeStorm, SlowConsumers, Soak,
+    ConnectStorm, Encodings, Growing, Growth, Instructions, Latency, ManyChannels, Own, Publish, ResumeStorm,
+    SlowConsumers, Soak,
 };
 
 /// Load generator of Fanway.
@@ -41,6 +42,8 @@ pub enum Scenario {
     Burst(Burst),
     /// Publish to many channels: the same for all connections, or one for each
     ManyChannels(ManyChannels),
+    /// Publish to two channels with two encodings each, beside the same clients with one encoding in each channel
+    Encodings(Encodings),
     /// Publish over HTTP as fast as it is answered: CPU per publication, of the server and of Redis
     Publish(Publish),
     /// Publish at a rate to a channel of its own on each connection, through two nodes, beside bare Redis pub/sub
@@ -80,6 +83,7 @@ impl Scenario {
             Self::Fanout(options) => Some(&options.common),
             Self::Burst(options) => Some(&options.common),
             Self::ManyChannels(options) => Some(&options.common),
+            Self::Encodings(options) => Some(&options.common),
             Self::Publish(options) => Some(&options.common),
             Self::Latency(options) => Some(&options.common),
             Self::ConnectStorm(options) => Some(&options.common),
@@ -217,6 +221,7 @@ mod tests {
         assert!(parse("x idle --transport sse --channels own --duration 1m --spawn target/fanway").is_ok());
         assert!(parse("x many-channels --spawn f --channels own --in-flight 16").is_ok());
         assert!(parse("x growth subscribers --spawn f --points 1000,10000 --floor").is_ok());
+        assert!(parse("x encodings --spawn f --connections 2000 --slices 20").is_ok());
         assert!(parse("x publish --spawn f --floor --rounds 5").is_ok());
         assert!(parse("x latency --spawn f --rate 5000").is_ok());
         assert!(parse("x growth nodes --spawn f").is_ok());

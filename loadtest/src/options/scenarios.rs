@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{Common, Delivery, duration, rate};
+use crate::transport::Transport;
 
 /// Options of `many-channels`.
 #[derive(Debug, Args)]
@@ -47,6 +48,23 @@ fn own(text: &str) -> Result<Own, String> {
         (_, Ok(count @ 1..=1000)) => Ok(Own::Shared(count)),
         _ => Err("\"own\", or a number from 1 to 1000".to_owned()),
     }
+}
+
+/// Options of `encodings`.
+#[derive(Debug, Args)]
+pub struct Encodings {
+    /// Those of every scenario.
+    #[command(flatten)]
+    pub common: Common,
+    /// The transport of the other half of the connections
+    #[arg(long, value_enum, default_value_t = Transport::Sse)]
+    pub other: Transport,
+    /// How many times both channels are published to, each time when the last is delivered
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub ticks: u64,
+    /// What is common to those that deliver.
+    #[command(flatten)]
+    pub delivery: Delivery,
 }
 
 /// Options of `connect-storm`.

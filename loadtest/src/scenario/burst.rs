@@ -24,6 +24,7 @@ pub(super) fn order(environment: &Environment<'_>, options: &Burst) -> anyhow::R
         title: title(options),
         channels: environment.channels(1, 1)?,
         connections: options.common.connections as usize,
+        transports: environment.transports(),
         stalled: 0,
         pace: Pace::Rounds(Batch::Burst(options.in_flight), options.bursts),
         delivery: options.delivery,

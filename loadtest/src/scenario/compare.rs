@@ -187,6 +187,7 @@ fn open<'a>(
         },
         title: title(options, what),
         channels: environment.channels(1, 1)?,
+        transports: environment.transports(),
         connections: options.common.connections as usize,
         stalled: 0,
         pace: pace(options, what),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::progress::Progress;
 use crate::channels::Channels;
 use crate::check::Attempted;
-use crate::clients::{Counts, Faults, Fleet, Plan};
+use crate::clients::{Counts, Faults, Fleet, Plan, Transports};
 use crate::options::Common;
 use crate::publisher;
 use crate::report::{Table, grouped};
@@ -59,7 +59,7 @@ impl<'a> Environment<'a> {
     pub(super) fn plan(&self, channels: Channels, publications: u64) -> Plan {
         Plan {
             targets: self.subject.doors.clone(),
-            transport: self.subject.transport,
+            transports: self.transports(),
             token: self.subject.token.clone(),
             connections: self.common.connections as usize,
             first: 0,
@@ -74,6 +74,11 @@ impl<'a> Environment<'a> {
             from: 0,
             stalled: 0,
         }
+    }
+
+    /// The transport that was asked for, on every connection.
+    pub(super) fn transports(&self) -> Transports {
+        Transports::all(self.subject.transport)
     }
 
     /// What the publisher publishes to those channels.

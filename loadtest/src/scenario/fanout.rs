@@ -37,6 +37,7 @@ pub(super) fn order(environment: &Environment<'_>, options: &Fanout) -> anyhow::
         title: title(options),
         channels: environment.channels(1, 1)?,
         connections: options.common.connections as usize,
+        transports: environment.transports(),
         stalled: 0,
         pace: pace(options),
         delivery: options.delivery,

@@ -108,6 +108,7 @@ fn measure(environment: &mut Environment<'_>, options: &Growth, axis: &str, poin
         title: format!("{} {axis}", grouped(point.into())),
         channels: environment.channels(1, 1)?,
         connections: connections as usize,
+        transports: environment.transports(),
         stalled: 0,
         pace: Pace::Rounds(Batch::Burst(1), publications),
         delivery,
@@ -133,6 +134,7 @@ fn on_nodes(environment: &mut Environment<'_>, options: &Growth, axis: &str, nod
         title: format!("{} {axis}", grouped(nodes.into())),
         channels: environment.channels(IN_FLIGHT, IN_FLIGHT)?,
         connections: interested as usize,
+        transports: environment.transports(),
         stalled: 0,
         // Each in a request of its own, so that as many come to Redis at once.
         pace: Pace::Rounds(Batch::Apart(IN_FLIGHT), publications.div_ceil(u64::from(IN_FLIGHT))),
@@ -215,6 +217,7 @@ fn beside_others(environment: &mut Environment<'_>, options: &Growth, others: u3
         title: format!("{} other channels", grouped(others.into())),
         channels: environment.channels(1, 1)?,
         connections: 1,
+        transports: environment.transports(),
         stalled: 0,
         pace: Pace::Rounds(Batch::Burst(1), (options.deliveries / 50).max(200)),
         delivery: options.delivery,

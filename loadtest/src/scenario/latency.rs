@@ -40,6 +40,7 @@ pub(super) fn measure(environment: &mut Environment<'_>, options: &Latency) -> a
         title: title(options),
         channels: environment.channels(connections, 1)?,
         connections: connections as usize,
+        transports: environment.transports(),
         stalled: 0,
         pace: Pace::Lanes(options.rate, publications, options.lanes),
         delivery: options.delivery,

@@ -39,6 +39,7 @@ pub(super) fn order(environment: &Environment<'_>, options: &ManyChannels) -> an
         title: title(options),
         channels,
         connections: options.common.connections as usize,
+        transports: environment.transports(),
         stalled: 0,
         pace,
         delivery: options.delivery,

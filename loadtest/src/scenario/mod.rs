@@ -10,6 +10,7 @@ pub mod compare;
 pub mod compare_builds;
 mod connect_storm;
 mod delivery;
+mod encodings;
 mod environment;
 mod fanout;
 mod growth;
@@ -66,11 +67,12 @@ impl Stage<'_> {
                 | Scenario::Fanout(_)
                 | Scenario::Burst(_)
                 | Scenario::ManyChannels(_)
+                | Scenario::Encodings(_)
                 | Scenario::Publish(_)
                 | Scenario::ConnectStorm(_)
         );
         if self.common.slices > 1 && !in_slices {
-            bail!("--slices is for idle, fanout, burst, many-channels, publish and connect-storm");
+            bail!("--slices is for idle, fanout, burst, many-channels, encodings, publish and connect-storm");
         }
         match scenario {
             Scenario::Idle(options) => {
@@ -89,8 +91,12 @@ impl Stage<'_> {
                 let order = |environment: &Environment<'_>| many_channels::order(environment, options);
                 self.compare_deliveries(many_channels::title(options), Layout::APART, order)
             }
+            Scenario::Encodings(options) => {
+                self.refuse_baseline("encodings compares with the same clients in channels of one encoding each")?;
+                encodings::run(self, options)
+            }
             Scenario::Publish(options) => {
-                let open = |environment: &mut Environment<'_>| publish::Publishing::open(environment, options);
+                let open = |environment: &mut Environment<'_>, (): &()| publish::Publishing::open(environment, options);
                 let cases = self.contestants_with_endpoint(publish::LAYOUT)?;
                 self.cases_in_slices(publish::title(options), &cases, open)
             }

@@ -30,20 +30,20 @@ impl Stage<'_> {
         layout: Layout,
         open: impl Fn(&mut Environment<'_>) -> anyhow::Result<M>,
     ) -> anyhow::Result<Outcome> {
-        self.cases_in_slices(title, &self.contestants(layout)?, open)
+        self.cases_in_slices(title, &self.contestants(layout)?, |environment, ()| open(environment))
     }
 
     /// Measures cases, in slices if `--slices` asks for it.
-    pub(super) fn cases_in_slices<M: Sliced>(
+    pub(super) fn cases_in_slices<P, M: Sliced>(
         &self,
         title: String,
-        cases: &[Case<()>],
-        open: impl Fn(&mut Environment<'_>) -> anyhow::Result<M>,
+        cases: &[Case<P>],
+        open: impl Fn(&mut Environment<'_>, &P) -> anyhow::Result<M>,
     ) -> anyhow::Result<Outcome> {
         let slices = u64::from(self.common.slices);
         if slices == 1 {
-            return self.cases(title, cases, |environment, ()| {
-                let mut measurement = open(environment)?;
+            return self.cases(title, cases, |environment, parameters| {
+                let mut measurement = open(environment, parameters)?;
                 measurement.slice(environment, 0, 1)?;
                 measurement.finish(environment)
             });
@@ -55,7 +55,7 @@ impl Stage<'_> {
             let mut contestants: Vec<Option<(Environment<'_>, M)>> = cases.iter().map(|_| None).collect();
             for turn in turns {
                 let mut environment = self.environment(&cases[*turn].spec)?;
-                let measurement = open(&mut environment)?;
+                let measurement = open(&mut environment, &cases[*turn].parameters)?;
                 contestants[*turn] = Some((environment, measurement));
             }
             for slice in 0..slices {

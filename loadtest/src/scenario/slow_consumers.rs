@@ -39,6 +39,7 @@ pub(super) fn run(stage: &Stage<'_>, options: &SlowConsumers) -> anyhow::Result<
             title: title.clone(),
             channels: environment.channels(1, 1)?,
             connections: (options.common.connections + stalled) as usize,
+            transports: environment.transports(),
             stalled: *stalled as usize,
             pace: Pace::Rate(options.rate, publications),
             delivery: Delivery {

@@ -118,6 +118,7 @@ fn churn(environment: &mut Environment<'_>, options: &Soak) -> anyhow::Result<Me
         scenario: "soak",
         title: "those that come and go".to_owned(),
         channels: environment.channels(1, 1)?,
+        transports: environment.transports(),
         connections: (options.churn + options.stalled) as usize,
         stalled: options.stalled as usize,
         pace: Pace::Rounds(Batch::Burst(4), 10),

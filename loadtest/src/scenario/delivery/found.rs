@@ -150,7 +150,7 @@ impl Found {
         let confirmed = published.attempted.confirmed();
         serde_json::json!({
             "scenario": order.scenario,
-            "transport": environment.subject.transport,
+            "transport": order.transports.to_string(),
             "tls": environment.subject.doors.iter().any(|door| door.tls),
             "connections": self.connections,
             "channels": order.channels.count,

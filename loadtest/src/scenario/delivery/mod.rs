@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use super::environment::{Connections, Environment};
 use super::slices::{Sliced, share};
 use crate::channels::Channels;
-use crate::clients::Fleet;
+use crate::clients::{Fleet, Transports};
 use crate::options::Delivery;
 use crate::publisher::{self, Published, rate, rounds};
 use crate::report::Figure;
@@ -74,6 +74,7 @@ pub(super) struct Order {
     pub(super) title: String,
     pub(super) channels: Channels,
     pub(super) connections: usize,
+    pub(super) transports: Transports,
     /// Of those, how many never read.
     pub(super) stalled: usize,
     pub(super) pace: Pace,
@@ -153,6 +154,7 @@ impl Round {
         let idle = environment.subject.gauge.read_settled()?;
         let mut fleet_plan = environment.plan(channels.clone(), order.pace.per_channel(channels.count));
         fleet_plan.connections = order.connections;
+        fleet_plan.transports = order.transports.clone();
         fleet_plan.stalled = order.stalled;
         let (fleet, connections) = environment.open(fleet_plan)?;
         let open = environment.subject.gauge.read_settled()?;
