@@ -7,15 +7,13 @@
 //! tick and compares its deadlines with the time when the tick comes.
 
 mod catch_up;
-mod client;
-mod commands;
+mod centrifugal;
 mod core;
 mod disconnect;
 mod encoders;
 mod events;
 mod gather;
 mod join;
-mod ops;
 mod page_read;
 mod poll;
 mod protocol;
@@ -26,7 +24,7 @@ mod size;
 mod subscription;
 mod transport;
 
-pub use self::client::{Centrifugal, ClientSession};
+pub use self::centrifugal::{Centrifugal, ClientSession};
 pub use self::core::{Core, Output};
 pub use self::disconnect::Disconnect;
 pub(crate) use self::encoders::BuiltIn;

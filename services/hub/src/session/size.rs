@@ -1,7 +1,7 @@
 //! Guards of what an idle connection costs: a session is as small as it was when this was measured, and grows only by
 //! intent.
 
-use super::client::ClientSession;
+use super::centrifugal::ClientSession;
 use super::core::Core;
 use super::events::EventSession;
 use crate::handle::{ByTask, Handle};
