@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use axum::Router;
 use fanway_broker::{AnyBroker, BrokerMetrics, MemoryBroker, RedisBroker, log_limited};
+use fanway_hub::authorizer::Authorizer;
 use fanway_hub::{Hub, HubMetrics, Inbox, Parts};
 use prometheus::Registry;
 use tokio::runtime::Handle;
@@ -128,6 +129,7 @@ impl Node {
             feed,
             namespaces: namespaces.clone(),
             limits: settings.client.clone(),
+            authorizer: Authorizer::Token,
             allow_anonymous: settings.auth.allow_anonymous,
             max_age: settings.rebalance.max_age(),
             verify: Box::new(move |token, now| authenticator.verify(token, now)),

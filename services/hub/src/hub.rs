@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::age::MaxAge;
+use crate::authorizer::Authorizer;
 use crate::channel::{Interest, LocalChannel, Marked, Shared};
 use crate::close_reason::CloseReason;
 use crate::control::Message;
@@ -97,6 +98,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Verifies tokens of connect and refresh commands.
     pub verify: Box<Verify>,
+    /// Decides on rights of client commands.
+    pub authorizer: Authorizer,
     /// Whether a client may connect without any credential.
     pub allow_anonymous: bool,
     /// How long a connection may live; without it, for ever.
@@ -115,6 +118,7 @@ pub struct Hub {
     pub(crate) namespaces: Arc<Namespaces>,
     pub(crate) limits: Limits,
     pub(crate) verify: Box<Verify>,
+    pub(crate) authorizer: Authorizer,
     pub(crate) allow_anonymous: bool,
     pub(crate) max_age: Option<MaxAge>,
     pub(crate) encodings: Arc<Encodings>,
@@ -184,6 +188,7 @@ impl Hub {
             namespaces: parts.namespaces,
             limits: parts.limits,
             verify: parts.verify,
+            authorizer: parts.authorizer,
             allow_anonymous: parts.allow_anonymous,
             max_age: parts.max_age,
             encodings,

@@ -4,6 +4,7 @@
 
 mod age;
 mod attach;
+pub mod authorizer;
 mod channel;
 mod close_reason;
 mod compare;

@@ -8,6 +8,7 @@ use fanway_broker::{AnyBroker, MemoryBroker};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::authorizer::Authorizer;
 use crate::{Access, Hub, HubMetrics, Identity, Inbox, Limits, Namespace, Namespaces, Parts};
 
 /// A hub whose channels are open and recoverable, and whose clients are all `alice`.
@@ -28,6 +29,7 @@ pub(crate) fn hub(limits: Limits) -> Arc<Hub> {
         namespaces: Arc::new(Namespaces::new(namespace, [])),
         limits,
         verify: Box::new(|_, _| Ok(Identity { user: "alice".into(), ..Identity::default() })),
+        authorizer: Authorizer::Token,
         allow_anonymous: false,
         max_age: None,
         metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use fanway_broker::{AnyBroker, MemoryBroker};
+use fanway_hub::authorizer::Authorizer;
 use fanway_hub::handle::Handle;
 use fanway_hub::session::{ClientSession, Disconnect};
 use fanway_hub::turn::Turn;
@@ -24,6 +25,7 @@ fn hub(failure: AuthFailure) -> Arc<Hub> {
         namespaces: Arc::new(Namespaces::new(open, [])),
         limits: Limits::default(),
         verify: Box::new(move |_, _| Err(failure)),
+        authorizer: Authorizer::Token,
         allow_anonymous: false,
         metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
         max_age: None,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanway_broker::{AnyBroker, Broker, MemoryBroker, PageLimit};
+use fanway_hub::authorizer::Authorizer;
 use fanway_hub::{Access, AuthFailure, Hub, HubMetrics, Identity, Inbox, Namespace, Namespaces, Parts};
 use fanway_protocol::{Channel, Grants, Right, Rule};
 use serde_json::Value;
@@ -44,6 +45,7 @@ fn hub() -> (Arc<Hub>, Arc<AnyBroker>) {
         namespaces: Arc::new(Namespaces::new(kept, [talk])),
         limits: fast(),
         verify: Box::new(verify),
+        authorizer: Authorizer::Token,
         allow_anonymous: false,
         metrics: HubMetrics::register(&prometheus::Registry::new()).unwrap(),
         max_age: None,

@@ -31,6 +31,8 @@ pub(crate) struct Subscription {
     pub(crate) positioned: bool,
     /// Made by the server (the token's `channels`), not by the client.
     pub(crate) server_side: bool,
+    /// Granted by a back end, so that a new token does not end it.
+    pub(crate) by_back_end: bool,
 }
 
 /// What keeps a subscription from simply following its ring.
@@ -66,6 +68,7 @@ impl Subscription {
             labelled: false,
             positioned,
             server_side: false,
+            by_back_end: false,
         };
         (subscription, attached.joined)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanway_broker::{AnyBroker, Broker, MemoryBroker, Publish};
+use fanway_hub::authorizer::Authorizer;
 use fanway_hub::handle::Handle;
 use fanway_hub::session::ClientSession;
 use fanway_hub::turn::Turn;
@@ -73,6 +74,7 @@ fn hub_of(
         namespaces: Arc::new(Namespaces::new(namespace, [])),
         limits,
         verify,
+        authorizer: Authorizer::Token,
         allow_anonymous: true,
         max_age: None,
         metrics: HubMetrics::register(&registry).unwrap(),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use fanway_protocol::command::{Command, Method};
 use fanway_protocol::publication::LoneSurrogate;
 use fanway_protocol::reply::ErrorBody;
-use fanway_protocol::{Channel, ChannelError, ErrorCode, Right};
+use fanway_protocol::{Channel, ChannelError, ErrorCode};
 
 use super::history::History;
 use super::publish::Publish;
@@ -52,18 +52,6 @@ impl ClientSession {
             Method::Unknown | Method::Connect(_) | Method::Send | Method::Pong => Err(ErrorCode::MethodNotFound.into()),
         };
         self.protocol.ops.push_back(id, op.unwrap_or_else(Op::Refused), sampled);
-    }
-
-    /// Reason for which the client may not use a right, as things are now.
-    pub(super) fn right_refusal(
-        &self,
-        right: Right,
-        channel: &Channel,
-        namespace: &Namespace,
-    ) -> Result<(), ErrorCode> {
-        let subscribed = self.core.sub(channel.as_str()).is_some();
-        let allowed = self.identity().is_some_and(|identity| namespace.allows(right, channel, identity, subscribed));
-        if allowed { Ok(()) } else { Err(ErrorCode::PermissionDenied) }
     }
 
     /// Namespace of a channel that a command names.

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::ClientSession;
+use super::authorization::RightCheck;
 use super::command::CommandError;
 use super::queue::Turned;
 use crate::namespace::Namespace;
@@ -21,6 +22,7 @@ pub(super) struct History {
     namespace: Arc<Namespace>,
     /// The query, or the error of its position, which comes after the right.
     query: Result<HistoryQuery, ErrorCode>,
+    right: RightCheck,
     /// The broker's call, once its turn has come.
     call: Option<BoxFuture<'static, Result<Page, BrokerError>>>,
 }
@@ -34,13 +36,13 @@ impl History {
         let since = request.since.as_ref().map_or(Ok(None), position);
         let limit = PageLimit::new(limit, HISTORY_BYTES);
         let query = since.map(|since| HistoryQuery { since, limit, reverse: request.reverse });
-        Ok(Self { channel, namespace, query, call: None })
+        Ok(Self { channel, namespace, query, right: RightCheck::Open, call: None })
     }
 
     pub(super) fn run(&mut self, id: u32, session: &mut ClientSession, cx: &mut Context<'_>) -> Turned {
-        let Self { channel, namespace, query, call } = self;
+        let Self { channel, namespace, query, right, call } = self;
         if call.is_none() {
-            session.right_refusal(Right::History, channel, namespace)?;
+            ready!(right.poll(session, cx, Right::History, channel, namespace))?;
             if !namespace.retention().keeps_log() {
                 return Poll::Ready(Err(ErrorCode::NotAvailable.into()));
             }

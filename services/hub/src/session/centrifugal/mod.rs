@@ -4,6 +4,7 @@
 //! its publications, waits for its turn; everything else begins in its turn. So a subscribe reply precedes that
 //! subscription's publications, and nothing of a channel follows its unsubscribe reply.
 
+mod authorization;
 mod command;
 mod connect;
 mod deadlines;

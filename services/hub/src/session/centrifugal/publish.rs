@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::ClientSession;
+use super::authorization::RightCheck;
 use super::command::CommandError;
 use super::queue::Turned;
 use crate::hub::Hub;
@@ -24,6 +25,7 @@ pub(super) struct Publish {
     channel: Channel,
     namespace: Arc<Namespace>,
     data: Payload,
+    right: RightCheck,
     /// The broker's call, once its turn has come.
     call: Option<BoxFuture<'static, Result<Published, BrokerError>>>,
 }
@@ -36,7 +38,7 @@ impl Publish {
         }
         let namespace = session.namespace(&channel)?;
         let data = request.data.filter(|data| !nests_too_deep(data)).ok_or(ErrorCode::BadRequest)?;
-        Ok(Self { channel, namespace, data: Payload::Json(json_line(data)?), call: None })
+        Ok(Self { channel, namespace, data: Payload::Json(json_line(data)?), right: RightCheck::Open, call: None })
     }
 
     pub(super) fn run(
@@ -46,9 +48,9 @@ impl Publish {
         cx: &mut Context<'_>,
         sampled: Option<&Begun>,
     ) -> Turned {
-        let Self { channel, namespace, data, call } = self;
+        let Self { channel, namespace, data, right, call } = self;
         if call.is_none() {
-            session.right_refusal(Right::Publish, channel, namespace)?;
+            ready!(right.poll(session, cx, Right::Publish, channel, namespace))?;
         }
         let call = call.get_or_insert_with(|| {
             let publication = session.publication(data.clone(), sampled);

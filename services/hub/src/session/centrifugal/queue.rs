@@ -128,7 +128,9 @@ impl Op {
     pub(super) fn joining(&self) -> &[Joining] {
         match self {
             Self::Connect(connect) => &connect.joining,
-            Self::Subscribe(Subscribe { subscribing: Subscribing::Joining(joining) }) => std::slice::from_ref(joining),
+            Self::Subscribe(Subscribe { subscribing: Subscribing::Joining(joining), .. }) => {
+                std::slice::from_ref(joining)
+            }
             _ => &[],
         }
     }
@@ -136,7 +138,9 @@ impl Op {
     fn joining_mut(&mut self) -> &mut [Joining] {
         match self {
             Self::Connect(connect) => &mut connect.joining,
-            Self::Subscribe(Subscribe { subscribing: Subscribing::Joining(joining) }) => std::slice::from_mut(joining),
+            Self::Subscribe(Subscribe { subscribing: Subscribing::Joining(joining), .. }) => {
+                std::slice::from_mut(joining)
+            }
             _ => &mut [],
         }
     }

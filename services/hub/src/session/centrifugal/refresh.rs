@@ -48,7 +48,7 @@ impl ClientSession {
                 let Some(Some(sub)) = self.core.subs.get(*index as usize) else { return false };
                 let namespace = &sub.attachment.channel.shared.namespace;
                 let by_server = sub.server_side && identity.channels.contains(sub.channel());
-                !by_server && !namespace.allows(Right::Subscribe, sub.channel(), identity, false)
+                !by_server && !sub.by_back_end && !namespace.allows(Right::Subscribe, sub.channel(), identity, false)
             })
             .collect();
         for index in disallowed {

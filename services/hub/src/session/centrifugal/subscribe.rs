@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use fanway_broker::log_limited;
@@ -13,6 +13,7 @@ use fanway_protocol::{Channel, Epoch, ErrorCode, GapReason, Position, Right};
 use futures_util::FutureExt;
 
 use super::ClientSession;
+use super::authorization::RightCheck;
 use super::command::CommandError;
 use super::queue::{Op, Turned};
 use crate::attach::{AttachError, From, Joined, Terms};
@@ -81,9 +82,19 @@ pub(super) enum Subscribing {
     Joining(Joining),
 }
 
+impl Subscribing {
+    fn channel(&self) -> &Channel {
+        match self {
+            Self::Requested(requested) => &requested.channel,
+            Self::Joining(joining) => &joining.channel,
+        }
+    }
+}
+
 /// A waiting subscribe.
 pub(super) struct Subscribe {
     pub(super) subscribing: Subscribing,
+    right: RightCheck,
 }
 
 impl Subscribe {
@@ -103,44 +114,37 @@ impl Subscribe {
             }
             false => Subscribing::Requested(requested),
         };
-        Ok(Self { subscribing })
+        Ok(Self { subscribing, right: RightCheck::Open })
     }
 
     pub(super) fn channel(&self) -> &Channel {
-        match &self.subscribing {
-            Subscribing::Requested(requested) => &requested.channel,
-            Subscribing::Joining(joining) => &joining.channel,
-        }
+        self.subscribing.channel()
     }
 
     pub(super) fn run(&mut self, id: u32, session: &mut ClientSession, cx: &mut Context<'_>, now: Instant) -> Turned {
-        match &self.subscribing {
-            Subscribing::Requested(requested) => {
-                session.check_subscribe(requested)?;
-                self.subscribing = Subscribing::Joining(session.join(requested, session.free_index(), 1, now));
-            }
-            // Until it is answered the right may be lost.
-            Subscribing::Joining(Joining { channel, .. }) => {
-                if let Ok(namespace) = session.namespace(channel) {
-                    session.right_refusal(Right::Subscribe, channel, &namespace)?;
-                }
-            }
+        let Self { subscribing, right } = self;
+        let channel = subscribing.channel();
+        // Until it is answered the right may be lost.
+        ready!(right.poll(session, cx, Right::Subscribe, channel, &*session.namespace(channel)?))?;
+        if let Subscribing::Requested(requested) = subscribing {
+            session.check_subscribe(requested)?;
+            *subscribing = Subscribing::Joining(session.join(requested, session.free_index(), 1, now));
         }
-        let Subscribing::Joining(joining) = &mut self.subscribing else { return Poll::Ready(Ok(())) };
-        if joining.poll(cx).is_pending() {
-            return Poll::Pending;
-        }
+        let Subscribing::Joining(joining) = subscribing else { return Poll::Ready(Ok(())) };
+        ready!(joining.poll(cx));
         let result = session.joined(joining, false)?;
+        if let Some(Some(sub)) = session.core.subs.get_mut(joining.index as usize) {
+            sub.by_back_end = right.by_back_end();
+        }
         session.reply(&Reply::ok(id, Outcome::Subscribe(result)));
         Poll::Ready(Ok(()))
     }
 }
 
 impl ClientSession {
+    /// Checks what commands before a subscribe may have changed, besides its right.
     fn check_subscribe(&self, requested: &Requested) -> Result<(), ErrorCode> {
-        let Requested { channel, namespace, .. } = requested;
-        self.right_refusal(Right::Subscribe, channel, namespace)?;
-        if self.core.sub(channel.as_str()).is_some() {
+        if self.core.sub(requested.channel.as_str()).is_some() {
             return Err(ErrorCode::AlreadySubscribed);
         }
         if self.core.subs.iter().flatten().count() >= self.core.hub.limits.channel_limit {
