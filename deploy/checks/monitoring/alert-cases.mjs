@@ -457,6 +457,40 @@ export const CASES = [
     time: "30m",
   },
   {
+    alert: "FanwayInboxOverflow",
+    what: "one node drops two a second, another none",
+    series: [
+      ...node("a", { fanway_inbox_dropped_total: "0+120x20" }),
+      ...node("b", { fanway_inbox_dropped_total: "5x20" }),
+    ],
+    time: "15m",
+    fires: at("a"),
+    says: "fanway-a drops 2 publications per second and reads them again from the log, if there is one.",
+  },
+  {
+    alert: "FanwayInboxOverflow",
+    what: "one burst",
+    series: node("a", { fanway_inbox_dropped_total: "0x5 30000x20" }),
+    time: "20m",
+  },
+  {
+    alert: "FanwayPagesDropped",
+    what: "ten a second on two nodes",
+    series: [
+      ...node("a", { fanway_pages_dropped_total: "0+360x30" }),
+      ...node("b", { fanway_pages_dropped_total: "0+240x30" }),
+    ],
+    time: "25m",
+    fires: {},
+    says: "In fanway, 10 pages of missed publications per second are dropped, because a client took nothing for a second.",
+  },
+  {
+    alert: "FanwayPagesDropped",
+    what: "a few phones in tunnels",
+    series: node("a", { fanway_pages_dropped_total: "0+60x30" }),
+    time: "30m",
+  },
+  {
     alert: "FanwayGaps",
     what: "one a second, since history is too short",
     series: node("a", { 'fanway_gaps_total{reason="retention"}': "0+60x30" }),

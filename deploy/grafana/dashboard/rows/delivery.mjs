@@ -68,7 +68,7 @@ export const delivery = {
         query(`sum(${rate("fanway_pages_dropped_total")})`, { legend: "pages dropped" }),
         query(`sum(${rate("fanway_command_rate_waits_total")})`, { legend: "waits" }),
       ],
-      alerts: ["FanwaySlowConsumers"],
+      alerts: ["FanwaySlowConsumers", "FanwayPagesDropped"],
     }),
     lines({
       title: "Gaps",
@@ -105,6 +105,7 @@ export const delivery = {
         query(`sum(${rate("fanway_inbox_dropped_total")})`, { legend: "dropped" }),
         query(`sum(${rate("fanway_ring_evictions_total")})`, { legend: "evictions" }),
       ],
+      alerts: ["FanwayInboxOverflow"],
     }),
     lines({
       title: "Reads of logs",
