@@ -84,6 +84,11 @@ impl CloseReason {
         }
     }
 
+    /// Whether it replaces a reason that came first: that would bring the client back, and this one does not.
+    pub(crate) fn outlasts(self, first: Self) -> bool {
+        first.reconnects() && !self.reconnects()
+    }
+
     /// The discriminant, by which a handle's signal carries the reason.
     pub(crate) fn discriminant(self) -> u8 {
         self as u8

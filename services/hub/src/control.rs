@@ -30,6 +30,14 @@ pub(crate) enum Message {
     Disconnect { target: Arc<Target>, reason: CloseReason },
 }
 
+impl Message {
+    /// Whether another message makes this one superfluous: it asks for the same, or its effect outlasts that of this one.
+    pub(crate) fn yields_to(&self, other: &Self) -> bool {
+        let (Self::Disconnect { target, reason }, Self::Disconnect { target: others, reason: newer }) = (self, other);
+        newer.outlasts(*reason) || (target, reason) == (others, newer)
+    }
+}
+
 impl Target {
     /// Whether a session with this identity is meant.
     pub(crate) fn includes(&self, identity: &Identity) -> bool {
@@ -46,7 +54,8 @@ impl Hub {
     /// Ends the sessions of this node that a target addresses. Returns how many were notified; where two users have the
     /// same hash those of the other are among them, and stay open.
     ///
-    /// A session that has let its mailbox fill up is ended as slow: its client comes back, and its credential is checked.
+    /// A session that has let its mailbox fill up with messages that do not yield to this one is ended as slow: its client
+    /// comes back, and its credential is checked.
     pub fn disconnect(&self, target: Target, reason: CloseReason) -> usize {
         let key = match &target {
             Target::Client(id) => {
@@ -58,7 +67,7 @@ impl Hub {
             Target::Token(id) => Key::Token(self.key(Some(id))),
         };
         let message = Message::Disconnect { target: Arc::new(target), reason };
-        let (posted, full) = self.registry.post(key, &message);
+        let (posted, full) = self.registry.post(key, &message, Message::yields_to);
         full.iter().for_each(|handle| handle.close(CloseReason::Slow));
         posted + full.len()
     }
@@ -104,8 +113,11 @@ mod tests {
         let key = Key::User(hub.key(Some("alice")));
         for (user, closing) in [("bob", None), ("alice", Some(CloseReason::Disconnected))] {
             let target = Arc::new(Target::User(user.into()));
-            let (posted, full) =
-                hub.registry.post(key, &Message::Disconnect { target, reason: CloseReason::Disconnected });
+            let (posted, full) = hub.registry.post(
+                key,
+                &Message::Disconnect { target, reason: CloseReason::Disconnected },
+                Message::yields_to,
+            );
             assert_eq!((posted, full.len(), poll(&mut session)), (1, 0, closing));
         }
     }

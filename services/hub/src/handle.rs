@@ -132,10 +132,12 @@ impl<W: Writer + ?Sized> Handle<W> {
         self.signal(MAIL);
     }
 
-    /// Asks the connection to close. The first reason stays.
+    /// Asks the connection to close. The first reason stays, unless this one outlasts it.
     pub fn close(&self, reason: CloseReason) {
         let _ = self.signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |signals| {
-            (signals & CLOSE == 0).then_some(signals | CLOSE | u32::from(reason.discriminant()) << 16)
+            let replaces = asked_to_close(signals).is_none_or(|first| reason.outlasts(first));
+            let flags = signals & u32::from(u16::MAX);
+            replaces.then_some(flags | CLOSE | u32::from(reason.discriminant()) << 16)
         });
         self.signal(0);
     }
@@ -198,7 +200,12 @@ impl<W: Writer + ?Sized> Handle<W> {
             marks: marks & !SIGNAL,
             tick: signals & TICK != 0,
             mail: signals & MAIL != 0,
-            close: (signals & CLOSE != 0).then(|| CloseReason::from_discriminant((signals >> 16) as u8)),
+            close: asked_to_close(signals),
         }
     }
+}
+
+/// The reason with which a connection with these signals was asked to close.
+fn asked_to_close(signals: u32) -> Option<CloseReason> {
+    (signals & CLOSE != 0).then(|| CloseReason::from_discriminant((signals >> 16) as u8))
 }

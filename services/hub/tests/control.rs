@@ -161,3 +161,26 @@ async fn a_full_mailbox_ends_the_session() {
     }
     assert_eq!(closing([&mut socket]).await, [GONE]);
 }
+
+/// The client of a session that was to come back must stay away if that is asked for before it is notified.
+#[tokio::test]
+async fn the_more_lasting_reason_wins() {
+    let hub = hub();
+    let (mut by_mail, _) = connected(&hub, "alice 1").await;
+    let (mut by_signal, id) = connected(&hub, "bob 2").await;
+    let (mut full, _) = connected(&hub, "carol 3").await;
+    let (mut ended, _) = connected(&hub, "dave 4").await;
+    by_mail.session.close(CloseReason::Slow);
+    hub.disconnect(user("alice"), CloseReason::Disconnected);
+    by_signal.session.handle().close(CloseReason::Rebalanced);
+    hub.disconnect(Target::Client(id), CloseReason::Disconnected);
+    for reason in CloseReason::ALL.iter().filter(|reason| reason.reconnects()).cycle().take(100) {
+        hub.disconnect(user("carol"), *reason);
+    }
+    hub.disconnect(user("carol"), CloseReason::Disconnected);
+    ended.session.close(CloseReason::Slow);
+    ended.poll().await;
+    hub.disconnect(user("dave"), CloseReason::Disconnected);
+    assert_eq!(closing([&mut by_mail, &mut by_signal, &mut full]).await, [GONE; 3]);
+    assert_eq!(closing([&mut ended]).await, [Some(CloseReason::Slow)], "its client was notified already");
+}

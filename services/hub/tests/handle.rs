@@ -265,5 +265,10 @@ fn signals_wake_a_blocked_connection_and_leave_its_marks() {
         handle.close(CloseReason::Slow);
         assert_eq!(handle.take_marks(), 0b1000, "the signal stays");
         assert_eq!(handle.take(), Taken { close: Some(CloseReason::Shutdown), ..Taken::default() });
+        // One after which the client stays away replaces one after which it comes back.
+        handle.close(CloseReason::Disconnected);
+        handle.close(CloseReason::Shutdown);
+        handle.close(CloseReason::InvalidToken);
+        assert_eq!(handle.take(), Taken { close: Some(CloseReason::Disconnected), ..Taken::default() });
     });
 }

@@ -123,7 +123,9 @@ fn no_message_is_slept_over_beside_a_close() {
         let posts = {
             let registry = registry.clone();
             thread::spawn(move || {
-                [Key::User(1), Key::Token(2)].iter().for_each(|key| assert_eq!(registry.post(*key, &7).0, 1));
+                [Key::User(1), Key::Token(2)]
+                    .iter()
+                    .for_each(|key| assert_eq!(registry.post(*key, &7, |_, _| false).0, 1));
             })
         };
         let (wakes, mut mail, mut close) = (Arc::new(Wakes::default()), Vec::new(), None);
@@ -155,7 +157,7 @@ fn no_message_reaches_a_later_session_of_the_slot() {
         registry.identify(first.slot, 1, 0);
         let post = {
             let registry = registry.clone();
-            thread::spawn(move || registry.post(Key::User(1), &7).0)
+            thread::spawn(move || registry.post(Key::User(1), &7, |_, _| false).0)
         };
         let slot = first.slot;
         first.end(&registry);

@@ -114,8 +114,8 @@ impl<M: Clone> Registry<M> {
         self.get(slot).filter(|handle| handle.number() == number)
     }
 
-    /// Posts a message to every session with a key. Returns those that took it, and those whose mailboxes are full.
-    pub(crate) fn post(&self, key: Key, message: &M) -> (usize, Vec<Arc<Handle>>) {
+    /// Posts a message to every session with a key; `yields`: whether an older message may go for a newer one. Returns those that took it, and those whose mailboxes are full.
+    pub(crate) fn post(&self, key: Key, message: &M, yields: fn(&M, &M) -> bool) -> (usize, Vec<Arc<Handle>>) {
         let (mut posted, mut full) = (0, Vec::new());
         if matches!(key, Key::User(NONE) | Key::Token(NONE)) {
             return (0, full);
@@ -125,7 +125,7 @@ impl<M: Clone> Registry<M> {
             let mut locked = self.lock(shard);
             for index in locked.with(key) {
                 let Some(handle) = locked.sessions.get(index).cloned() else { continue };
-                match locked.post(index, message.clone()) {
+                match locked.post(index, message.clone(), yields) {
                     true => took.push(handle),
                     false => full.push(handle),
                 }

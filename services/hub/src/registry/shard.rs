@@ -48,15 +48,16 @@ impl<M> Shard<M> {
         }
     }
 
-    /// Puts a message into a session's mailbox. False if that is full.
+    /// Puts a message into a session's mailbox; if that is full, in place of the oldest that yields to it. False if none does.
     #[must_use]
-    pub(crate) fn post(&mut self, index: usize, message: M) -> bool {
+    pub(crate) fn post(&mut self, index: usize, message: M, yields: impl Fn(&M, &M) -> bool) -> bool {
         let mailbox = self.mail.entry(index as u32).or_default();
-        let fits = mailbox.len() < MAILBOX;
-        if fits {
-            mailbox.push_back(message);
+        if mailbox.len() >= MAILBOX {
+            let Some(at) = mailbox.iter().position(|older| yields(older, &message)) else { return false };
+            mailbox.remove(at);
         }
-        fits
+        mailbox.push_back(message);
+        true
     }
 
     /// Empties a session's mailbox.

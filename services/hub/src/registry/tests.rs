@@ -148,7 +148,7 @@ fn a_message_goes_to_those_with_the_key_and_goes_with_them() {
     for (slot, (user, token)) in slots.iter().zip([(0, 0), (1, 0), (1, 0), (2, 7), (2, 7), (2, 8)]) {
         registry.identify(*slot, user, token);
     }
-    let post = |key, message| registry.post(key, &message).0;
+    let post = |key, message| registry.post(key, &message, |_, _| false).0;
     let keys = [Key::User(0), Key::Token(0), Key::User(1), Key::User(2), Key::Token(7), Key::Token(9)];
     assert_eq!([0, 1, 2, 3, 4, 5].map(|at| post(keys[at], at as u32)), [0, 0, 2, 3, 2, 0]);
     assert!(!handles[0].take().mail && handles[1].take().mail);
@@ -168,9 +168,13 @@ fn a_mailbox_is_bounded() {
     let handle = handle();
     let slot = registry.register(&handle).slot;
     registry.identify(slot, 1, 0);
-    (0..MAILBOX as u32).for_each(|message| assert_eq!(registry.post(Key::User(1), &message).0, 1));
-    let (posted, full) = registry.post(Key::User(1), &0);
+    // Smaller ones yield to larger ones.
+    let post = |message: u32| registry.post(Key::User(1), &message, |older, newer| older < newer);
+    (1..=MAILBOX as u32).rev().for_each(|message| assert_eq!(post(message).0, 1));
+    let (posted, full) = post(1);
     assert!(posted == 0 && Arc::ptr_eq(&full[0], &handle));
-    assert_eq!(registry.take_mail(slot).len(), MAILBOX);
-    assert_eq!(registry.post(Key::User(1), &0).0, 1);
+    assert_eq!(post(2).0, 1);
+    let mail = registry.take_mail(slot);
+    assert_eq!((mail.len(), mail[MAILBOX - 2], mail[MAILBOX - 1]), (MAILBOX, 2, 2));
+    assert_eq!(post(1).0, 1);
 }

@@ -171,12 +171,17 @@ impl Core {
         self.timer = Some(self.hub.wheel.schedule(self.slot, self.timer.take(), at));
     }
 
-    /// Ends the session. The first reason stays; the protocol's last bytes follow what is pending.
+    /// Ends the session. The first reason stays, unless one that outlasts it comes before the last bytes are queued. The
+    /// protocol's last bytes follow what is pending.
     pub fn close(&mut self, reason: CloseReason) {
-        if self.closing.is_none() {
-            self.closing = Some(reason);
-            self.abandon_pages();
-            self.not_movable();
+        match self.closing {
+            None => {
+                self.closing = Some(reason);
+                self.abandon_pages();
+                self.not_movable();
+            }
+            Some(before) if !self.ended && reason.outlasts(before) => self.closing = Some(reason),
+            Some(_) => {}
         }
     }
 
