@@ -72,10 +72,13 @@ impl Hub {
         posted + full.len()
     }
 
-    /// Makes a session be found by its user and its token's id.
+    /// Makes a session be found by its user and its token's id. It receives the messages for these that were posted since its
+    /// credential was presented; if that is too long ago to know, it must present the credential again.
     pub(crate) fn identify(&self, slot: u32, identity: &Identity) {
         let (user, token) = (self.key(Some(&identity.user)), self.key(identity.token_id.as_deref()));
-        self.registry.identify(slot, user, token);
+        if !self.registry.identify(slot, user, token, identity.presented_at) {
+            self.registry.close(slot, CloseReason::Expired);
+        }
     }
 
     /// The hash of a name in the registry; 0 for none and for an empty one, and only for those.

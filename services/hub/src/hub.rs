@@ -238,7 +238,9 @@ impl Hub {
 
     /// Verifies a connection token now.
     pub fn verify(&self, token: &str) -> Result<Identity, AuthFailure> {
-        let verified = (self.verify)(token, unix_now());
+        // Before the check, so that what happens meanwhile is known to come after it.
+        let presented_at = self.registry.newest_message();
+        let verified = (self.verify)(token, unix_now()).map(|identity| Identity { presented_at, ..identity });
         verified.inspect_err(|failure| self.credential_refused(failure))
     }
 

@@ -1,5 +1,6 @@
 //! Who a client is and what it may do, as a verified credential says.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -19,9 +20,11 @@ pub struct Identity {
     /// The token's `caps`.
     pub grants: Grants,
     /// When the credential expires, in seconds since 1970; `None` never.
-    pub expires_at: Option<u64>,
+    pub expires_at: Option<NonZeroU64>,
     /// The token's `jti`.
     pub token_id: Option<Box<str>>,
+    /// Number of the newest message to sessions of the node when the credential was presented; set by the hub.
+    pub presented_at: u32,
 }
 
 impl Identity {
@@ -32,7 +35,7 @@ impl Identity {
 
     /// Time until the credential has expired and the grace after it is over; `None` if it never expires.
     pub(crate) fn left(&self, grace: Duration) -> Option<Duration> {
-        let end = Duration::from_secs(self.expires_at?).saturating_add(grace);
+        let end = Duration::from_secs(self.expires_at?.get()).saturating_add(grace);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Some(end.saturating_sub(now))
     }
@@ -43,7 +46,7 @@ impl Identity {
     /// early, and the true time is enforced by the session.
     pub(crate) fn ttl(&self, now: u64) -> Option<u32> {
         const MOST: u64 = 2_147_483;
-        Some(self.expires_at?.saturating_sub(now).clamp(1, MOST) as u32)
+        Some(self.expires_at?.get().saturating_sub(now).clamp(1, MOST) as u32)
     }
 
     /// Whether the credential, if there is one, names nobody.
@@ -123,7 +126,8 @@ mod tests {
     #[test]
     fn a_ttl_fits_the_timers_of_clients() {
         const NOW: u64 = 1_900_000_000;
-        let ttl = |expires_at| Identity { expires_at, ..Identity::default() }.ttl(NOW);
+        let ttl =
+            |at: Option<u64>| Identity { expires_at: at.and_then(NonZeroU64::new), ..Identity::default() }.ttl(NOW);
         assert_eq!(ttl(None), None);
         assert_eq!(ttl(Some(NOW + 60)), Some(60));
         assert_eq!(ttl(Some(NOW)), Some(1), "0 would mean that it never expires");

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -183,4 +183,53 @@ async fn the_more_lasting_reason_wins() {
     hub.disconnect(user("dave"), CloseReason::Disconnected);
     assert_eq!(closing([&mut by_mail, &mut by_signal, &mut full]).await, [GONE; 3]);
     assert_eq!(closing([&mut ended]).await, [Some(CloseReason::Slow)], "its client was notified already");
+}
+
+/// A credential is checked before its session can be found by it.
+#[tokio::test]
+async fn a_session_is_ended_by_what_came_while_its_credential_was_checked() {
+    static HUB: OnceLock<Arc<Hub>> = OnceLock::new();
+    let during = |name: &str| {
+        let Some(hub) = HUB.get() else { return };
+        match name {
+            "alice" => hub.disconnect(user("alice"), CloseReason::Disconnected),
+            _ => hub.disconnect(token("9"), CloseReason::Disconnected),
+        };
+    };
+    let hub = hub_verifying(Box::new(move |presented, _| {
+        let identity = identity(presented);
+        if matches!(&*identity.user, "alice") || identity.token_id.as_deref() == Some("9") {
+            during(&identity.user);
+        }
+        Ok(identity)
+    }));
+    HUB.set(hub.clone()).ok();
+    let (mut websocket, mut presented) = (Socket::silent(&hub), Socket::silent(&hub));
+    websocket.say(r#"{"id":1,"connect":{"token":"alice 1"}}"#);
+    let (mut refreshed, _) = connected(&hub, "bob 8").await;
+    refreshed.say(r#"{"id":2,"refresh":{"token":"bob 9"}}"#);
+    let accepted = || hub.verify("alice 2").unwrap();
+    let now = Instant::now();
+    presented.session = ClientSession::new(hub.clone(), Some(accepted()), Handle::by_task(), now);
+    assert_eq!(closing([&mut websocket, &mut presented]).await, [GONE; 2]);
+    refreshed.settle(|socket| socket.session.closing().is_some()).await;
+    assert_eq!(refreshed.session.closing(), GONE);
+
+    let resume = || Resume::new(hub.namespaces(), vec![Channel::new("news").unwrap()], None);
+    let handle = Handle::by_task();
+    let mut stream = EventSession::new(hub.clone(), accepted(), resume(), handle, vec![], Framing::Plain, now);
+    stream.poll(&mut Context::from_waker(Waker::noop()), now);
+    assert_eq!(stream.closing(), GONE);
+    let mut points = resume().points;
+    points[0].fresh = false;
+    let waiting = poll(&hub, accepted(), &points, Duration::from_secs(60));
+    let answer = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+    assert!(answer.unwrap().unwrap().publications.is_empty());
+
+    // What came before a credential was presented does not concern it.
+    let (mut later, _) = connected(&hub, "carol 1").await;
+    assert_eq!(closing([&mut later]).await, [None]);
+    hub.disconnect(user("carol"), CloseReason::Disconnected);
+    let (mut back, _) = connected(&hub, "carol 1").await;
+    assert_eq!(closing([&mut later, &mut back]).await, [GONE, None]);
 }

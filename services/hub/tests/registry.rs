@@ -1,5 +1,5 @@
 //! Sessions that come and go while the node drains, and messages to them, in every interleaving (loom): none stays open,
-//! no slot is lost, no message is slept over, and none reaches another session.
+//! no slot is lost, no message is slept over or missed, and none reaches another session.
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "the files under test are those of the library")]
 
@@ -119,7 +119,7 @@ fn no_message_is_slept_over_beside_a_close() {
     builder.check(|| {
         let registry = Arc::new(Registry::<u32>::new(1));
         let session = Session::begin(&registry);
-        registry.identify(session.slot, 1, 2);
+        assert!(registry.identify(session.slot, 1, 2, 0));
         let posts = {
             let registry = registry.clone();
             thread::spawn(move || {
@@ -154,7 +154,7 @@ fn no_message_reaches_a_later_session_of_the_slot() {
     loom::model(|| {
         let registry = Arc::new(Registry::<u32>::new(1));
         let first = Session::begin(&registry);
-        registry.identify(first.slot, 1, 0);
+        assert!(registry.identify(first.slot, 1, 0, 0));
         let post = {
             let registry = registry.clone();
             thread::spawn(move || registry.post(Key::User(1), &7, |_, _| false).0)
@@ -163,8 +163,26 @@ fn no_message_reaches_a_later_session_of_the_slot() {
         first.end(&registry);
         let second = Session::begin(&registry);
         assert_eq!(second.slot, slot);
-        registry.identify(second.slot, 2, 0);
+        assert!(registry.identify(second.slot, 2, 0, 0));
         let posted = post.join().unwrap();
         assert!(posted <= 1 && registry.take_mail(slot).is_empty() && !second.handle.take().mail, "another's message");
+    });
+}
+
+/// The credential is checked first, then the session is registered, then it is found.
+#[test]
+fn no_message_since_the_check_of_a_credential_is_missed() {
+    loom::model(|| {
+        let registry = Arc::new(Registry::<u32>::new(1));
+        let presented = registry.newest_message();
+        let post = {
+            let registry = registry.clone();
+            thread::spawn(move || registry.post(Key::User(1), &7, |_, _| false).0)
+        };
+        let session = Session::begin(&registry);
+        assert!(registry.identify(session.slot, 1, 0, presented));
+        post.join().unwrap();
+        let (mail, read) = (registry.take_mail(session.slot), session.handle.take().mail);
+        assert!(read && !mail.is_empty() && mail.iter().all(|message| *message == 7), "a message is missed: {mail:?}");
     });
 }

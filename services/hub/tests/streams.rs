@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -285,7 +286,7 @@ async fn a_poll_during_the_drain_is_told_to_come_later() {
 /// An identity that expires after so many seconds.
 fn brief(seconds: u64) -> Identity {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    Identity { expires_at: Some(now + seconds), ..Identity::anonymous() }
+    Identity { expires_at: NonZeroU64::new(now + seconds), ..Identity::anonymous() }
 }
 
 /// The id that `EventSource` has after an event.
@@ -342,6 +343,6 @@ async fn a_poll_waits_for_no_longer_than_its_token_and_the_grace() {
     let asked = poll(&hub, identity.clone(), &resume.points, Duration::from_secs(60));
     let answer = tokio::time::timeout(Duration::from_secs(20), asked).await.expect("answered early").unwrap();
     assert_eq!((answer.cursor, answer.publications.len()), (first.cursor, 0));
-    let end = UNIX_EPOCH + Duration::from_secs(identity.expires_at.unwrap()) + Duration::from_millis(500);
+    let end = UNIX_EPOCH + Duration::from_secs(identity.expires_at.unwrap().get()) + Duration::from_millis(500);
     assert!(SystemTime::now() >= end, "not before the grace is over");
 }

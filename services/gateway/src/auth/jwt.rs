@@ -3,6 +3,7 @@
 //! Guarantees: nothing in a token is used before its signature is verified, except `alg` and `kid` to choose among the
 //! configured keys; the algorithm is the key's; no I/O. A refusal tells the client no more than expired or not.
 
+use std::num::NonZeroU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -149,8 +150,10 @@ impl Authenticator {
             info: claims.info,
             channels: claims.channels.into(),
             grants: claims.grants,
-            expires_at: claims.exp,
+            // The first second of 1970 is as long over as the next one.
+            expires_at: claims.exp.map(|at| NonZeroU64::new(at).unwrap_or(NonZeroU64::MIN)),
             token_id: claims.jti.map(Into::into),
+            presented_at: 0,
         })
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! A mailbox costs nothing while it is empty: its queue is in the shard only while it has messages, and a bit of the
 //! handle's signals says so. Messages are posted under the lock that removes a session with its mailbox, so none reaches
-//! a later session of the slot. Close is a signal and no message: a drain allocates nothing.
+//! a later session of the slot. One that was posted between the check of a credential and the registration of its session
+//! reaches that session too ([`recent`]). Close is a signal and no message: a drain allocates nothing.
 //!
 //! Concurrency: sharded, each shard behind a mutex that is held for a look-up or a chunk of slots (for a scan of the
 //! token hashes: 4 bytes per session of the shard), and under which no other lock is taken. A session registers before it
@@ -17,6 +18,7 @@
 //! list or sees the flag (`tests/registry.rs` tries every interleaving).
 
 pub(crate) mod client_id;
+pub(crate) mod recent;
 pub(crate) mod shard;
 pub(crate) mod slab;
 pub(crate) mod users;
@@ -28,6 +30,7 @@ use std::sync::{Arc, PoisonError};
 use uuid::Uuid;
 
 use self::client_id::{ClientIds, Place};
+use self::recent::Recent;
 use self::shard::Shard;
 use self::slab::NONE;
 use crate::close_reason::CloseReason;
@@ -43,6 +46,7 @@ pub(crate) struct Registry<M> {
     shards: Vec<Mutex<Shard<M>>>,
     draining: AtomicBool,
     ids: ClientIds,
+    recent: Recent<M>,
 }
 
 /// A session's place in the registry.
@@ -66,7 +70,7 @@ impl<M: Clone> Registry<M> {
     /// An empty registry with so many shards.
     pub(crate) fn new(shards: usize) -> Self {
         let shards = (0..shards).map(|_| Mutex::new(Shard::default())).collect();
-        Self { shards, draining: AtomicBool::new(false), ids: ClientIds::new() }
+        Self { shards, draining: AtomicBool::new(false), ids: ClientIds::new(), recent: Recent::new() }
     }
 
     /// Gives a session a slot. Its drop must [`Registry::unregister`] it.
@@ -86,10 +90,37 @@ impl<M: Clone> Registry<M> {
         drop(handle);
     }
 
-    /// Sets the hashes by which a session is found: of its user and of its token's id, 0 where there is none.
-    pub(crate) fn identify(&self, slot: u32, user: u32, token: u32) {
+    /// Number of the newest message that was posted. Taken before a credential is checked, for [`Registry::identify`].
+    pub(crate) fn newest_message(&self) -> u32 {
+        self.recent.newest()
+    }
+
+    /// Sets the hashes by which a session is found: of its user and of its token's id, 0 where there is none. Messages for
+    /// either that were posted after the one with a number, and did not find it yet, are put into its mailbox. False if that
+    /// is so long ago that they are not known.
+    pub(crate) fn identify(&self, slot: u32, user: u32, token: u32, after: u32) -> bool {
         let (shard, index) = self.place(slot);
         self.lock(shard).identify(index, user, token);
+        if (user, token) == (NONE, NONE) {
+            return true;
+        }
+        // After it can be found: a message either finds it, or is found here.
+        let Some(missed) = self.recent.after(after, [Key::User(user), Key::Token(token)]) else { return false };
+        if missed.is_empty() {
+            return true;
+        }
+        let mut locked = self.lock(shard);
+        let posted = missed.into_iter().all(|message| locked.post(index, message, |_, _| false));
+        let handle = locked.sessions.get(index).cloned();
+        drop(locked);
+        handle.iter().for_each(|handle| handle.has_mail());
+        posted
+    }
+
+    /// The session is found by its user and its token no more.
+    pub(crate) fn forget(&self, slot: u32) {
+        let (shard, index) = self.place(slot);
+        self.lock(shard).identify(index, NONE, NONE);
     }
 
     /// Registered sessions.
@@ -120,6 +151,7 @@ impl<M: Clone> Registry<M> {
         if matches!(key, Key::User(NONE) | Key::Token(NONE)) {
             return (0, full);
         }
+        self.recent.add(key, message.clone());
         for shard in 0..self.shards.len() {
             let mut took = Vec::new();
             let mut locked = self.lock(shard);

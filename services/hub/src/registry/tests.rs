@@ -11,6 +11,7 @@ use uuid::{Variant, Version};
 use super::close_reason::CloseReason;
 use super::handle::{ByTask, Handle};
 use super::registry::client_id::{ClientIds, Place};
+use super::registry::recent::KEPT;
 use super::registry::shard::MAILBOX;
 use super::registry::slab::{CHUNK, Slab, Slots};
 use super::registry::users::Users;
@@ -146,7 +147,7 @@ fn a_message_goes_to_those_with_the_key_and_goes_with_them() {
     let slots: Vec<_> = handles.iter().map(|handle| registry.register(handle).slot).collect();
     // Anonymous, two of user 1, two of user 2 with one token, one of user 2 with another.
     for (slot, (user, token)) in slots.iter().zip([(0, 0), (1, 0), (1, 0), (2, 7), (2, 7), (2, 8)]) {
-        registry.identify(*slot, user, token);
+        assert!(registry.identify(*slot, user, token, 0));
     }
     let post = |key, message| registry.post(key, &message, |_, _| false).0;
     let keys = [Key::User(0), Key::Token(0), Key::User(1), Key::User(2), Key::Token(7), Key::Token(9)];
@@ -154,7 +155,7 @@ fn a_message_goes_to_those_with_the_key_and_goes_with_them() {
     assert!(!handles[0].take().mail && handles[1].take().mail);
     assert_eq!(registry.take_mail(slots[4]), [3, 4]);
     assert!(registry.take_mail(slots[4]).is_empty(), "taken once");
-    registry.identify(slots[5], 1, 0);
+    assert!(registry.identify(slots[5], 1, 0, registry.newest_message()));
     assert_eq!((post(Key::User(2), 6), post(Key::Token(8), 6)), (2, 0), "found by what it is now");
     registry.unregister(slots[3]);
     registry.register(&handle());
@@ -167,7 +168,7 @@ fn a_mailbox_is_bounded() {
     let registry = Registry::<u32>::new(1);
     let handle = handle();
     let slot = registry.register(&handle).slot;
-    registry.identify(slot, 1, 0);
+    assert!(registry.identify(slot, 1, 0, 0));
     // Smaller ones yield to larger ones.
     let post = |message: u32| registry.post(Key::User(1), &message, |older, newer| older < newer);
     (1..=MAILBOX as u32).rev().for_each(|message| assert_eq!(post(message).0, 1));
@@ -177,4 +178,25 @@ fn a_mailbox_is_bounded() {
     let mail = registry.take_mail(slot);
     assert_eq!((mail.len(), mail[MAILBOX - 2], mail[MAILBOX - 1]), (MAILBOX, 2, 2));
     assert_eq!(post(1).0, 1);
+}
+
+#[test]
+fn messages_since_a_credential_was_presented_reach_its_session() {
+    let registry = Registry::<u32>::new(1);
+    let post = |key, message: u32| registry.post(key, &message, |_, _| false).0;
+    post(Key::User(1), 1);
+    let presented = registry.newest_message();
+    for (key, message) in [(Key::User(1), 2), (Key::Token(7), 3), (Key::User(2), 4), (Key::Token(1), 5)] {
+        assert_eq!(post(key, message), 0, "nobody is found");
+    }
+    let handle = handle();
+    let slot = registry.register(&handle).slot;
+    assert!(registry.identify(slot, 1, 7, presented));
+    assert!(handle.take().mail);
+    assert_eq!(registry.take_mail(slot), [2, 3]);
+    assert!(registry.identify(slot, 0, 0, presented) && !handle.take().mail, "nobody's");
+
+    (0..KEPT as u32).for_each(|message| _ = post(Key::User(3), message));
+    assert!(!registry.identify(slot, 1, 7, presented), "not known any more");
+    assert!(registry.identify(slot, 1, 7, registry.newest_message()) && !handle.take().mail);
 }

@@ -148,7 +148,7 @@ impl Core {
 
     /// The client's credential is of no use any more: the session is not found by it.
     pub(crate) fn forget_identity(&self) {
-        self.hub.registry.identify(self.slot, 0, 0);
+        self.hub.registry.forget(self.slot);
     }
 
     /// Carries out the messages of the mailbox, for a client with this identity.

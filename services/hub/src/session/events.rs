@@ -236,7 +236,8 @@ impl EventSession {
                     Some(joining) => joining.resume.id.clone(),
                     None => Some(self.core.cursor()),
                 };
-                self.write_event("auth_expiring", |out| json::write(&AuthExpiring { expires_at }, out), id.as_deref());
+                let event = AuthExpiring { expires_at: expires_at.get() };
+                self.write_event("auth_expiring", |out| json::write(&event, out), id.as_deref());
             }
             let next = if self.protocol.expiry_announced { left } else { left.saturating_sub(announced) };
             // Not later than the next heartbeat: an expiry in a million years is no time that there is.

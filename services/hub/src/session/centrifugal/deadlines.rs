@@ -21,7 +21,7 @@ impl ClientSession {
             }
             Phase::Active(identity) => {
                 let grace = self.core.hub.limits.expiry_grace.as_secs();
-                if identity.expires_at.is_some_and(|at| unix_now() >= at.saturating_add(grace)) {
+                if identity.expires_at.is_some_and(|at| unix_now() >= at.get().saturating_add(grace)) {
                     self.core.close(CloseReason::Expired);
                 }
                 // A connection that is blocked has a deadline of its own, and a ping would be late.
@@ -91,7 +91,7 @@ impl ClientSession {
                 };
                 if let Some(expires_at) = identity.expires_at {
                     let grace = self.core.hub.limits.expiry_grace;
-                    let left = Duration::from_secs(expires_at.saturating_sub(unix_now())) + grace;
+                    let left = Duration::from_secs(expires_at.get().saturating_sub(unix_now())) + grace;
                     at = at.min(now + left);
                 }
                 at
