@@ -5,31 +5,32 @@
 //! and marks connections; writing to many of them is spread over tasks, a slice each. Repairs are tasks, one per channel
 //! at most, bounded in number by a semaphore where they read.
 
+mod drain;
+mod fan_out;
+mod upkeep;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ahash::RandomState;
+use fanway_broker::AnyBroker;
 use fanway_broker::trace::{Begun, Trace, Work};
-use fanway_broker::{AnyBroker, Broker, Event};
 use fanway_protocol::Channel;
 use hashbrown::HashTable;
-use rand::seq::SliceRandom;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::unconstrained;
-use tokio::time::MissedTickBehavior;
 use tokio_util::future::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::age::MaxAge;
 use crate::authorizer::Authorizer;
-use crate::channel::{Interest, LocalChannel, Marked, Shared};
-use crate::close_reason::CloseReason;
+use crate::channel::{Interest, LocalChannel, Shared};
 use crate::control::Message;
-use crate::dispatch::{Inbox, size};
+use crate::dispatch::Inbox;
 use crate::encoding::Encodings;
 use crate::eviction::RingBudget;
 use crate::handle::Handle;
@@ -42,43 +43,15 @@ use crate::pages::PageBudget;
 use crate::registry::{Registry, SHARDS as REGISTRY_SHARDS};
 use crate::session::{BuiltIn, Transport};
 use crate::shared_reads::Resumes;
-use crate::turn::{Turn, with_turn};
-use crate::wheel::{TICK, Wheel};
+use crate::wheel::Wheel;
 
 const SHARDS: usize = 64;
 /// Part of the channels, by name.
 type Shard = HashTable<Arc<LocalChannel>>;
 /// Reads of logs for repairs and resumes that may be under way at once on this node.
 const READS: usize = 64;
-/// Events that are put in order before the connections that they mark are served: what a connection gets from them it
-/// gets in one write.
-const EVENTS_PER_TURN: u64 = 256;
-/// Connections that are served before the next events are looked at.
-const SERVED_AT_ONCE: usize = 32;
-/// The most connections that are served one after another before other work has its turn, and sockets are looked at:
-/// what comes in meanwhile goes out together with what the rest have.
-const SLICE: usize = 64;
-/// How long it takes to sweep all shards once.
-const SWEEP: Duration = Duration::from_secs(4);
-/// Entries older than this serve nobody who keeps up.
-const RING_AGE: Duration = Duration::from_secs(60);
-/// A feed that broke is asked for again if nothing was heard of it for so long.
-const FEED_PATIENCE: Duration = Duration::from_secs(2);
 /// Tops compared, or feeds asked for, in one call.
 pub(crate) const CHECK_BATCH: usize = 500;
-
-/// Ends the process if what puts events in order panics: nothing would be delivered any more, while the node seemed well.
-/// Its clients resume on another one.
-struct FailFast;
-
-impl Drop for FailFast {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("what puts publications in order has failed; ending");
-            std::process::abort();
-        }
-    }
-}
 
 /// Verifies a connection token at a time given in seconds since 1970.
 pub type Verify = dyn Fn(&str, u64) -> Result<Identity, AuthFailure> + Send + Sync;
@@ -333,237 +306,8 @@ impl Hub {
         Some(Interest(local))
     }
 
-    /// Takes the broker's events, in order.
-    async fn sequence(self: Arc<Self>, inbox: Arc<Inbox>) {
-        let mut marked = Marked::default();
-        let _end = FailFast;
-        // Over all that waited: whoever fills the inbox from another thread may never let it be empty.
-        let mut turn = 0_u64;
-        loop {
-            let waiting = inbox.take().await;
-            self.metrics.inbox_bytes.set(inbox.bytes() as i64);
-            self.metrics.inbox_dropped_total.inc_by(waiting.dropped);
-            let (mut restored, mut handled) = (Vec::new(), 0);
-            for event in waiting.events {
-                handled += size(&event);
-                match &event {
-                    Event::Publication(delivery) => {
-                        if let Some(local) = self.find(&delivery.channel) {
-                            self.hear(&local, event, &mut marked);
-                        }
-                    }
-                    Event::Unreadable(channel) => {
-                        if let Some(local) = self.find(channel) {
-                            self.hear(&local, event, &mut marked);
-                        }
-                    }
-                    // After a break there are many of them.
-                    Event::Restored(channel) => {
-                        let local = self.find(channel);
-                        restored.extend(local.filter(|local| local.hear(event, Instant::now(), &mut marked)));
-                    }
-                    Event::Interrupted => {
-                        self.all().iter().for_each(|local| self.hear(local, Event::Interrupted, &mut marked));
-                    }
-                }
-                turn += 1;
-                if turn.is_multiple_of(EVENTS_PER_TURN) {
-                    inbox.handled(std::mem::take(&mut handled));
-                    self.serve(&mut marked);
-                    tokio::task::yield_now().await;
-                }
-            }
-            inbox.handled(handled);
-            self.metrics.inbox_bytes.set(inbox.bytes() as i64);
-            self.make_whole(restored);
-            for channel in waiting.lost {
-                if let Some(local) = self.find(&channel).filter(|local| local.lost(Instant::now(), &mut marked)) {
-                    self.repair(&local);
-                }
-            }
-            self.serve(&mut marked);
-        }
-    }
-
-    fn hear(self: &Arc<Self>, local: &Arc<LocalChannel>, event: Event, marked: &mut Marked) {
-        if local.hear(event, Instant::now(), marked) {
-            self.repair(local);
-        }
-    }
-
-    /// Has the marked connections written: a few at once, more in slices, which other work comes between and which other
-    /// threads take over.
-    pub(crate) fn serve(self: &Arc<Self>, marked: &mut Marked) {
-        if marked.handles.len() <= SERVED_AT_ONCE {
-            self.serve_slice(&marked.handles);
-            marked.handles.clear();
-            marked.sampled.clear();
-            return;
-        }
-        let threads = self.runtime.metrics().num_workers();
-        let size = marked.handles.len().div_ceil(threads).min(SLICE);
-        let queue = Arc::new((std::mem::take(marked), AtomicUsize::new(0)));
-        for _ in 0..threads.min(queue.0.handles.len().div_ceil(size)) {
-            let (hub, queue) = (self.clone(), queue.clone());
-            // Without tokio's budget: a slice is bounded by itself, and a socket that seems full because of the budget
-            // would have to be tried again by its task.
-            let serve = async move {
-                let (marked, next) = &*queue;
-                while let Some(slice) = marked.handles.chunks(size).nth(next.fetch_add(1, Ordering::Relaxed)) {
-                    hub.serve_slice(slice);
-                    tokio::task::yield_now().await;
-                }
-            };
-            self.tracker.spawn_on(unconstrained(serve), &self.runtime);
-        }
-    }
-
-    fn serve_slice(&self, slice: &[Arc<Handle>]) {
-        if slice.is_empty() {
-            return;
-        }
-        with_turn(Turn::begin_slice);
-        slice.iter().for_each(|handle| handle.serve());
-        with_turn(|turn| turn.end_slice(self));
-    }
-
     pub(crate) fn all(&self) -> Vec<Arc<LocalChannel>> {
         self.shards.iter().flat_map(|shard| lock(shard).iter().cloned().collect::<Vec<_>>()).collect()
-    }
-
-    async fn turn_wheel(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(TICK);
-        loop {
-            ticks.tick().await;
-            self.wheel.advance(Instant::now(), |slot| {
-                if let Some(handle) = self.registry.get(slot) {
-                    handle.tick();
-                }
-            });
-        }
-    }
-
-    /// Removes channels that nobody has come back to, and old entries of the others.
-    async fn sweep(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(SWEEP / SHARDS as u32);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            // A shard at a time: a node may have very many channels.
-            for (at, shard) in self.shards.iter().enumerate() {
-                ticks.tick().await;
-                if at.is_multiple_of(SHARDS / 4) {
-                    // Once a second.
-                    self.resumes.sweep();
-                }
-                let now = Instant::now();
-                lock(shard).retain(|local| {
-                    let mut state = local.state();
-                    let idle = state.idle_since.ago(now);
-                    if state.subscribers() == 0 && state.interest == 0 && idle >= self.limits.channel_linger {
-                        state.dead = true;
-                        drop(state);
-                        local.trim(now);
-                        self.metrics.channels.dec();
-                        // Under the shard's lock: whoever makes the channel anew subscribes after this.
-                        self.broker.unsubscribe(&local.name);
-                        return false;
-                    }
-                    true
-                });
-                if let Some(older_than) = now.checked_sub(RING_AGE) {
-                    let channels: Vec<_> = lock(shard).iter().cloned().collect();
-                    channels.iter().for_each(|local| local.trim(older_than));
-                }
-            }
-        }
-    }
-
-    /// Asks again for feeds that broke and were not heard of since. Many at once, and not a task for each: the broker may be
-    /// away for long.
-    async fn ask_for_feeds(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(FEED_PATIENCE);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let forgotten = |local: &Arc<LocalChannel>| local.state().forgotten(Instant::now(), FEED_PATIENCE);
-            let mut silent = self.all();
-            silent.retain(forgotten);
-            for batch in silent.chunks(CHECK_BATCH) {
-                // Again: those that were left since must not be subscribed for nobody.
-                let batch: Vec<_> = batch.iter().filter(|local| forgotten(local)).cloned().collect();
-                if let Err(error) = self.subscribe_feeds(&batch).await {
-                    tracing::debug!(%error, "feeds not restored yet");
-                    break;
-                }
-                batch.iter().for_each(|local| local.state().tell_change());
-                self.make_whole(batch);
-            }
-        }
-    }
-
-    /// Compares silent channels with their logs: the only way to notice that the last publication before silence was
-    /// lost. Also tries again what could not be repaired, and keeps the logs' meta data alive.
-    async fn check_positions(self: Arc<Self>) {
-        let every = self.limits.position_check.max(Duration::from_millis(100));
-        loop {
-            // Half to one and a half, so that the nodes of a fleet do not ask in step.
-            tokio::time::sleep(every.mul_f64(0.5 + rand::random::<f64>())).await;
-            let now = Instant::now();
-            let mut silent = Vec::new();
-            for local in self.all() {
-                let state = local.state();
-                if !state.wanted() {
-                    continue;
-                }
-                if state.needs_repair() {
-                    drop(state);
-                    self.repair(&local);
-                } else if state.check_due(now, every.mul_f64(0.5)) {
-                    drop(state);
-                    silent.push(local);
-                }
-            }
-            for batch in silent.chunks(CHECK_BATCH) {
-                let asked: Vec<_> = batch.iter().map(|local| (local, local.state().head())).collect();
-                let names: Vec<Channel> = batch.iter().map(|local| local.name.clone()).collect();
-                let Ok(tops) = self.broker.tops(&names, true).await else { break };
-                for ((local, head), top) in asked.into_iter().zip(tops) {
-                    let mut state = local.state();
-                    // What was heard while the question was under way has moved the head: ask again next time.
-                    if state.head() != head {
-                        continue;
-                    }
-                    if let Some(sequencer) = &mut state.sequencer {
-                        sequencer.check(top);
-                    }
-                    if state.needs_repair() {
-                        drop(state);
-                        self.repair(local);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether the node is on its way out.
-    pub fn is_draining(&self) -> bool {
-        self.registry.is_draining()
-    }
-
-    /// Closes every session, evenly over the window in random order. Sessions that begin meanwhile close by themselves.
-    pub async fn drain(&self, window: Duration) {
-        self.metrics.draining.set(1);
-        let mut slots = self.registry.begin_drain();
-        slots.shuffle(&mut rand::rng());
-        let began = Instant::now();
-        let count = slots.len();
-        for (closed, slot) in slots.into_iter().enumerate() {
-            let due = window.mul_f64(closed as f64 / count.max(1) as f64);
-            if let Some(wait) = due.checked_sub(began.elapsed()).filter(|wait| *wait >= Duration::from_millis(10)) {
-                tokio::time::sleep(wait).await;
-            }
-            self.registry.close(slot, CloseReason::Shutdown);
-        }
     }
 }
 
