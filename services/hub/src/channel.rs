@@ -23,6 +23,7 @@ use crate::encoding::{EncodingId, Encodings};
 use crate::entry::Entry;
 use crate::eviction::RingBudget;
 use crate::handle::Handle;
+use crate::held::HeldBytes;
 use crate::moment::Moment;
 use crate::namespace::Namespace;
 use crate::ring::Ring;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) ring_bytes: usize,
     /// Bytes of the rings of all channels.
     pub(crate) rings: Arc<RingBudget>,
+    /// Bytes of the publications that all channels hold.
+    pub(crate) held: Arc<HeldBytes>,
     /// The hub's encodings.
     pub(crate) encodings: Arc<Encodings>,
     /// The hub's metrics.
@@ -146,6 +149,7 @@ impl LocalChannel {
     pub(crate) fn hear(&self, event: Event, now: Instant, marked: &mut Marked) -> bool {
         let mut state = self.state();
         let state = &mut *state;
+        let held = state.held_bytes();
         match (event, &mut state.sequencer) {
             (Event::Publication(delivery), sequencer) => {
                 self.shared.publications_in.inc();
@@ -154,7 +158,7 @@ impl LocalChannel {
                         state.active = Moment::of(now);
                         let mut steps = Vec::new();
                         let incoming = Incoming { place, publication: delivery.publication };
-                        sequencer.live(incoming, |publication| publication.size(), &mut steps);
+                        sequencer.live(incoming, |publication| self.size_to_hold(publication), &mut steps);
                         self.emit(state, steps, Source::Feed(delivery.received), marked);
                     }
                     // Published past the history on purpose, or by a node with other settings: passed on without a place.
@@ -184,7 +188,15 @@ impl LocalChannel {
                 state.tell_change();
             }
         }
+        self.shared.held.changed(held, state.held_bytes());
         state.needs_repair()
+    }
+
+    /// Bytes of a publication that must be held; more than any bound if the node has no room for it.
+    #[cold]
+    fn size_to_hold(&self, publication: &Publication) -> usize {
+        let size = publication.size();
+        if self.shared.held.fit(size) { size } else { usize::MAX }
     }
 
     /// Publications of this channel were dropped before they could be heard.
@@ -265,6 +277,8 @@ impl LocalChannel {
 impl Drop for LocalChannel {
     /// An entry may have come while the channel was removed.
     fn drop(&mut self) {
+        let held = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).held_bytes();
+        self.shared.held.changed(held, 0);
         let left = self.ring.get_mut().unwrap_or_else(PoisonError::into_inner).bytes();
         self.shared.rings.changed(-(left as isize));
     }
@@ -293,6 +307,7 @@ mod tests {
             ring_entries: 8,
             ring_bytes: 8192,
             rings: RingBudget::new(metrics.ring_bytes.clone(), u64::MAX),
+            held: Arc::new(HeldBytes::new(metrics.inbox_bytes.clone())),
             encodings: Arc::default(),
             metrics,
             trace: None,

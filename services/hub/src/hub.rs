@@ -34,6 +34,7 @@ use crate::dispatch::Inbox;
 use crate::encoding::Encodings;
 use crate::eviction::RingBudget;
 use crate::handle::Handle;
+use crate::held::HeldBytes;
 use crate::identity::{AuthFailure, Identity};
 use crate::limits::Limits;
 use crate::metrics::{HubMetrics, TooManyTransports, TransportMetrics, Transports};
@@ -134,6 +135,7 @@ impl Hub {
     pub fn start(parts: Parts, tracker: TaskTracker, cancel: CancellationToken) -> Arc<Self> {
         let metrics = Arc::new(parts.metrics);
         metrics.show_from_the_start();
+        let held = Arc::new(HeldBytes::new(metrics.inbox_bytes.clone()));
         let rings = RingBudget::new(metrics.ring_bytes.clone(), parts.limits.node_ring_bytes.as_u64());
         let (encodings, built_in) = BuiltIn::encodings();
         let encodings = Arc::new(encodings);
@@ -147,6 +149,7 @@ impl Hub {
                     ring_entries: parts.limits.ring_entries.max(1),
                     ring_bytes: parts.limits.ring_bytes.as_u64() as usize,
                     rings: rings.clone(),
+                    held: held.clone(),
                     encodings: encodings.clone(),
                     metrics: metrics.clone(),
                     trace: parts.trace.clone(),

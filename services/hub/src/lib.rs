@@ -15,6 +15,7 @@ pub mod encoding;
 pub mod entry;
 mod eviction;
 pub mod handle;
+mod held;
 mod hub;
 pub mod identity;
 pub mod limits;

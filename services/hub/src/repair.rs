@@ -85,6 +85,7 @@ impl Hub {
     ) -> Result<(), BrokerError> {
         let mut state = local.state();
         let state = &mut *state;
+        let held = state.held_bytes();
         let Some(sequencer) = &mut state.sequencer else { return Ok(()) };
         match read {
             Ok(view) => {
@@ -93,6 +94,7 @@ impl Hub {
                 if sequencer.is_live() {
                     state.end_read();
                 }
+                local.shared.held.changed(held, state.held_bytes());
                 local.emit(state, steps, Source::Log(Instant::now()), marked);
                 Ok(())
             }
@@ -141,4 +143,75 @@ fn next_work(local: &LocalChannel) -> Work {
     }
     state.repairing = false;
     Work::Done
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use fanway_broker::{Delivery, Event, Place};
+    use fanway_protocol::{Epoch, Payload, Position, Publication};
+
+    use super::*;
+    use crate::Limits;
+    use crate::channel::Interest;
+    use crate::held::NODE_BYTES;
+    use crate::testing::hub;
+
+    const SIZE: usize = 400 * 1024;
+
+    fn at(offset: u64) -> Position {
+        Position { epoch: Epoch::parse("abcdefgh0123456789ab").unwrap(), offset }
+    }
+
+    /// A channel that reads its log, and has received its first publication meanwhile.
+    fn holding(hub: &Hub, name: &str, publication: &Arc<Publication>) -> Interest {
+        let interest = hub.interest(&Channel::new(name).unwrap()).unwrap();
+        {
+            let mut state = interest.0.state();
+            let breaks = state.breaks();
+            state.confirm(breaks);
+            state.begin_read();
+        }
+        let delivery = Delivery {
+            channel: interest.0.name.clone(),
+            publication: publication.clone(),
+            place: Some(Place { position: at(1), previous_epoch: at(1).epoch }),
+            received: Instant::now(),
+        };
+        interest.0.hear(Event::Publication(delivery), Instant::now(), &mut Marked::default());
+        interest
+    }
+
+    fn view(top: u64) -> LogView {
+        LogView { top: at(top), ledger: Ledger::new(at(top).epoch), oldest: 1, entries: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn what_all_channels_hold_is_bounded_and_accounted_for() {
+        const FIT: usize = NODE_BYTES / SIZE;
+        let (hub, mut marked) =
+            (hub(Limits { channel_linger: Duration::ZERO, ..Limits::default() }), Marked::default());
+        let data = Payload::Json(vec![b'1'; SIZE].into());
+        let publication = Arc::new(Publication { data, ..Publication::default() });
+        let mut channels: Vec<_> = (0..FIT + 10).map(|n| holding(&hub, &format!("c{n}"), &publication)).collect();
+        let held = || hub.metrics.inbox_bytes.get() as usize;
+        assert_eq!(held(), FIT * SIZE);
+        // Those that hold theirs are live once their logs were read; the others, which could not, must read again.
+        for (n, Interest(local)) in channels.iter().enumerate().skip(FIT - 1).take(2) {
+            hub.take_read(local, Ok(view(0)), &mut marked).unwrap();
+            let (state, fits) = (local.state(), n < FIT);
+            assert_eq!((state.ready(), state.needs_repair(), state.head()), (fits, !fits, Some(at(u64::from(fits)))));
+        }
+        assert_eq!(held(), (FIT - 1) * SIZE);
+        channels[0].0.hear(Event::Interrupted, Instant::now(), &mut marked);
+        assert_eq!(held(), (FIT - 2) * SIZE);
+        // The hub forgets them as soon as nobody is interested.
+        channels.clear();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while held() > 0 {
+            assert!(Instant::now() < deadline, "{}", held());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }

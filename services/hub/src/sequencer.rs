@@ -167,6 +167,11 @@ impl<M> Sequencer<M> {
         }
     }
 
+    /// Bytes of the publications that it holds.
+    pub fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.bytes)
+    }
+
     /// What to ask the log for: the entries after this offset, `None` for the top alone.
     pub fn since(&self) -> Option<u64> {
         self.head.map(|head| head.offset)

@@ -120,6 +120,11 @@ impl State {
         self.sequencer.as_ref().and_then(Sequencer::head)
     }
 
+    /// Bytes of the publications that it holds while its log is read.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.sequencer.as_ref().map_or(0, Sequencer::held_bytes)
+    }
+
     pub(crate) fn subscribers(&self) -> usize {
         self.subscribers.len()
     }

@@ -36,15 +36,23 @@ impl Drop for FailFast {
 }
 
 impl Hub {
+    /// Brings the inbox's part of the gauge up to date; channels keep what they hold in the same one.
+    fn show_inbox(&self, inbox: &Inbox, shown: &mut usize) {
+        let bytes = inbox.bytes();
+        self.metrics.inbox_bytes.add(bytes as i64 - *shown as i64);
+        *shown = bytes;
+    }
+
     /// Takes the broker's events, in order.
     pub(super) async fn sequence(self: Arc<Self>, inbox: Arc<Inbox>) {
         let mut marked = Marked::default();
         let _end = FailFast;
         // Over all that waited: whoever fills the inbox from another thread may never let it be empty.
         let mut turn = 0_u64;
+        let mut shown = 0;
         loop {
             let waiting = inbox.take().await;
-            self.metrics.inbox_bytes.set(inbox.bytes() as i64);
+            self.show_inbox(&inbox, &mut shown);
             self.metrics.inbox_dropped_total.inc_by(waiting.dropped);
             let (mut restored, mut handled) = (Vec::new(), 0);
             for event in waiting.events {
@@ -77,7 +85,7 @@ impl Hub {
                 }
             }
             inbox.handled(handled);
-            self.metrics.inbox_bytes.set(inbox.bytes() as i64);
+            self.show_inbox(&inbox, &mut shown);
             self.make_whole(restored);
             for channel in waiting.lost {
                 if let Some(local) = self.find(&channel).filter(|local| local.lost(Instant::now(), &mut marked)) {
