@@ -14,7 +14,7 @@ use super::connection::{self, Admission, Shared};
 use super::guard::Limit;
 use super::rate::AcceptRate;
 use super::settings::{bytes, bytes32};
-use super::{Endpoint, Settings, http1, http2};
+use super::{Endpoint, Settings, http1};
 
 /// How long to wait after a failure that will not pass by itself, as when no more files can be opened.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -68,13 +68,13 @@ pub async fn serve(endpoint: Endpoint) {
         express,
         cors,
         http1: http1::builder(&settings),
-        http2: http2::builder(&settings, &ending.tracker),
         settings,
         tls,
         ending,
         taken_over: metrics.sockets_taken_over_total.with_label_values(&[name]),
         handshake: metrics.handshake_seconds.with_label_values(&[name]),
         rejections: metrics.sockets_rejected_total,
+        http2_answers: metrics.http2_answer_bytes.with_label_values(&[name]),
         clients: clients.map(|clients| (clients, metrics.connections_rejected_total)),
         rate,
         refusals,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use hyper::server::conn;
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use rand::RngExt;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
@@ -21,7 +21,6 @@ use super::cors::Cors;
 use super::door::{self, First, Shut};
 use super::doze::Doze;
 use super::exchange::{Exchange, Phase};
-use super::http2::Tracked;
 use super::rate::AcceptRate;
 use super::{Clients, ConnectionGuard, Ending, Express, Io, Settings, head, http1, http2, tls};
 
@@ -35,11 +34,12 @@ pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) http1: conn::http1::Builder,
-    pub(super) http2: conn::http2::Builder<Tracked>,
     pub(super) ending: Ending,
     pub(super) taken_over: IntCounter,
     pub(super) handshake: Histogram,
     pub(super) rejections: IntCounterVec,
+    /// Bytes of large answers over HTTP/2 that are held for clients.
+    pub(super) http2_answers: IntGauge,
     /// There if clients connect here, with where to count those that are refused.
     pub(super) clients: Option<(Clients, IntCounterVec)>,
     /// How many of them are let in.
@@ -207,7 +207,7 @@ pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Excha
     let settings = &shared.settings;
     let limit = |phase| match phase {
         Phase::Head => settings.header_timeout,
-        Phase::Stalled => settings.write_timeout,
+        Phase::Stalled => exchange.patience(settings.write_timeout),
         // A request may take as long as it likes; the timer just looks again.
         Phase::Busy | Phase::Idle => settings.idle_timeout,
     };

@@ -9,19 +9,23 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use axum::body::Body as AxumBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use prometheus::IntGauge;
 
 use super::answer::Refusal;
 use super::boundaries::Seen;
 use super::head::Announced;
+use super::window::{Progress, patience};
 
 /// Shared by the parts of one connection.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    http2: bool,
+    /// Over HTTP/2: bytes of large answers, see [`Progress`].
+    http2: Option<IntGauge>,
     state: Mutex<State>,
 }
 
@@ -51,6 +55,8 @@ struct State {
     was_head: Option<Announced>,
     /// Waits for the end of the open request, or for its answer to be sent.
     reader: Option<Waker>,
+    /// Of the request that hyper has called the service with, for the task that it spawns next.
+    progress: Option<Arc<Progress>>,
 }
 
 /// What the connection is doing, and when it began to: equal as long as it does the same thing.
@@ -75,12 +81,27 @@ pub(super) enum Phase {
 }
 
 impl Exchange {
-    pub(super) fn new(http2: bool) -> Arc<Self> {
-        Arc::new(Self { http2, state: Mutex::default() })
+    pub(super) fn http1() -> Arc<Self> {
+        Arc::new(Self { http2: None, state: Mutex::default() })
+    }
+
+    /// `answers` counts the bytes of large answers.
+    pub(super) fn http2(answers: IntGauge) -> Arc<Self> {
+        Arc::new(Self { http2: Some(answers), state: Mutex::default() })
     }
 
     pub(super) fn is_http2(&self) -> bool {
-        self.http2
+        self.http2.is_some()
+    }
+
+    /// Longest time that the client may take nothing.
+    pub(super) fn patience(&self, write_timeout: Duration) -> Duration {
+        self.http2.as_ref().map_or(write_timeout, |answers| patience(answers, write_timeout))
+    }
+
+    /// Progress of the answer to the request that began last, once.
+    pub(super) fn take_progress(&self) -> Option<Arc<Progress>> {
+        self.state().progress.take()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,8 +128,10 @@ impl Exchange {
         state.requests += 1;
         state.open += 1;
         state.begun = false;
-        let agreed = if self.http2 { Ok(()) } else { state.agree(length) };
-        (OpenRequest { exchange: Arc::clone(self), answering: false }, agreed)
+        let progress = self.http2.as_ref().map(|answers| Arc::new(Progress::new(answers.clone())));
+        let agreed = if self.is_http2() { Ok(()) } else { state.agree(length) };
+        state.progress.clone_from(&progress);
+        (OpenRequest { exchange: Arc::clone(self), answering: false, progress }, agreed)
     }
 
     /// A head that hyper is about to be handed, or a block that may be one.
@@ -170,7 +193,7 @@ impl Exchange {
     pub(super) fn read(&self) {
         let mut state = self.state();
         // On HTTP/2 bytes between requests are pings and window updates.
-        if !self.http2 && state.open == 0 {
+        if !self.is_http2() && state.open == 0 {
             state.begun = true;
         }
     }
@@ -217,17 +240,28 @@ impl State {
 pub(super) struct OpenRequest {
     exchange: Arc<Exchange>,
     answering: bool,
+    /// Over HTTP/2.
+    progress: Option<Arc<Progress>>,
 }
 
 impl OpenRequest {
     /// The answer goes to hyper; the request ends with the answer's body.
     pub(super) fn answer(mut self, body: AxumBody) -> Answer {
+        let body = match &self.progress {
+            Some(progress) => progress.pace(body),
+            None => body,
+        };
         let mut state = self.exchange.state();
         state.answering += 1;
         state.unsent = true;
         drop(state);
         self.answering = true;
         Answer { body, _open: self }
+    }
+
+    /// Progress of the answer, over HTTP/2.
+    pub(super) fn progress(&self) -> Option<&Progress> {
+        self.progress.as_deref()
     }
 }
 

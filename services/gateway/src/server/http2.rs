@@ -9,14 +9,14 @@ use fanway_broker::log_limited;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio_util::task::TaskTracker;
 
 use super::connection::{End, HttpConnection, Shared, drive};
 use super::exchange::{Exchange, Phase};
 use super::hyper_io::HyperIo;
 use super::service::Service;
 use super::settings::{bytes, bytes32};
-use super::{ConnectionGuard, Io, Settings};
+use super::window::RequestTask;
+use super::{ConnectionGuard, Io};
 
 /// What a client is told that there is no room for: no settings, and to go away. No stream was looked at, so that it may
 /// send its requests elsewhere; but with ENHANCE_YOUR_CALM, so that it does not do so at once.
@@ -26,25 +26,34 @@ pub(super) const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0
 /// PROTOCOL_ERROR.
 pub(super) const NOT_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
-/// Spawns the tasks of requests on the server's tracker.
+/// Spawns the tasks of one connection's requests on the server's tracker.
 #[derive(Clone, Debug)]
-pub(super) struct Tracked(TaskTracker);
+struct Requests {
+    shared: Arc<Shared>,
+    exchange: Arc<Exchange>,
+}
 
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tracked {
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Requests {
+    fn execute(&self, request: F) {
+        let tracker = &self.shared.ending.tracker;
+        // hyper spawns the task of a request right after it has called the service with it.
+        match self.exchange.take_progress() {
+            Some(progress) => drop(tracker.spawn(RequestTask::new(request, progress, Arc::clone(&self.shared)))),
+            None => drop(tracker.spawn(request)),
+        }
     }
 }
 
-impl HttpConnection for http2::Connection<TokioIo<HyperIo>, Service, Tracked> {
+impl HttpConnection for http2::Connection<TokioIo<HyperIo>, Service, Requests> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }
 
 /// hyper as this server needs it.
-pub(super) fn builder(settings: &Settings, tracker: &TaskTracker) -> http2::Builder<Tracked> {
-    let mut builder = http2::Builder::new(Tracked(tracker.clone()));
+fn builder(requests: Requests) -> http2::Builder<Requests> {
+    let shared = Arc::clone(&requests.shared);
+    let (settings, mut builder) = (&shared.settings, http2::Builder::new(requests));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.http2.max_streams)
@@ -59,10 +68,11 @@ pub(super) fn builder(settings: &Settings, tracker: &TaskTracker) -> http2::Buil
 
 /// Serves a connection whose preface the door has collected.
 pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: SocketAddr, _guard: ConnectionGuard) {
-    let exchange = Exchange::new(true);
+    let exchange = Exchange::http2(shared.http2_answers.clone());
     let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange));
     let io = TokioIo::new(HyperIo::http2(io, first, Arc::clone(&exchange)));
-    let mut connection = shared.http2.serve_connection(io, service);
+    let requests = Requests { shared: Arc::clone(&shared), exchange: Arc::clone(&exchange) };
+    let mut connection = builder(requests).serve_connection(io, service);
 
     match drive(&mut connection, &exchange, &shared).await {
         End::Overdue(Phase::Stalled) => shared.rejected("write_timeout"),

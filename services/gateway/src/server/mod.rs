@@ -48,6 +48,7 @@ mod settings;
 mod takeover;
 pub mod tls;
 mod upload;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -70,6 +71,7 @@ pub use io::Io;
 pub use metrics::ServerMetrics;
 pub use settings::{Http2Settings, Settings, SettingsError, TlsSettings};
 pub use takeover::{Taken, Takeover};
+pub use window::WhenBlocked;
 
 /// What is special about a listener that clients connect to.
 #[derive(Clone, Copy, Debug)]

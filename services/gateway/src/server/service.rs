@@ -122,6 +122,11 @@ impl Service {
                 if last && !self.exchange.is_http2() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
+                if let Some(progress) = open.progress()
+                    && let Some(deadline) = response.extensions_mut().remove()
+                {
+                    progress.when_blocked(deadline);
+                }
                 Ok(response.map(|body| open.answer(body)))
             }
         }

@@ -58,8 +58,9 @@ pub struct Settings {
     /// proxy never sends into a closing connection.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
-    /// A client that takes no byte of an HTTP answer for so long is cut off. Connections of the transports have their
-    /// own, see `client.write_stall`.
+    /// A client that takes no part of an HTTP answer for so long is cut off: its connection, or over HTTP/2 the stream
+    /// whose window it keeps closed. Over HTTP/2 the time is shorter, down to one second, the more of 16 MiB the answers
+    /// fill that a listener holds for its clients. Connections of the transports have their own, see `client.write_stall`.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
     /// A TLS handshake must be done after so long.

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::http2::{ask as http2_ask, client as http2_client};
+use super::windows::{Narrow, read};
 use super::*;
 use crate::server::http2;
 
@@ -191,4 +192,15 @@ async fn a_slow_reader_is_seen_to_read() {
     });
     tokio::time::timeout(PATIENCE, moved).await.expect("the client is seen to read");
     reading.abort();
+}
+
+#[tokio::test]
+async fn an_answer_over_http_2_that_is_not_taken_is_reset_behind_tls() {
+    let pair = Pair::new();
+    let server = pair.server(Settings { write_timeout: Duration::from_millis(500), ..patient() });
+    let client = Narrow::over(pair.connect(&server, &["h2"]).await, 1000).await;
+    let mut body = client.get("/large").await;
+    assert_eq!(read(&mut body, async |_| false).await, (1000, Some(h2::Reason::CANCEL)));
+    assert_eq!(read(&mut client.get("/").await, async |_| false).await, ("hello".len(), None));
+    assert_eq!(server.rejected("write_timeout"), 1);
 }

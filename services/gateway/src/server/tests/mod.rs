@@ -11,6 +11,7 @@ mod limits;
 mod pipelining;
 mod shutdown;
 mod takeover;
+mod windows;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,0 +1,151 @@
+//! HTTP/2 clients whose streams have no window, or a small one.
+
+use std::time::Instant;
+
+use h2::client::SendRequest;
+use h2::{Reason, RecvStream};
+use http::Request;
+use tokio::io::AsyncWrite;
+use tokio::task::JoinSet;
+
+use super::*;
+
+/// A client whose streams have windows of so many bytes, which stay closed unless a test opens them.
+pub(super) struct Narrow {
+    sender: SendRequest<Bytes>,
+    _connection: JoinSet<()>,
+}
+
+impl Narrow {
+    async fn connect(server: &Server, window: u32) -> Self {
+        Self::over(server.connect().await, window).await
+    }
+
+    pub(super) async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, window: u32) -> Self {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window).initial_connection_window_size(1 << 30);
+        let (sender, connection) = builder.handshake(io).await.unwrap();
+        let mut task = JoinSet::new();
+        task.spawn(async { drop(connection.await) });
+        Self { sender, _connection: task }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<Bytes>) -> RecvStream {
+        let request = Request::builder().method(method).uri(format!("http://a{path}")).body(()).unwrap();
+        let mut sender = self.sender.clone().ready().await.unwrap();
+        let (response, mut upload) = sender.send_request(request, body.is_none()).unwrap();
+        if let Some(body) = body {
+            upload.send_data(body, true).unwrap();
+        }
+        let response = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body()
+    }
+
+    /// An answer of which nothing was taken.
+    pub(super) async fn get(&self, path: &str) -> RecvStream {
+        self.send("GET", path, None).await
+    }
+}
+
+/// Bytes of an answer, and the reason why its stream was reset; none at an orderly end. Takes what comes only if `takes`
+/// does, which learns how many bytes came.
+pub(super) async fn read(body: &mut RecvStream, mut takes: impl AsyncFnMut(usize) -> bool) -> (usize, Option<Reason>) {
+    let mut bytes = 0;
+    loop {
+        let frame = tokio::time::timeout(PATIENCE, body.data()).await.expect("the stream ends");
+        match frame {
+            Some(Ok(data)) => {
+                bytes += data.len();
+                if takes(bytes).await {
+                    body.flow_control().release_capacity(data.len()).unwrap();
+                }
+            }
+            Some(Err(error)) => return (bytes, Some(error.reason().expect("the connection goes on"))),
+            None => return (bytes, None),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_is_reset_and_the_connection_goes_on() {
+    for window in [0, 1, 20_000] {
+        let server = Server::start(Settings { write_timeout: Duration::from_millis(500), ..patient() });
+        let client = Narrow::connect(&server, window).await;
+        // A request that is worked on has no deadline.
+        let mut sender = client.sender.clone().ready().await.unwrap();
+        let gated = Request::get("http://a/gated").body(()).unwrap();
+        let (waiting, _) = sender.send_request(gated, true).unwrap();
+        let mut bodies = Vec::new();
+        for _ in 0..3 {
+            bodies.push(client.get("/large").await);
+        }
+        for body in &mut bodies {
+            let end = read(body, async |_| false).await;
+            assert_eq!(end, (window as usize, Some(Reason::CANCEL)), "window of {window}");
+        }
+        assert_eq!(server.rejected("write_timeout"), 3);
+        server.gate.add_permits(1);
+        let answered = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap();
+        assert_eq!(answered.status(), StatusCode::OK);
+        assert_eq!(server.open(), 1);
+    }
+}
+
+/// The deadline is that of a client that takes nothing.
+#[tokio::test]
+async fn a_client_that_takes_an_answer_slowly_gets_all_of_it() {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let server = Server::start(Settings { write_timeout: TIMEOUT, ..patient() });
+    let client = Narrow::connect(&server, 40_000).await;
+    let (mut body, began) = (client.get("/large").await, Instant::now());
+    let mut slow = 0;
+    let all = read(&mut body, async |bytes| {
+        if bytes >= slow && began.elapsed() < 2 * TIMEOUT {
+            slow += 40_000;
+            tokio::time::sleep(TIMEOUT / 4).await;
+        }
+        true
+    });
+    assert_eq!(all.await, (LARGE, None));
+    assert!(began.elapsed() >= 2 * TIMEOUT);
+    assert_eq!(server.rejected("write_timeout"), 0);
+}
+
+#[tokio::test]
+async fn answers_of_any_size_arrive_whole_through_any_window() {
+    let server = Server::start(patient());
+    for window in [1, 1000, 1 << 20] {
+        let client = Narrow::connect(&server, window).await;
+        for size in [0, 1, 2, 1000, 1024, 1025, 1026, 16_384, 16_385, 16_386, 32_768, 32_769, 60_000] {
+            if window == 1 && size > 2000 {
+                continue; // A frame for each byte.
+            }
+            let sent: Bytes = (0..size).map(|n| n as u8).collect();
+            let mut body = client.send("POST", "/echo", Some(sent.clone())).await;
+            let mut received = Vec::new();
+            while let Some(data) = tokio::time::timeout(PATIENCE, body.data()).await.unwrap() {
+                let data = data.unwrap();
+                body.flow_control().release_capacity(data.len()).unwrap();
+                received.extend_from_slice(&data);
+            }
+            assert_eq!(received, sent, "{size} bytes through a window of {window}");
+        }
+    }
+}
+
+/// A client may keep what a node holds for it for long only while that is little.
+#[tokio::test]
+async fn much_that_is_not_taken_is_not_held_for_long() {
+    let server = Server::start(patient());
+    let held = || server.metrics.http2_answer_bytes.with_label_values(&["public"]).get();
+    let client = Narrow::connect(&server, 1000).await;
+    let one = client.get("/large").await;
+    let mut other = client.get("/large").await;
+    eventually("both are held", || held() == 2 * LARGE as i64).await;
+    // Far from the timeout, which is longer than this test may take.
+    assert_eq!(read(&mut other, async |_| false).await, (1000, Some(Reason::CANCEL)));
+    drop((one, other));
+    eventually("nothing is held", || held() == 0).await;
+    assert_eq!(client.send("POST", "/echo", Some("abc".into())).await.data().await.unwrap().unwrap(), "abc");
+}
