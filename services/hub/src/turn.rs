@@ -81,10 +81,12 @@ impl Piece {
 }
 
 /// What a connection writes at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Turn {
     /// What to write.
     pub(crate) bytes: Vec<u8>,
+    /// Bytes to gather at most, give or take one entry.
+    pub(crate) limit: usize,
     /// Bytes at the beginning that are owed, not gathered.
     pub(crate) owed: usize,
     pub(crate) pieces: Vec<Piece>,
@@ -101,7 +103,31 @@ pub struct Turn {
     in_slice: bool,
 }
 
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            limit: TURN_BYTES,
+            owed: 0,
+            pieces: Vec::new(),
+            ends: Vec::new(),
+            batches: Batches::default(),
+            own: Vec::new(),
+            tallies: Default::default(),
+            tallied: 0,
+            in_slice: false,
+        }
+    }
+}
+
 impl Turn {
+    /// Gathers with another limit.
+    pub(crate) fn limited(&mut self, limit: usize, gather: impl FnOnce(&mut Self)) {
+        self.limit = limit;
+        gather(self);
+        self.limit = TURN_BYTES;
+    }
+
     /// What to write.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

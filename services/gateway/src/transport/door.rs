@@ -178,7 +178,7 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         if parts.version >= Version::HTTP_2 {
             let (handle, now) = (Handle::by_task(), Instant::now());
             let session = EventSession::new(hub, identity, resume, handle, Vec::new(), Framing::Plain, now);
-            return Ok(sse::head(sse::EventBody::of(session)));
+            return Ok(sse::response(session));
         }
         let mut response = sse::head(Body::empty());
         // HTTP/1.0 has no chunks: there the end of the connection ends the stream.

@@ -4,16 +4,18 @@
 //! (HTTP/1.0); over HTTP/2 the stream is a response body that hyper asks for when the client can take more.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
-use fanway_hub::driver::take_bytes;
-use fanway_hub::session::EventSession;
+use fanway_hub::driver::Pulled;
+use fanway_hub::session::{EventSession, EventStream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use http_body::Frame;
+
+use crate::server::WhenBlocked;
 
 /// The head of a stream: never cached, never transformed, never buffered by a proxy that listens to its backend.
 pub(super) fn head<B>(body: B) -> Response<B> {
@@ -25,32 +27,22 @@ pub(super) fn head<B>(body: B) -> Response<B> {
     response
 }
 
-/// A stream as a response body.
-pub(super) struct EventBody {
-    session: EventSession,
+/// The answer over HTTP/2: a stream as a body, which ends as one on a socket if the client does not take it.
+pub(super) fn response(session: EventSession) -> Response<Body> {
+    let session = Arc::new(Pulled::new(session));
+    let mut response = head(Body::new(EventBody(Arc::clone(&session))));
+    response.extensions_mut().insert(WhenBlocked::new(move |cx| session.poll_blocked(cx)));
+    response
 }
 
-impl EventBody {
-    pub(super) fn of(session: EventSession) -> Body {
-        Body::new(Self { session })
-    }
-}
+/// A stream as a response body. hyper polls it when it has passed on what it was given before.
+struct EventBody(Arc<Pulled<EventStream>>);
 
 impl http_body::Body for EventBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let session = &mut self.get_mut().session;
-        session.poll(cx, Instant::now());
-        while session.has_output() {
-            let bytes = take_bytes(session);
-            if !bytes.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
-            }
-            // Gathering may have found that the session must end: its last bytes are output too.
-            session.end();
-        }
-        if session.ended() { Poll::Ready(None) } else { Poll::Pending }
+        self.0.poll_bytes(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

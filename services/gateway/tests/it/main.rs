@@ -24,6 +24,7 @@ mod resume;
 mod retention;
 mod server_api;
 mod traces;
+mod windows;
 
 use std::time::Duration;
 

@@ -10,10 +10,8 @@ use fanway_testkit::node::Node;
 use fanway_testkit::poll::{escape, try_poll};
 use fanway_testkit::token::Claims;
 use fanway_testkit::websocket::{Frame, Raw};
-use http_body_util::Empty;
-use hyper::Request;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use h2::client::SendRequest;
+use http::Request;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -50,8 +48,17 @@ impl Backlog {
 
     /// Path of an event stream of all channels from the beginning.
     pub(crate) fn stream(&self) -> String {
+        format!("/sse?{}", self.query())
+    }
+
+    /// Path of a poll of the same that does not wait.
+    pub(crate) fn poll(&self) -> String {
+        format!("/poll?{}&timeout=0", self.query())
+    }
+
+    fn query(&self) -> String {
         let channels: String = self.names().iter().map(|name| format!("channel={name}&")).collect();
-        format!("/sse?{channels}cursor={}", escape(&self.beginning()))
+        format!("{channels}cursor={}", escape(&self.beginning()))
     }
 }
 
@@ -65,7 +72,10 @@ impl Attack {
     pub(crate) async fn start(node: &Node, backlog: &Backlog) -> Self {
         let (mut tasks, polls) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
         let token = node.token(&Claims::user("mallory"));
-        tasks.spawn(closed_windows(node.port(), backlog.stream(), token.clone()));
+        tasks.spawn(closed_windows(node.port(), 1, backlog.stream(), 6, token.clone()));
+        for window in [0, 20_000] {
+            tasks.spawn(closed_windows(node.port(), window, backlog.poll(), 90, token.clone()));
+        }
         for _ in 0..5 {
             tasks.spawn(slow_stream(node.port(), backlog.stream(), token.clone()));
         }
@@ -110,24 +120,30 @@ async fn connect(port: u16) -> TcpStream {
     socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
 }
 
-/// One HTTP/2 connection with six event streams, whose windows have room for one byte. Opens it again when it ends.
-async fn closed_windows(port: u16, path: String, token: String) {
+/// One HTTP/2 connection with many requests at once, whose streams have room for so many bytes and no more. A request is
+/// sent again when its stream ends, and the connection opened again when that ends.
+async fn closed_windows(port: u16, window: u32, path: String, streams: usize, token: String) {
     loop {
-        let stream = connect(port).await;
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.initial_stream_window_size(1);
-        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
-        let mut driver = JoinSet::new();
-        driver.spawn(async { drop(connection.await) });
-        let mut bodies = Vec::new();
-        for _ in 0..6 {
-            let request = Request::get(format!("http://127.0.0.1:{port}{path}"));
-            let request = request.header("authorization", format!("Bearer {token}"));
-            let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
-            assert_eq!(response.status(), 200);
-            bodies.push(response);
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window).initial_connection_window_size(1 << 30);
+        let (sender, connection) = builder.handshake::<_, Bytes>(connect(port).await).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { drop(connection.await) });
+        for _ in 0..streams {
+            tasks.spawn(take_nothing(sender.clone(), format!("http://127.0.0.1:{port}{path}"), token.clone()));
         }
-        driver.join_next().await;
+        tasks.join_next().await;
+    }
+}
+
+/// Sends one request after the other, each when the answer before it has ended. Returns when the connection has.
+async fn take_nothing(sender: SendRequest<Bytes>, uri: String, token: String) {
+    while let Ok(mut ready) = sender.clone().ready().await {
+        let request = Request::get(&uri).header("authorization", format!("Bearer {token}"));
+        let Ok((response, _)) = ready.send_request(request.body(()).unwrap(), true) else { return };
+        let Ok(response) = response.await else { continue };
+        let mut body = response.into_body();
+        while let Some(Ok(_)) = body.data().await {}
     }
 }
 

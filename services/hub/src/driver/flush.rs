@@ -4,8 +4,6 @@ use std::io;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::Socket;
 use crate::session::{Protocol, Session};
 use crate::turn::with_turn;
@@ -101,14 +99,4 @@ fn pass_on<P: Protocol, S: Socket>(
         Poll::Pending => Ok(Poll::Pending),
         Poll::Ready(done) => done.map(Poll::Ready),
     }
-}
-
-/// Gathers one batch for a transport that does the writing itself (HTTP/2), which asks only when it can take it.
-pub fn take_bytes<P: Protocol>(session: &mut Session<P>) -> Bytes {
-    let mut taken = Bytes::new();
-    let _ = write_batch(session, |bytes| {
-        taken = Bytes::copy_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    });
-    taken
 }

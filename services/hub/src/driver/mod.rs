@@ -8,6 +8,7 @@
 //! rolled back.
 
 mod flush;
+mod pull;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -20,8 +21,8 @@ use std::time::Instant;
 
 use tokio::time::Sleep;
 
-pub use self::flush::take_bytes;
 use self::flush::{poll_flush, write_now};
+pub use self::pull::Pulled;
 use crate::handle::{Handle, Writer};
 use crate::session::{Protocol, Session};
 

@@ -203,8 +203,8 @@ impl Core {
         }
     }
 
-    /// Subscriptions that hold a page, which is gathered before anything else: where a turn is all that is taken for long
-    /// (HTTP/2), the page must not be what is left.
+    /// Subscriptions that hold a page, which is gathered before anything else: where little is taken for long, the page must
+    /// not be what is left.
     pub(super) fn with_pages(&self) -> SmallVec<[u32; 1]> {
         match self.catch_ups {
             None => SmallVec::new(),

@@ -126,9 +126,7 @@ impl EventSession {
         };
         let next_heartbeat = now + heartbeat_after(&hub);
         let mut core = Core::new(hub, output, handle, now, now + LONGEST_SILENCE);
-        // A body over HTTP/2 may not be polled for long, and is not to hold memory for pages meanwhile.
-        let first_page = if framing == Framing::Plain { 0 } else { share(&resume.points) };
-        let terms = Terms { missed: usize::MAX, first_page };
+        let terms = Terms { missed: usize::MAX, first_page: share(&resume.points) };
         let joins = (0..).zip(&resume.points);
         let joins =
             joins.map(|(index, point)| core.join_within(&point.channel, point.from, index, None, terms)).collect();

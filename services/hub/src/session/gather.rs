@@ -11,7 +11,7 @@ use super::core::{Core, OwnBytes};
 use crate::entry::Entry;
 use crate::handle::MARK_BITS;
 use crate::pace::longest_wait;
-use crate::turn::{Load, Piece, TURN_BYTES, Turn};
+use crate::turn::{Load, Piece, Turn};
 
 impl Core {
     /// Gathers one turn: what is owed, then entries of all marked subscriptions, up to a bound.
@@ -49,7 +49,7 @@ impl Core {
             if sub.paused() {
                 return true;
             }
-            if turn.bytes.len() >= TURN_BYTES {
+            if turn.bytes.len() >= turn.limit {
                 return false;
             }
             if let Some(entry) = sub.missed().cloned() {
@@ -91,7 +91,7 @@ impl Core {
         }
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
         let Some((run, bytes, ends)) = turn.batches.run(slot, self.output.encoding) else { return false };
-        if turn.bytes.len() + bytes.len() > TURN_BYTES || sub.misplaces(run.position) {
+        if turn.bytes.len() + bytes.len() > turn.limit || sub.misplaces(run.position) {
             return false;
         }
         let (count, first_end) = (ends.len() as u32, turn.ends.len() as u32);
@@ -117,7 +117,7 @@ impl Core {
     /// Puts one entry into the turn. False if the turn is full, or the subscription can have nothing more for now.
     fn put(&mut self, index: u32, entry: &Arc<Entry>, from_backlog: bool, turn: &mut Turn) -> bool {
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
-        if turn.bytes.len() >= TURN_BYTES {
+        if turn.bytes.len() >= turn.limit {
             return false;
         }
         if sub.misreads(entry) {
