@@ -292,8 +292,11 @@ impl Batches {
     /// written together.
     pub(crate) fn run(&mut self, slot: usize, encoding: EncodingId) -> Option<(Run, &[u8], &[u32])> {
         let slot = &mut self.slots[slot];
-        let made = &slot.runs[..slot.made];
-        let at = made.iter().position(|made| made.encoding == encoding).unwrap_or_else(|| slot.join(encoding));
+        let at = match &slot.runs[..slot.made] {
+            // Nearly always there is one encoding.
+            [first, ..] if first.encoding == encoding => 0,
+            made => made.iter().position(|made| made.encoding == encoding).unwrap_or_else(|| slot.join(encoding)),
+        };
         let Coalesced { run, bytes, ends, .. } = &slot.runs[at];
         Some(((*run)?, bytes, ends))
     }

@@ -205,14 +205,10 @@ impl Core {
 
     /// Subscriptions that hold a page, which is gathered before anything else: where little is taken for long, the page must
     /// not be what is left.
+    #[cold]
     pub(super) fn with_pages(&self) -> SmallVec<[u32; 1]> {
-        match self.catch_ups {
-            None => SmallVec::new(),
-            Some(_) => (0..)
-                .zip(&self.subs)
-                .filter_map(|(index, sub)| sub.as_ref().is_some_and(|sub| sub.holds_page()).then_some(index))
-                .collect(),
-        }
+        let holds_page = |sub: &Option<Subscription>| sub.as_ref().is_some_and(|sub| sub.holds_page());
+        (0..).zip(&self.subs).filter_map(|(index, sub)| holds_page(sub).then_some(index)).collect()
     }
 
     /// When pages will be dropped, if the socket takes none of them.

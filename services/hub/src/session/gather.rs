@@ -24,10 +24,8 @@ impl Core {
             self.marks = 0;
             return;
         }
-        for index in self.with_pages() {
-            if !self.gather_one(index, turn) {
-                return;
-            }
+        if self.catch_ups.is_some() && !self.with_pages().into_iter().all(|index| self.gather_missed(index, turn)) {
+            return;
         }
         let mut marks = std::mem::take(&mut self.marks);
         while marks != 0 {
@@ -42,7 +40,25 @@ impl Core {
         }
     }
 
+    /// Gathers the missed publications of a subscription. False if the turn is full before their end.
+    #[cold]
+    fn gather_missed(&mut self, index: u32, turn: &mut Turn) -> bool {
+        while let Some(Some(sub)) = self.subs.get(index as usize)
+            && !sub.paused()
+            && let Some(entry) = sub.missed().cloned()
+        {
+            if turn.bytes.len() >= turn.limit {
+                return false;
+            }
+            self.put(index, &entry, true, turn);
+        }
+        true
+    }
+
     /// Gathers one subscription. False if the turn is full before its end.
+    ///
+    /// Called in one place, so that a delivery has no further call in it.
+    #[inline]
     fn gather_one(&mut self, index: u32, turn: &mut Turn) -> bool {
         loop {
             let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return true };
@@ -52,9 +68,9 @@ impl Core {
             if turn.bytes.len() >= turn.limit {
                 return false;
             }
-            if let Some(entry) = sub.missed().cloned() {
-                if !self.put(index, &entry, true, turn) {
-                    return true;
+            if sub.missed().is_some() {
+                if !self.gather_missed(index, turn) {
+                    return false;
                 }
                 continue;
             }
@@ -155,6 +171,7 @@ impl Core {
     }
 
     /// Adds a segment whose bytes are in the batch already. `received`: of its first entry.
+    #[inline]
     fn push(&mut self, turn: &mut Turn, piece: Piece, received: Instant) {
         self.oldest = Some(self.oldest.map_or(received, |oldest| oldest.min(received)));
         self.gathered += u64::from(piece.count);
