@@ -78,9 +78,9 @@ pub enum AttachError {
     /// The channel's stream was not live in time.
     #[error("the channel did not become ready in time")]
     Timeout,
-    /// The node's memory for missed publications stayed in use for as long as a blocked socket may take nothing.
-    #[error("no memory for missed publications became free in time")]
-    Memory,
+    /// The node is stopping, and grants no memory for missed publications any more.
+    #[error("the node is stopping")]
+    Stopping,
 }
 
 impl Hub {
@@ -165,7 +165,8 @@ impl Hub {
     /// Joins a client anew that is behind, at the position it has reached. The page is at least one publication. Where the
     /// log cannot be read it tries again until it can.
     ///
-    /// Waits for memory for the page, but not longer than a blocked socket may: [`AttachError::Memory`] then.
+    /// Waits in turn for memory for the page, however long that takes: pages that clients do not take are dropped, so that
+    /// the turn comes, and a client that was closed instead would come back to the end of the same queue.
     pub(crate) async fn next_page(
         self: &Arc<Self>,
         channel: &Channel,
@@ -178,8 +179,7 @@ impl Hub {
         loop {
             let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
             self.ready(&interest).await;
-            let memory = tokio::time::timeout(self.limits.write_stall, self.pages.grant(limit.bytes)).await;
-            let grant = memory.ok().flatten().ok_or(AttachError::Memory)?;
+            let grant = self.pages.grant(limit.bytes).await.ok_or(AttachError::Stopping)?;
             let joining = self.join(&interest, From::Position(position), handle, index, usize::MAX, limit);
             let joined = tokio::time::timeout(self.limits.command_timeout, joining).await;
             let Ok(mut attached) = joined.unwrap_or(Err(AttachError::Timeout)) else {

@@ -160,6 +160,8 @@ impl Core {
                 sub.take_page(page, head, now);
                 if sub.holds_page() {
                     catch_ups.held_since = Some(now);
+                    // A socket that is blocked by now has to take it in time: that is a deadline of its own.
+                    self.handle.tick();
                 } else if sub.is_behind() {
                     catch_ups.waiting.push_back(index);
                 }

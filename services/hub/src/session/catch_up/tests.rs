@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use fanway_protocol::{Channel, Epoch, Position, Publication};
+use fanway_broker::{Broker, Publish};
+use fanway_protocol::{Channel, Epoch, Payload, Position, Publication};
 
 use super::*;
 use crate::Limits;
@@ -83,22 +84,61 @@ async fn a_subscription_that_waits_for_its_resubscription_holds_no_page() {
     }
 }
 
-#[tokio::test]
-async fn a_session_that_gets_no_memory_for_its_page_is_closed_as_slow() {
-    let limits =
-        Limits { node_page_bytes: ByteSize::kib(64), write_stall: Duration::from_millis(50), ..Limits::default() };
-    let hub = hub(limits);
+/// Memory for one page at a time, and a session with a subscription that is one publication behind.
+async fn behind(write_stall: Duration) -> (Arc<Hub>, Core, u32) {
+    let hub = hub(Limits { node_page_bytes: ByteSize::kib(64), write_stall, ..Limits::default() });
     let mut core = core(&hub);
     let index = subscribe(&mut core, "a").await;
-    let _all = hub.pages.try_grant(64 * 1024).unwrap();
-    core.fall_behind(index);
+    let channel = Channel::new("a").unwrap();
+    let retention = hub.namespaces().of(&channel).unwrap().retention();
+    let publication = Arc::new(Publication { data: Payload::Json("1".into()), ..Publication::default() });
+    hub.broker.publish(Publish { channel: &channel, publication, retention, idempotency: None }).await.unwrap();
+    (hub, core, index)
+}
+
+/// Polls until the subscription holds the page with what it missed. All signals before that are taken.
+async fn poll_until_it_holds_a_page(core: &mut Core, index: u32) {
     let began = Instant::now();
-    while core.closing.is_none() {
+    while !core.subs[index as usize].as_ref().unwrap().holds_page() {
         assert!(began.elapsed() < Duration::from_secs(20));
+        core.take();
         core.poll_catch_ups(Instant::now());
         tokio::task::yield_now().await;
     }
-    assert_eq!(core.closing, Some(CloseReason::Slow));
-    assert!(began.elapsed() >= Duration::from_millis(50));
-    assert_eq!(hub.metrics.slow_consumers_total.with_label_values(&["closed"]).get(), 1);
+}
+
+/// It could only come back to the end of the queue that it was in.
+#[tokio::test]
+async fn a_session_that_gets_no_memory_for_its_page_waits_for_it() {
+    let stall = Duration::from_millis(50);
+    let (hub, mut core, index) = behind(stall).await;
+    let all = hub.pages.try_grant(60 * 1024).unwrap();
+    core.fall_behind(index);
+    let began = Instant::now();
+    while began.elapsed() < 4 * stall {
+        core.poll_catch_ups(Instant::now());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(core.closing, None);
+    assert!(core.subs[index as usize].as_ref().unwrap().is_behind());
+    drop(all);
+    poll_until_it_holds_a_page(&mut core, index).await;
+}
+
+#[tokio::test]
+async fn a_page_that_comes_when_the_socket_is_blocked_already_is_dropped_in_time() {
+    let (hub, mut core, index) = behind(Duration::from_secs(10)).await;
+    let all = hub.pages.try_grant(60 * 1024).unwrap();
+    core.fall_behind(index);
+    core.poll_catch_ups(Instant::now());
+    // The read waits for memory, and meanwhile the socket takes no more.
+    assert!(core.stuck(true, false, Instant::now()));
+    drop(all);
+    poll_until_it_holds_a_page(&mut core, index).await;
+    assert!(core.take().tick, "nothing asks for the deadline of the page");
+    let deadline = core.stall_deadline().unwrap();
+    assert!(deadline <= Instant::now() + PAGE_LIFE);
+    core.on_tick(deadline);
+    assert_eq!((hub.metrics.page_bytes.get(), core.closing), (0, None));
+    assert!(core.subs[index as usize].as_ref().unwrap().is_behind());
 }
