@@ -136,7 +136,8 @@ impl PacedBody {
     fn split(&mut self) -> Bytes {
         let length = self.rest.len();
         if length > FRAME_BYTES {
-            self.rest.split_to(FRAME_BYTES)
+            // What is left is more than a small answer, so that it ends in a single byte too.
+            self.rest.split_to(FRAME_BYTES.min(length - SMALL_ANSWER - 1))
         } else if length > SMALL_ANSWER && self.body.is_end_stream() {
             self.rest.split_to(length - 1)
         } else {

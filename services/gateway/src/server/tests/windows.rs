@@ -117,7 +117,7 @@ async fn answers_of_any_size_arrive_whole_through_any_window() {
     let server = Server::start(patient());
     for window in [1, 1000, 1 << 20] {
         let client = Narrow::connect(&server, window).await;
-        for size in [0, 1, 2, 1000, 1024, 1025, 1026, 16_384, 16_385, 16_386, 32_768, 32_769, 60_000] {
+        for size in [0, 1, 2, 1000, 1024, 1025, 1026, 16_384, 16_385, 16_386, 17_408, 32_768, 32_769, 60_000] {
             if window == 1 && size > 2000 {
                 continue; // A frame for each byte.
             }
@@ -131,6 +131,21 @@ async fn answers_of_any_size_arrive_whole_through_any_window() {
             }
             assert_eq!(received, sent, "{size} bytes through a window of {window}");
         }
+    }
+}
+
+/// However small the last part of an answer is, its client must have granted window for all of it.
+#[tokio::test]
+async fn an_answer_goes_on_until_its_last_byte_has_a_window() {
+    for rest in [2, 500, 1024] {
+        let server = Server::start(Settings { write_timeout: Duration::from_millis(500), ..patient() });
+        let size = 2 * 16 * 1024 + rest;
+        let window = size - rest + 1;
+        let client = Narrow::connect(&server, window as u32).await;
+        let mut body = client.send("POST", "/echo", Some(vec![b'x'; size].into())).await;
+        assert_eq!(read(&mut body, async |_| false).await, (window, Some(Reason::CANCEL)), "{rest}");
+        let held = || server.metrics.http2_answer_bytes.with_label_values(&["public"]).get();
+        eventually("nothing is held", || held() == 0).await;
     }
 }
 
