@@ -193,7 +193,8 @@ impl Core {
         }
         if catch_ups.are_over() {
             self.catch_ups = None;
-        } else if catch_ups.reading.is_none() && self.outbox.is_empty() {
+        } else if catch_ups.reading.is_none() && self.outbox.is_empty() && self.stalled_since.is_none() {
+            // Not while the socket is blocked, whose task would try again and again: the end of that asks for a tick.
             self.handle.tick();
         }
     }

@@ -142,3 +142,24 @@ async fn a_page_that_comes_when_the_socket_is_blocked_already_is_dropped_in_time
     assert_eq!((hub.metrics.page_bytes.get(), core.closing), (0, None));
     assert!(core.subs[index as usize].as_ref().unwrap().is_behind());
 }
+
+/// Its task would be woken by itself, again and again.
+#[tokio::test]
+async fn a_blocked_session_that_waits_to_catch_up_does_not_wake_itself() {
+    let (_hub, mut core, waiting) = behind(Duration::from_secs(10)).await;
+    let live = subscribe(&mut core, "b").await;
+    let sub = core.subs[live as usize].as_mut().unwrap();
+    let next = sub.position.unwrap().plus(1);
+    let publication = Arc::new(Publication { data: Payload::Json("1".into()), ..Publication::default() });
+    sub.give_back(Arc::new(Entry::publication(publication, Some(next), false, Instant::now())));
+    core.mark(live);
+    core.fall_behind(waiting);
+    for _ in 0..2 {
+        core.take();
+        assert!(write(&mut core, 0) > 0);
+        assert!(core.blocked() && !core.take().tick);
+    }
+    core.take();
+    write(&mut core, usize::MAX);
+    assert!(!core.blocked() && core.take().tick);
+}
