@@ -31,10 +31,11 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// Whether another message makes this one superfluous: it asks for the same, or its effect outlasts that of this one.
-    pub(crate) fn yields_to(&self, other: &Self) -> bool {
-        let (Self::Disconnect { target, reason }, Self::Disconnect { target: others, reason: newer }) = (self, other);
-        newer.outlasts(*reason) || (target, reason) == (others, newer)
+    /// True if a newer message makes this one superfluous: it addresses the same target, with the same reason or one that
+    /// outlasts this one. A message for another target never does: the session may be included in one of the two only.
+    pub(crate) fn yields_to(&self, newer: &Self) -> bool {
+        let (Self::Disconnect { target, reason }, Self::Disconnect { target: others, reason: lasting }) = (self, newer);
+        target == others && (reason == lasting || lasting.outlasts(*reason))
     }
 }
 

@@ -185,6 +185,21 @@ async fn the_more_lasting_reason_wins() {
     assert_eq!(closing([&mut ended]).await, [Some(CloseReason::Slow)], "its client was notified already");
 }
 
+/// A message for a token that the session has given up meanwhile must not have displaced one for its user.
+#[tokio::test]
+async fn a_lasting_reason_displaces_no_message_for_another_target() {
+    let hub = hub();
+    let (mut refreshed, _) = connected(&hub, "alice 1").await;
+    for _ in 0..100 {
+        hub.disconnect(user("alice"), CloseReason::Slow);
+    }
+    for _ in 0..100 {
+        hub.disconnect(token("1"), CloseReason::InvalidToken);
+    }
+    refreshed.say(r#"{"id":2,"refresh":{"token":"alice 2"}}"#);
+    assert_eq!(closing([&mut refreshed]).await, [Some(CloseReason::Slow)]);
+}
+
 /// A credential is checked before its session can be found by it.
 #[tokio::test]
 async fn a_session_is_ended_by_what_came_while_its_credential_was_checked() {
