@@ -45,7 +45,7 @@ impl CatchUps {
         self.waiting.is_empty() && self.reading.is_none() && self.held_since.is_none()
     }
 
-    /// A subscription waits for its turn, if it does not yet.
+    /// Queues a subscription for its next page. At most once: a second item would read a page for one that has caught up.
     fn wait(&mut self, index: u32) {
         if !self.waiting.contains(&index) {
             self.waiting.push_back(index);
@@ -59,11 +59,11 @@ impl Core {
         self.catch_ups.is_some()
     }
 
-    /// A subscription is behind: its turn will come.
+    /// Marks a subscription as behind and queues it.
     pub(super) fn fall_behind(&mut self, index: u32) {
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
         sub.fall_behind();
-        self.catch_ups.get_or_insert_default().waiting.push_back(index);
+        self.catch_ups.get_or_insert_default().wait(index);
         // So that it is polled.
         self.handle.tick();
     }
@@ -163,7 +163,7 @@ impl Core {
                     // A socket that is blocked by now has to take it in time: that is a deadline of its own.
                     self.handle.tick();
                 } else if sub.is_behind() {
-                    catch_ups.waiting.push_back(index);
+                    catch_ups.wait(index);
                 }
             }
         }

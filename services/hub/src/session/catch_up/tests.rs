@@ -143,6 +143,15 @@ async fn a_page_that_comes_when_the_socket_is_blocked_already_is_dropped_in_time
     assert!(core.subs[index as usize].as_ref().unwrap().is_behind());
 }
 
+/// A second page would be read for a subscription that has caught up by then.
+#[tokio::test]
+async fn a_subscription_waits_to_catch_up_once() {
+    let (_hub, mut core, index) = behind(Duration::from_secs(10)).await;
+    core.fall_behind(index);
+    core.fall_behind(index);
+    assert_eq!(core.catch_ups.as_ref().unwrap().waiting, [index]);
+}
+
 /// Its task would be woken by itself, again and again.
 #[tokio::test]
 async fn a_blocked_session_that_waits_to_catch_up_does_not_wake_itself() {
