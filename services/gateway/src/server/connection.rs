@@ -205,14 +205,14 @@ pub(super) enum End {
 /// Drives a connection, and holds it to its deadlines.
 pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Exchange, shared: &Shared) -> End {
     let settings = &shared.settings;
-    let limit = |phase| match phase {
+    let limit = |phase, since: Instant| match phase {
         Phase::Head => settings.header_timeout,
-        Phase::Stalled => exchange.patience(settings.write_timeout),
+        Phase::Stalled => exchange.look_again(since.elapsed(), settings.write_timeout).unwrap_or_default(),
         // A request may take as long as it likes; the timer just looks again.
         Phase::Busy | Phase::Idle => settings.idle_timeout,
     };
-    let mut pulse = exchange.pulse();
-    let mut timer = pin!(tokio::time::sleep(limit(pulse.phase)));
+    let (mut pulse, mut since) = (exchange.pulse(), Instant::now());
+    let mut timer = pin!(tokio::time::sleep(limit(pulse.phase, since)));
     let mut stop = pin!(shared.ending.stop_accepting.cancelled());
     let (mut doze, mut timer_doze) = (Doze::default(), Doze::default());
     let mut stopping = false;
@@ -232,7 +232,8 @@ pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Excha
                 pulse = now;
                 // No deadline holds for a request that is worked on: the old one stays, and just looks again.
                 if pulse.phase != Phase::Busy {
-                    timer.as_mut().reset(Instant::now() + limit(pulse.phase));
+                    since = Instant::now();
+                    timer.as_mut().reset(since + limit(pulse.phase, since));
                 }
             }
             if timer_doze.poll(timer.as_mut(), cx).is_pending() {
@@ -240,6 +241,7 @@ pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Excha
             }
             match pulse.phase {
                 Phase::Busy => (),
+                Phase::Stalled if exchange.look_again(since.elapsed(), settings.write_timeout).is_some() => (),
                 // Politely, once: the client learns that the connection ends. It has as long again to answer.
                 Phase::Idle if !stopping => {
                     stopping = true;
@@ -247,7 +249,7 @@ pub(super) async fn drive(connection: &mut impl HttpConnection, exchange: &Excha
                 }
                 phase => return Poll::Ready(End::Overdue(phase)),
             }
-            timer.as_mut().reset(Instant::now() + limit(pulse.phase));
+            timer.as_mut().reset(Instant::now() + limit(pulse.phase, since));
             timer_doze.ring();
         }
     })

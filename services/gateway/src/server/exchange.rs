@@ -19,13 +19,14 @@ use prometheus::IntGauge;
 use super::answer::Refusal;
 use super::boundaries::Seen;
 use super::head::Announced;
-use super::window::{Progress, patience};
+use super::held::ConnectionBytes;
+use super::window::Progress;
 
 /// Shared by the parts of one connection.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// Over HTTP/2: bytes of large answers, see [`Progress`].
-    http2: Option<IntGauge>,
+    /// Over HTTP/2: bytes of large answers.
+    held: Option<Arc<ConnectionBytes>>,
     state: Mutex<State>,
 }
 
@@ -82,21 +83,24 @@ pub(super) enum Phase {
 
 impl Exchange {
     pub(super) fn http1() -> Arc<Self> {
-        Arc::new(Self { http2: None, state: Mutex::default() })
+        Arc::new(Self { held: None, state: Mutex::default() })
     }
 
-    /// `answers` counts the bytes of large answers.
+    /// `answers` counts the bytes of the listener's large answers.
     pub(super) fn http2(answers: IntGauge) -> Arc<Self> {
-        Arc::new(Self { http2: Some(answers), state: Mutex::default() })
+        Arc::new(Self { held: Some(ConnectionBytes::new(answers)), state: Mutex::default() })
     }
 
     pub(super) fn is_http2(&self) -> bool {
-        self.http2.is_some()
+        self.held.is_some()
     }
 
-    /// Longest time that the client may take nothing.
-    pub(super) fn patience(&self, write_timeout: Duration) -> Duration {
-        self.http2.as_ref().map_or(write_timeout, |answers| patience(answers, write_timeout))
+    /// Time after which to look again at a socket that has taken nothing for `stalled`. `None` once patience is over.
+    pub(super) fn look_again(&self, stalled: Duration, write_timeout: Duration) -> Option<Duration> {
+        match &self.held {
+            Some(held) => held.look_again(stalled, write_timeout),
+            None => write_timeout.checked_sub(stalled).filter(|left| !left.is_zero()),
+        }
     }
 
     /// Progress of the answer to the request that began last, once.
@@ -128,7 +132,7 @@ impl Exchange {
         state.requests += 1;
         state.open += 1;
         state.begun = false;
-        let progress = self.http2.as_ref().map(|answers| Arc::new(Progress::new(answers.clone())));
+        let progress = self.held.as_ref().map(|held| Arc::new(Progress::new(Arc::clone(held))));
         let agreed = if self.is_http2() { Ok(()) } else { state.agree(length) };
         state.progress.clone_from(&progress);
         (OpenRequest { exchange: Arc::clone(self), answering: false, progress }, agreed)

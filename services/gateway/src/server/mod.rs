@@ -34,6 +34,7 @@ mod exchange;
 mod express;
 mod guard;
 mod head;
+mod held;
 mod hosts;
 mod http1;
 mod http2;

@@ -59,8 +59,9 @@ pub struct Settings {
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
     /// A client that takes no part of an HTTP answer for so long is cut off: its connection, or over HTTP/2 the stream
-    /// whose window it keeps closed. Over HTTP/2 the time is shorter, down to one second, the more of 16 MiB the answers
-    /// fill that a listener holds for its clients. Connections of the transports have their own, see `client.write_stall`.
+    /// whose window it keeps closed. Over HTTP/2 a client that does not take an answer above 16 KiB has less, the more of
+    /// 16 MiB such answers of the listener hold, down to one second. Connections of the transports have their own time, see
+    /// `client.write_stall`.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
     /// A TLS handshake must be done after so long.

@@ -1,40 +1,46 @@
-//! Answers over HTTP/2 whose client grants no window.
+//! Deadlines of answers over HTTP/2 that clients do not take.
 //!
-//! hyper asks a body for a frame first, then waits until the client grants window for its first byte. While it waits, it
-//! polls the body no more. So the task of each request is wrapped ([`RequestTask`]): if hyper still has the frame that
-//! the body returned last ([`Progress`]), the client takes nothing. Such an answer has the deadline of a socket that is
-//! full, or one of its own ([`WhenBlocked`]). After it the task is dropped: h2 discards what it has queued for the stream
-//! and sends RST_STREAM with CANCEL. The connection and its other streams go on.
+//! The frames of a body go from the handler to hyper, which has at most one, then to h2, then to the socket. hyper asks the
+//! body for a frame, and hands it over once h2 has room for a byte beyond what it has of the stream already: the client
+//! has granted window for that, of the stream and of the connection, and no more than `http2.send_buffer` waits for the
+//! socket. Until then hyper does not poll the body. h2 takes a frame whole for that one byte. So:
+//! * A request is *blocked* while hyper has a frame ([`Progress::pending`]). The client takes nothing then, or not enough
+//!   for what h2 has.
+//! * An answer above [`SMALL_ANSWER`] ends in a frame of a single byte ([`PacedBody`]). Once h2 has that, the client has
+//!   granted window for the whole. A request that has ended leaves no more than a small answer behind a closed window, and a
+//!   request that is blocked one frame of [`FRAME_BYTES`].
 //!
-//! Bodies are handed over in small frames ([`PacedBody`]), because h2 takes a whole frame as soon as there is window for
-//! one byte, and a task ends when h2 has the last one.
+//! hyper's task of each request is wrapped ([`RequestTask`]), and sees after each poll whether the request is blocked. A
+//! blocked request ends with its connection, or sooner:
+//! * When the client has taken nothing for as long as patience lasts ([`super::held`]): `write_timeout`, less if the
+//!   request holds a large answer. The time begins anew with each frame that hyper hands over.
+//! * If the response came with a [`WhenBlocked`]: when that is ready, and not by patience. Event streams bring one, and end
+//!   at a stall, at the expiry of a token, at the age of a connection, in a drain.
+//!
+//! The end of the task is that of the stream: h2 sends RST_STREAM with CANCEL and discards what it has. The connection and
+//! its other streams go on. If its socket is full, h2 does so only once the socket takes something. So a connection whose
+//! socket takes nothing ends by patience too (`connection::drive`), less if it holds a large answer.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::body::Body as AxumBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use prometheus::IntGauge;
 use tokio::time::{Instant, Sleep};
 
 use super::connection::Shared;
+use super::held::{ConnectionBytes, LARGE_ANSWER, RequestBytes, SHORTEST};
 
 /// Largest frame: the largest that every client takes as one (RFC 9113, section 4.2).
 const FRAME_BYTES: usize = 16 * 1024;
 /// Largest answer that h2 is handed in one frame. The last frame of a larger one is a single byte: when h2 takes that,
 /// the client has granted window for everything before it.
 const SMALL_ANSWER: usize = 1024;
-/// Bytes of large answers that a listener holds for its clients as long as `write_timeout` allows. The more of this is
-/// taken, the sooner an answer is reset whose client takes nothing.
-const HELD_BYTES: i64 = 16 * 1024 * 1024;
-/// Time that every client has to take a part of its answer, and how often the deadline is looked at.
-const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Put into the extensions of a response, it takes the place of `write_timeout` over HTTP/2.
 ///
@@ -66,13 +72,17 @@ pub(super) struct Progress {
     /// Frames that hyper was given.
     frames: AtomicU32,
     when_blocked: OnceLock<WhenBlocked>,
-    /// Bytes of large answers of this listener.
-    held: IntGauge,
+    held: RequestBytes,
 }
 
 impl Progress {
-    pub(super) fn new(held: IntGauge) -> Self {
-        Self { pending: AtomicBool::new(false), frames: AtomicU32::new(0), when_blocked: OnceLock::new(), held }
+    pub(super) fn new(connection: Arc<ConnectionBytes>) -> Self {
+        Self {
+            pending: AtomicBool::new(false),
+            frames: AtomicU32::new(0),
+            when_blocked: OnceLock::new(),
+            held: RequestBytes::new(connection),
+        }
     }
 
     /// Sets the deadline that the response came with.
@@ -88,26 +98,20 @@ impl Progress {
         AxumBody::new(PacedBody { body, rest: Bytes::new(), progress: Arc::clone(self) })
     }
 
-    /// Holds a large answer until its last byte is with the socket.
-    fn hold(&self, bytes: Bytes) -> Bytes {
-        if bytes.len() <= FRAME_BYTES {
+    /// Counts a large answer until it is dropped.
+    fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        if bytes.len() <= LARGE_ANSWER {
             return bytes;
         }
-        self.held.add(bytes.len() as i64);
-        Bytes::from_owner(Held { bytes, held: self.held.clone() })
+        self.held.hold(bytes.len());
+        Bytes::from_owner(Held { bytes, progress: Arc::clone(self) })
     }
 }
 
-/// Longest time that a client may take nothing, while the listener holds so many bytes of large answers.
-pub(super) fn patience(held: &IntGauge, write_timeout: Duration) -> Duration {
-    let free = 1.0 - held.get() as f64 / HELD_BYTES as f64;
-    write_timeout.mul_f64(free.clamp(0.0, 1.0)).max(SHORTEST.min(write_timeout))
-}
-
-/// Bytes of a large answer, which count as held until h2 lets go of the last of them.
+/// A large answer, which counts as held until the last reference to it is dropped.
 struct Held {
     bytes: Bytes,
-    held: IntGauge,
+    progress: Arc<Progress>,
 }
 
 impl AsRef<[u8]> for Held {
@@ -118,7 +122,7 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.held.sub(self.bytes.len() as i64);
+        self.progress.held.release(self.bytes.len());
     }
 }
 
@@ -229,13 +233,12 @@ impl<F: Future> Future for RequestTask<F> {
         }
         loop {
             ready!(blocked.timer.as_mut().poll(cx));
-            let (now, patience) = (Instant::now(), patience(&this.progress.held, write_timeout));
-            let left = patience.saturating_sub(now.saturating_duration_since(blocked.since));
-            if left.is_zero() {
+            let stalled = blocked.since.elapsed();
+            let Some(wait) = this.progress.held.look_again(stalled, write_timeout) else {
                 this.shared.rejected("write_timeout");
                 return Poll::Ready(());
-            }
-            blocked.timer.as_mut().reset(now + left.min(SHORTEST));
+            };
+            blocked.timer.as_mut().reset(Instant::now() + wait);
         }
     }
 }

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
-use http::Request;
+use http::{Method, Request};
 use tokio::io::AsyncWrite;
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -144,23 +145,82 @@ async fn an_answer_goes_on_until_its_last_byte_has_a_window() {
         let client = Narrow::connect(&server, window as u32).await;
         let mut body = client.send("POST", "/echo", Some(vec![b'x'; size].into())).await;
         assert_eq!(read(&mut body, async |_| false).await, (window, Some(Reason::CANCEL)), "{rest}");
-        let held = || server.metrics.http2_answer_bytes.with_label_values(&["public"]).get();
-        eventually("nothing is held", || held() == 0).await;
+        eventually("nothing is held", || held(&server) == 0).await;
     }
 }
 
-/// A client may keep what a node holds for it for long only while that is little.
+/// Bytes of large answers that the server holds.
+fn held(server: &Server) -> i64 {
+    server.metrics.http2_answer_bytes.with_label_values(&["public"]).get()
+}
+
+/// A client that sends requests over HTTP/2 whose answers have any window, and never reads.
+async fn unread(server: &Server, method: Method, path: &str, requests: u32) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut socket = socket.connect(server.address).await.unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS_INITIAL_WINDOW_SIZE, and WINDOW_UPDATE of the connection.
+    bytes.extend_from_slice(b"\0\0\x06\x04\0\0\0\0\0\0\x04\x7f\xff\xff\xff");
+    bytes.extend_from_slice(b"\0\0\x04\x08\0\0\0\0\0\x7f\0\0\0");
+    for request in 0..requests {
+        // From the static table (RFC 7541, appendix A): the method, `http`, names of path and authority.
+        let mut head = vec![if method == Method::POST { 0x83 } else { 0x82 }, 0x86, 0x04, path.len() as u8];
+        head.extend_from_slice(path.as_bytes());
+        head.extend_from_slice(b"\x01\x01a");
+        // HEADERS with END_STREAM and END_HEADERS.
+        bytes.extend_from_slice(&[0, 0, head.len() as u8, 1, 5]);
+        bytes.extend_from_slice(&(1 + 2 * request).to_be_bytes());
+        bytes.extend_from_slice(&head);
+    }
+    socket.write_all(&bytes).await.unwrap();
+    socket
+}
+
+/// A client may keep a large answer in memory only while such answers are few. Others keep their own time meanwhile.
 #[tokio::test]
-async fn much_that_is_not_taken_is_not_held_for_long() {
+async fn clients_that_hold_much_are_cut_and_no_others() {
     let server = Server::start(patient());
-    let held = || server.metrics.http2_answer_bytes.with_label_values(&["public"]).get();
-    let client = Narrow::connect(&server, 1000).await;
-    let one = client.get("/large").await;
-    let mut other = client.get("/large").await;
-    eventually("both are held", || held() == 2 * LARGE as i64).await;
+    let (client, bystander) = (Narrow::connect(&server, 1000).await, Narrow::connect(&server, 1000).await);
+    let mut small = Vec::new();
+    for client in [&client, &bystander] {
+        small.push(client.send("POST", "/echo", Some(vec![b'x'; 5000].into())).await);
+    }
+    let (mut one, mut other) = (client.get("/large").await, client.get("/large").await);
+    eventually("both are held", || held(&server) == 2 * LARGE as i64).await;
     // Far from the timeout, which is longer than this test may take.
+    assert_eq!(read(&mut one, async |_| false).await, (1000, Some(Reason::CANCEL)));
     assert_eq!(read(&mut other, async |_| false).await, (1000, Some(Reason::CANCEL)));
-    drop((one, other));
-    eventually("nothing is held", || held() == 0).await;
-    assert_eq!(client.send("POST", "/echo", Some("abc".into())).await.data().await.unwrap().unwrap(), "abc");
+    eventually("nothing is held", || held(&server) == 0).await;
+    for mut body in small {
+        assert_eq!(read(&mut body, async |_| true).await, (5000, None), "a small answer waits as long as ever");
+    }
+    assert_eq!(server.rejected("write_timeout"), 2);
+}
+
+/// A full socket keeps the answers of its connection in memory: it has a second if one of them is large.
+#[tokio::test]
+async fn a_full_socket_is_cut_early_only_if_it_holds_much() {
+    const REQUESTS: u32 = 100;
+    let server = Server::start(patient());
+    let narrow = Narrow::connect(&server, 40_000).await;
+    let mut taken = narrow.get("/large").await;
+    // It takes enough not to be cut, and holds as much as a listener does without hurry.
+    let takes = async |_| {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        true
+    };
+    let mut taking = JoinSet::new();
+    taking.spawn(async move { read(&mut taken, takes).await });
+    eventually("much is held", || held(&server) == LARGE as i64).await;
+    // Heads of 8,000 bytes, which no window bounds.
+    let small = unread(&server, Method::POST, "/bulky", REQUESTS).await;
+    for _ in 0..REQUESTS {
+        server.waiting.acquire().await.unwrap().forget();
+    }
+    let holder = unread(&server, Method::GET, "/large", 1).await;
+    eventually("more is held", || held(&server) == 2 * LARGE as i64).await;
+    eventually("the holder is cut", || held(&server) == LARGE as i64).await;
+    eventually("the others stay", || server.open() == 2).await;
+    drop((small, holder));
 }

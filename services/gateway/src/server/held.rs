@@ -1,0 +1,82 @@
+//! Memory that large answers over HTTP/2 occupy until clients take them, and the patience with clients meanwhile.
+//!
+//! An answer (or a frame of a body of unknown end) above [`LARGE_ANSWER`] counts whole, from when hyper has asked for it
+//! until the last reference to it is dropped, by h2 as a rule. It counts for its own request, for its connection and for
+//! the listener (`fanway_http2_answer_bytes`). Smaller ones are not counted.
+//!
+//! Patience is the longest time that a client may take nothing: of the answer on a stream, or of what the socket of its
+//! connection has for it. It is `write_timeout`. For a request or connection that holds counted bytes, it shrinks in
+//! proportion to the bytes that the listener holds, down to [`SHORTEST`] from [`HELD_BYTES`] on. So what clients do not
+//! take occupies more than that for a second at most, and nobody else is cut early for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prometheus::IntGauge;
+
+/// Largest answer that is not counted.
+pub(super) const LARGE_ANSWER: usize = 16 * 1024;
+/// Bytes of large answers of a listener from which on patience with those who hold them is shortest.
+const HELD_BYTES: i64 = 16 * 1024 * 1024;
+/// Shortest patience, and how often a deadline is compared with the patience of the moment.
+pub(super) const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Bytes of large answers of one connection, and of its listener.
+#[derive(Debug)]
+pub(super) struct ConnectionBytes {
+    connection: AtomicUsize,
+    listener: IntGauge,
+}
+
+impl ConnectionBytes {
+    pub(super) fn new(listener: IntGauge) -> Arc<Self> {
+        Arc::new(Self { connection: AtomicUsize::new(0), listener })
+    }
+
+    /// Time after which to look again at a socket that has taken nothing for `stalled`. `None` once patience is over.
+    pub(super) fn look_again(&self, stalled: Duration, write_timeout: Duration) -> Option<Duration> {
+        look_again(&self.connection, &self.listener, stalled, write_timeout)
+    }
+}
+
+/// Bytes of large answers of one request.
+#[derive(Debug)]
+pub(super) struct RequestBytes {
+    request: AtomicUsize,
+    connection: Arc<ConnectionBytes>,
+}
+
+impl RequestBytes {
+    pub(super) fn new(connection: Arc<ConnectionBytes>) -> Self {
+        Self { request: AtomicUsize::new(0), connection }
+    }
+
+    /// Counts bytes of a large answer, until [`Self::release`].
+    pub(super) fn hold(&self, bytes: usize) {
+        self.request.fetch_add(bytes, Ordering::Relaxed);
+        self.connection.connection.fetch_add(bytes, Ordering::Relaxed);
+        self.connection.listener.add(bytes as i64);
+    }
+
+    /// Counts bytes no longer.
+    pub(super) fn release(&self, bytes: usize) {
+        self.request.fetch_sub(bytes, Ordering::Relaxed);
+        self.connection.connection.fetch_sub(bytes, Ordering::Relaxed);
+        self.connection.listener.sub(bytes as i64);
+    }
+
+    /// Time after which to look again at a client that has taken nothing of the answer for `stalled`. `None` once patience
+    /// is over.
+    pub(super) fn look_again(&self, stalled: Duration, write_timeout: Duration) -> Option<Duration> {
+        look_again(&self.request, &self.connection.listener, stalled, write_timeout)
+    }
+}
+
+fn look_again(held: &AtomicUsize, listener: &IntGauge, stalled: Duration, write_timeout: Duration) -> Option<Duration> {
+    let holds = held.load(Ordering::Relaxed) > 0;
+    let free = if holds { 1.0 - listener.get() as f64 / HELD_BYTES as f64 } else { 1.0 };
+    let patience = write_timeout.mul_f64(free.clamp(0.0, 1.0)).max(SHORTEST.min(write_timeout));
+    let left = patience.saturating_sub(stalled);
+    (!left.is_zero()).then(|| left.min(SHORTEST))
+}
