@@ -6,9 +6,9 @@
 //! socket. Until then hyper does not poll the body. h2 takes a frame whole for that one byte. So:
 //! * A request is *blocked* while hyper has a frame ([`Progress::pending`]). The client takes nothing then, or not enough
 //!   for what h2 has.
-//! * An answer above [`SMALL_ANSWER`] ends in a frame of a single byte ([`PacedBody`]). Once h2 has that, the client has
-//!   granted window for the whole. A request that has ended leaves no more than a small answer behind a closed window, and a
-//!   request that is blocked one frame of [`FRAME_BYTES`].
+//! * Each frame of the handler's above [`SMALL_ANSWER`] ends in one of a single byte ([`PacedBody`]). Once h2 has that, the
+//!   client has granted window for the whole. A request that is not blocked, or has ended, leaves no more than a small
+//!   frame behind a closed window, and a request that is blocked one of [`FRAME_BYTES`].
 //!
 //! hyper's task of each request is wrapped ([`RequestTask`]), and sees after each poll whether the request is blocked. A
 //! blocked request ends with its connection, or sooner:
@@ -38,8 +38,8 @@ use super::held::{ConnectionBytes, LARGE_ANSWER, RequestBytes, SHORTEST};
 
 /// Largest frame: the largest that every client takes as one (RFC 9113, section 4.2).
 const FRAME_BYTES: usize = 16 * 1024;
-/// Largest answer that h2 is handed in one frame. The last frame of a larger one is a single byte: when h2 takes that,
-/// the client has granted window for everything before it.
+/// Largest answer, or batch of a body of unknown end, that is handed over in one frame. The last frame of a larger one is
+/// a single byte: when h2 takes that, the client has granted window for everything before it.
 const SMALL_ANSWER: usize = 1024;
 
 /// Put into the extensions of a response, it takes the place of `write_timeout` over HTTP/2.
@@ -126,7 +126,7 @@ impl Drop for Held {
     }
 }
 
-/// A body in small frames, the last of which tells that the client has granted window for all before.
+/// A body in small frames. Each frame of the body above [`SMALL_ANSWER`] ends in one of a single byte.
 #[derive(Debug)]
 struct PacedBody {
     body: AxumBody,
@@ -142,7 +142,7 @@ impl PacedBody {
         if length > FRAME_BYTES {
             // What is left is more than a small answer, so that it ends in a single byte too.
             self.rest.split_to(FRAME_BYTES.min(length - SMALL_ANSWER - 1))
-        } else if length > SMALL_ANSWER && self.body.is_end_stream() {
+        } else if length > SMALL_ANSWER {
             self.rest.split_to(length - 1)
         } else {
             std::mem::take(&mut self.rest)

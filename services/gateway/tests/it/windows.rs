@@ -140,6 +140,33 @@ async fn a_closed_window_is_a_stall() {
     until(&mut takes, "\"n\":5}").await;
 }
 
+/// hyper passes a batch on as soon as there is window for its first byte, and asks for the next: the session has no output,
+/// and must learn all the same that its client takes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_closes_within_the_last_batch_does_not_keep_a_stream() {
+    let second = Duration::from_secs(1);
+    // Far from the heartbeat, which would be output.
+    let soon = 10 * second;
+    for (setting, value, expires_in, reason) in [
+        ("client.write_stall", "1s", 600 * second, "slow"),
+        ("client.expiry_grace", "1s", 2 * second, "expired"),
+        ("rebalance.max_connection_age", "2s", 600 * second, "max_age"),
+    ] {
+        for size in [5000, 12_000] {
+            let node = node().set(setting, value).start().await;
+            let client = Narrow::connect(&node, 4000).await;
+            let mut stream =
+                client.get("/sse?channel=news", &node.token(&Claims::user("bob").expires_in(expires_in))).await;
+            until(&mut stream, "event: ready").await;
+            node.publish("news", json!("x".repeat(size))).await;
+            let ended = tokio::time::timeout(soon, end(&mut stream)).await;
+            assert_eq!(ended.expect("it ends soon"), Some(Reason::CANCEL), "{reason}, {size} bytes");
+            closed(&node, reason, 1.0).await;
+            client.goes_on(&token(&node)).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_window_does_not_keep_a_stream_beyond_its_age_or_in_a_drain() {
     let mut node = node().set("rebalance.max_connection_age", "2s").start().await;
