@@ -38,7 +38,9 @@ impl Channel {
 
     /// The text before the first `:`, or `None` for a channel without a namespace.
     pub fn namespace(&self) -> Option<&str> {
-        self.0.split_once(':').map(|(namespace, _)| namespace)
+        // Names are ASCII and mostly short: a plain loop over bytes is faster than a search for a character.
+        let end = self.0.bytes().position(|byte| byte == b':')?;
+        self.0.get(..end)
     }
 }
 

@@ -84,13 +84,12 @@ impl Authenticator {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthFailure::invalid("size", "longer than 8 KiB"));
         }
-        let mut segments = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (segments.next(), segments.next(), segments.next(), segments.next())
-        else {
+        let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
+        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
             return Err(AuthFailure::invalid("format", "not three parts separated by dots"));
         };
-        let signed = &token[..header.len() + 1 + payload.len()];
+        let (header, payload, signature) = (&token[..first], &token[first + 1..second], &token[second + 1..]);
+        let signed = &token[..second];
         let key = self.signer_of(&decode(header)?, signed, signature)?;
         let claims = Claims::parse(&decode(payload)?)?;
         self.weigh(claims, key, now)

@@ -62,6 +62,10 @@ impl<M> Shard<M> {
 
     /// Empties a session's mailbox.
     pub(crate) fn take_mail(&mut self, index: usize) -> VecDeque<M> {
+        // Nearly always. Saves a hash for each session that ends.
+        if self.mail.is_empty() {
+            return VecDeque::new();
+        }
         let mail = self.mail.remove(&(index as u32)).unwrap_or_default();
         if self.mail.is_empty() {
             self.mail = HashMap::new();

@@ -133,7 +133,7 @@ impl EventSession {
         core.identify(&identity);
         *core.outbox.buffer() = head;
         let protocol = EventStream {
-            identity,
+            identity: identity.without_rights(),
             joining: Some(Box::new(Joining { resume, joins })),
             next_heartbeat,
             expiry_announced: false,

@@ -72,9 +72,12 @@ impl ClientSession {
         match verified {
             Ok(identity) => {
                 log_limited!(DEBUG, client = %self.id(), sdk = %request.name.escape_debug(), "connecting");
-                self.core.identify(&identity);
+                // Without a token the session is found by what came with the HTTP request already, or by nothing.
+                if !request.token.is_empty() {
+                    self.core.identify(&identity);
+                }
+                // No deadline is added: mostly the connect is done in a moment, and then activation has those that follow.
                 self.protocol.phase = Phase::Connecting;
-                self.reschedule();
                 match self.server_side(&identity, request, now) {
                     Ok(joining) => {
                         let connect = Connect { identity: Some(identity), joining };

@@ -40,7 +40,7 @@ use crate::identity::Identity;
 
 /// Commands that may wait for their turn before the session stops reading.
 const WAITING_COMMANDS: usize = 256;
-/// Room for a reply.
+/// Room for a few replies, such as those of a connect and its first subscribe.
 const REPLY_BYTES: usize = 256;
 
 /// Where the session stands.
@@ -217,8 +217,10 @@ impl ClientSession {
 
     fn reply(&mut self, reply: &Reply<'_>) {
         let buffer = self.core.outbox.buffer();
-        // Most replies fit, so that the buffer does not grow by doubling from nothing.
-        buffer.reserve(REPLY_BYTES);
+        if buffer.capacity() == 0 {
+            // Most replies fit, so that the buffer does not grow by doubling from nothing.
+            buffer.reserve(REPLY_BYTES);
+        }
         frame::write_with(buffer, Opcode::Text, |out| json::write_reply(reply, out));
     }
 
