@@ -23,7 +23,7 @@ use crate::encoding::{EncodingId, Encodings};
 use crate::entry::Entry;
 use crate::eviction::RingBudget;
 use crate::handle::Handle;
-use crate::held::HeldBytes;
+use crate::held::{self, HeldBytes};
 use crate::moment::Moment;
 use crate::namespace::Namespace;
 use crate::ring::Ring;
@@ -149,17 +149,22 @@ impl LocalChannel {
     pub(crate) fn hear(&self, event: Event, now: Instant, marked: &mut Marked) -> bool {
         let mut state = self.state();
         let state = &mut *state;
-        let held = state.held_bytes();
+        let (wanted, held) = (state.wanted(), state.held_bytes());
         match (event, &mut state.sequencer) {
             (Event::Publication(delivery), sequencer) => {
                 self.shared.publications_in.inc();
                 match (sequencer, delivery.place) {
                     (Some(sequencer), Some(place)) => {
                         state.active = Moment::of(now);
-                        let mut steps = Vec::new();
-                        let incoming = Incoming { place, publication: delivery.publication };
-                        sequencer.live(incoming, |publication| self.size_to_hold(publication), &mut steps);
-                        self.emit(state, steps, Source::Feed(delivery.received), marked);
+                        // What nobody waits for is not held: the next attach reads the log.
+                        if wanted || sequencer.is_live() {
+                            let mut steps = Vec::new();
+                            let incoming = Incoming { place, publication: delivery.publication };
+                            sequencer.live(incoming, |publication| self.cost_to_hold(publication), &mut steps);
+                            self.emit(state, steps, Source::Feed(delivery.received), marked);
+                        } else {
+                            sequencer.suspect();
+                        }
                     }
                     // Published past the history on purpose, or by a node with other settings: passed on without a place.
                     (_, _) => {
@@ -192,11 +197,24 @@ impl LocalChannel {
         state.needs_repair()
     }
 
-    /// Bytes of a publication that must be held; more than any bound if the node has no room for it.
+    /// Memory of a publication that must be held; more than any bound if the node has no room for it.
     #[cold]
-    fn size_to_hold(&self, publication: &Publication) -> usize {
-        let size = publication.size();
-        if self.shared.held.fit(size) { size } else { usize::MAX }
+    fn cost_to_hold(&self, publication: &Publication) -> usize {
+        let cost = held::cost(publication);
+        if self.shared.held.fit(cost) { cost } else { usize::MAX }
+    }
+
+    /// A subscriber, or somebody about to subscribe, has left. A channel that nobody wants holds nothing.
+    fn left(&self, state: &mut State) {
+        if state.wanted() {
+            return;
+        }
+        state.idle_since = Moment::of(Instant::now());
+        let held = state.held_bytes();
+        if let Some(sequencer) = &mut state.sequencer {
+            sequencer.release();
+        }
+        self.shared.held.changed(held, state.held_bytes());
     }
 
     /// Publications of this channel were dropped before they could be heard.

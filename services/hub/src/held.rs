@@ -4,13 +4,26 @@
 //! its channels. Beyond the bound of the node a publication is dropped like one beyond the bound of its channel: the log is
 //! read once more.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
+use fanway_protocol::Publication;
 use prometheus::IntGauge;
+
+use crate::sequencer::Incoming;
 
 /// Bytes of publications that all channels hold, give or take what is added at the same time.
 pub(crate) const NODE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Memory of a publication besides its bytes, while anything refers to it: its fields and the counters of its `Arc`.
+pub(crate) const PUBLICATION_BYTES: usize = size_of::<Publication>() + 2 * size_of::<usize>();
+
+/// Memory of a publication in the list of a channel that holds it. Without the fixed part, publications without bytes
+/// would be held for free.
+pub(crate) fn cost(publication: &Publication) -> usize {
+    PUBLICATION_BYTES + size_of::<Incoming<Arc<Publication>>>() + publication.size()
+}
 
 /// Bytes of publications that the channels of a node hold.
 #[derive(Debug)]

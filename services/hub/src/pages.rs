@@ -14,6 +14,7 @@ use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::entry::Entry;
+use crate::held::PUBLICATION_BYTES;
 use crate::turn::TURN_BYTES;
 
 /// Bytes of a page. With what encodings add it is less than a connection gathers at once, so that a page leaves in one
@@ -39,17 +40,17 @@ pub(crate) fn page_with(bytes: usize, own_bytes: usize) -> PageLimit {
     PageLimit::new(entries.clamp(1, PAGE_ENTRIES), bytes)
 }
 
-/// Memory of a publication besides its bytes: as it was published, as an entry (both behind an `Arc`), in the lists of the
-/// page, and what its encoding adds.
-const PUBLICATION_BYTES: usize = size_of::<Publication>()
+/// Memory of a publication in a page besides its bytes: as it was published, as an entry (behind an `Arc` of its own), in
+/// the lists of the page, and what its encoding adds.
+const ENTRY_BYTES: usize = PUBLICATION_BYTES
     + size_of::<Entry>()
-    + 4 * size_of::<usize>()
+    + 2 * size_of::<usize>()
     + size_of::<(Position, Arc<Entry>)>()
     + ENVELOPE_BYTES;
 
 /// Memory of so many publications with so many bytes: as they were published, and encoded.
 fn cost(publications: usize, bytes: usize) -> usize {
-    publications.saturating_mul(PUBLICATION_BYTES).saturating_add(bytes.saturating_mul(2))
+    publications.saturating_mul(ENTRY_BYTES).saturating_add(bytes.saturating_mul(2))
 }
 
 /// Memory for pages on this node.

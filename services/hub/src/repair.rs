@@ -28,8 +28,8 @@ impl Hub {
     pub(crate) fn repair(self: &Arc<Self>, local: &Arc<LocalChannel>) {
         {
             let mut state = local.state();
-            let wanted = !state.confirmed() || state.needs_repair();
-            if state.repairing || state.dead || !wanted {
+            let unheard = !state.confirmed() && state.wanted();
+            if state.repairing || !unheard && !state.needs_repair() {
                 return;
             }
             state.repairing = true;
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::Limits;
     use crate::channel::Interest;
-    use crate::held::NODE_BYTES;
+    use crate::held::{NODE_BYTES, cost};
     use crate::testing::hub;
 
     const SIZE: usize = 400 * 1024;
@@ -173,14 +173,19 @@ mod tests {
             state.confirm(breaks);
             state.begin_read();
         }
+        receive(&interest.0, 1, publication);
+        interest
+    }
+
+    /// Receives a publication by the feed. Returns whether the channel must be repaired.
+    fn receive(local: &LocalChannel, offset: u64, publication: &Arc<Publication>) -> bool {
         let delivery = Delivery {
-            channel: interest.0.name.clone(),
+            channel: local.name.clone(),
             publication: publication.clone(),
-            place: Some(Place { position: at(1), previous_epoch: at(1).epoch }),
+            place: Some(Place { position: at(offset), previous_epoch: at(1).epoch }),
             received: Instant::now(),
         };
-        interest.0.hear(Event::Publication(delivery), Instant::now(), &mut Marked::default());
-        interest
+        local.hear(Event::Publication(delivery), Instant::now(), &mut Marked::default())
     }
 
     fn view(top: u64) -> LogView {
@@ -189,29 +194,52 @@ mod tests {
 
     #[tokio::test]
     async fn what_all_channels_hold_is_bounded_and_accounted_for() {
-        const FIT: usize = NODE_BYTES / SIZE;
-        let (hub, mut marked) =
-            (hub(Limits { channel_linger: Duration::ZERO, ..Limits::default() }), Marked::default());
+        let (hub, mut marked) = (hub(Limits::default()), Marked::default());
         let data = Payload::Json(vec![b'1'; SIZE].into());
         let publication = Arc::new(Publication { data, ..Publication::default() });
-        let mut channels: Vec<_> = (0..FIT + 10).map(|n| holding(&hub, &format!("c{n}"), &publication)).collect();
+        let (size, fit) = (cost(&publication), NODE_BYTES / cost(&publication));
+        let mut channels: Vec<_> = (0..fit + 10).map(|n| holding(&hub, &format!("c{n}"), &publication)).collect();
         let held = || hub.metrics.inbox_bytes.get() as usize;
-        assert_eq!(held(), FIT * SIZE);
+        assert_eq!(held(), fit * size);
         // Those that hold theirs are live once their logs were read; the others, which could not, must read again.
-        for (n, Interest(local)) in channels.iter().enumerate().skip(FIT - 1).take(2) {
+        for (n, Interest(local)) in channels.iter().enumerate().skip(fit - 1).take(2) {
             hub.take_read(local, Ok(view(0)), &mut marked).unwrap();
-            let (state, fits) = (local.state(), n < FIT);
+            let (state, fits) = (local.state(), n < fit);
             assert_eq!((state.ready(), state.needs_repair(), state.head()), (fits, !fits, Some(at(u64::from(fits)))));
         }
-        assert_eq!(held(), (FIT - 1) * SIZE);
+        assert_eq!(held(), (fit - 1) * size);
         channels[0].0.hear(Event::Interrupted, Instant::now(), &mut marked);
-        assert_eq!(held(), (FIT - 2) * SIZE);
-        // The hub forgets them as soon as nobody is interested.
+        assert_eq!(held(), (fit - 2) * size);
+        // Nobody wants them any more, and the hub has not removed them yet.
         channels.clear();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while held() > 0 {
-            assert!(Instant::now() < deadline, "{}", held());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        assert_eq!((held(), hub.channels()), (0, fit + 10));
+    }
+
+    #[tokio::test]
+    async fn publications_without_bytes_are_not_held_for_free() {
+        let (hub, empty) = (hub(Limits::default()), Arc::new(Publication::default()));
+        let Interest(local) = &holding(&hub, "a", &empty);
+        (2..=100).for_each(|offset| assert!(!receive(local, offset, &empty)));
+        assert_eq!(hub.metrics.inbox_bytes.get() as usize, 100 * cost(&empty));
+        let least = size_of::<Publication>() + size_of::<(Place, Arc<Publication>)>();
+        assert!(cost(&empty) > least, "{} bytes", cost(&empty));
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_nobody_wants_holds_nothing_and_is_not_repaired() {
+        let (hub, publication) = (hub(Limits::default()), Arc::new(Publication::default()));
+        let interest = holding(&hub, "a", &publication);
+        let local = interest.0.clone();
+        drop(interest);
+        assert_eq!(hub.metrics.inbox_bytes.get(), 0);
+        // The read that was under way has not seen what was released.
+        hub.take_read(&local, Ok(view(0)), &mut Marked::default()).unwrap();
+        assert!(!local.state().ready());
+        assert!(!receive(&local, 2, &publication));
+        assert_eq!(hub.metrics.inbox_bytes.get(), 0);
+        hub.repair(&local);
+        assert!(!local.state().repairing && !local.state().needs_repair());
+        let again = hub.interest(&local.name).unwrap();
+        assert!(again.0.state().needs_repair(), "somebody wants it");
     }
 }

@@ -130,6 +130,13 @@ impl<M> Sequencer<M> {
         self.overtaken = self.reading;
     }
 
+    /// Nobody waits for the stream any more: drops what is held. The log has it.
+    pub fn release(&mut self) {
+        if self.held.take().is_some() {
+            self.overtaken = self.reading;
+        }
+    }
+
     /// Something may have been missed: a publication could not be read or taken, or a client knows more than this node.
     pub fn suspect(&mut self) {
         match self.phase {

@@ -24,6 +24,8 @@ enum Event {
     Lose(usize),
     /// One that cannot be read, or does not fit into the node's inbox.
     Unreadable(usize),
+    /// Nobody wants the channel for now.
+    Release,
     Interrupted,
     Restored,
     Check,
@@ -196,6 +198,7 @@ impl World {
                     self.sequencer.suspect();
                 }
             }
+            Event::Release => self.sequencer.release(),
             Event::Interrupted => {
                 self.connected = false;
                 self.feed.clear();
@@ -263,6 +266,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => index().prop_map(Event::Repeat),
         1 => index().prop_map(Event::Lose),
         1 => index().prop_map(Event::Unreadable),
+        1 => Just(Event::Release),
         1 => Just(Event::Interrupted),
         2 => Just(Event::Restored),
         1 => Just(Event::Check),

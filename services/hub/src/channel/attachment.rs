@@ -1,11 +1,9 @@
 //! Holders of a channel: its subscribers, and those who are about to subscribe.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::{LocalChannel, State};
 use crate::handle::Handle;
-use crate::moment::Moment;
 
 /// A place in a channel's list of subscribers; given up on drop.
 #[derive(Debug)]
@@ -27,9 +25,7 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         let mut state = self.channel.state();
         state.subscribers.remove(self.slot);
-        if state.subscribers() == 0 {
-            state.idle_since = Moment::of(Instant::now());
-        }
+        self.channel.left(&mut state);
         self.channel.shared.metrics.subscriptions.dec();
     }
 }
@@ -42,8 +38,6 @@ impl Drop for Interest {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.interest -= 1;
-        if state.interest == 0 {
-            state.idle_since = Moment::of(Instant::now());
-        }
+        self.0.left(&mut state);
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct State {
     pub(super) verified: u32,
     /// When a publication with a position was last received. Publishing it refreshed the log's meta data.
     pub(crate) active: Moment,
-    /// When the last subscriber left.
+    /// When the last of those left who want the channel.
     pub(crate) idle_since: Moment,
     pub(super) subscribers: Subscribers,
     /// Rung when the channel may have become ready for attaching; none while nobody waits for that.
@@ -75,9 +75,9 @@ impl State {
         self.wanted() && !self.confirmed && !self.repairing && self.silent_since.ago(now) >= patience
     }
 
-    /// Whether a repair task has something to do.
+    /// Whether a repair task has something to do. Not for a channel that nobody wants: the next attach repairs it.
     pub(crate) fn needs_repair(&self) -> bool {
-        !self.repairing && !self.dead && self.confirmed && self.sequencer.as_ref().is_some_and(Sequencer::needs_read)
+        self.confirmed && !self.repairing && self.sequencer.as_ref().is_some_and(Sequencer::needs_read) && self.wanted()
     }
 
     /// Whether a subscriber can be attached now.
