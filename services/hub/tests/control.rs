@@ -131,11 +131,11 @@ async fn streams_and_polls_are_ended_too() {
     let now = Instant::now();
     let handle = Handle::by_task();
     let mut stream = EventSession::new(hub.clone(), identity("alice 1"), resume(), handle, vec![], Framing::Plain, now);
-    let mut points = resume().points;
-    points[0].fresh = false;
+    let mut waiting = resume();
+    waiting.points[0].fresh = false;
     let waiting = tokio::spawn({
         let hub = hub.clone();
-        async move { poll(&hub, identity("alice 2"), &points, Duration::from_secs(60)).await }
+        async move { poll(&hub, identity("alice 2"), &waiting, Duration::from_secs(60)).await }
     });
     while hub.connections() < 2 {
         tokio::task::yield_now().await;
@@ -143,12 +143,15 @@ async fn streams_and_polls_are_ended_too() {
     assert_eq!(hub.disconnect(user("alice"), CloseReason::Disconnected), 2);
     let answer = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().unwrap();
     assert!(!answer.draining && answer.publications.is_empty());
+    assert_eq!(answer.disconnect, Some(CloseReason::Disconnected.into()));
     stream.poll(&mut Context::from_waker(Waker::noop()), Instant::now());
     assert!(stream.ended() && stream.closing() == GONE);
     let mut turn = Turn::default();
     stream.gather(&mut turn);
     let text = String::from_utf8(turn.bytes().to_vec()).unwrap();
     assert_eq!(text.matches("retry: ").count(), 1, "the first only: {text}");
+    let last = "event: disconnect\ndata: {\"code\":3503,\"reason\":\"force disconnect\"}\nid: stop\n\n";
+    assert!(text.ends_with(last), "{text}");
 }
 
 /// A session that does not work for a while: the first message decides, as long as there is room for one.
@@ -235,11 +238,11 @@ async fn a_session_is_ended_by_what_came_while_its_credential_was_checked() {
     let mut stream = EventSession::new(hub.clone(), accepted(), resume(), handle, vec![], Framing::Plain, now);
     stream.poll(&mut Context::from_waker(Waker::noop()), now);
     assert_eq!(stream.closing(), GONE);
-    let mut points = resume().points;
-    points[0].fresh = false;
-    let waiting = poll(&hub, accepted(), &points, Duration::from_secs(60));
-    let answer = tokio::time::timeout(Duration::from_secs(10), waiting).await;
-    assert!(answer.unwrap().unwrap().publications.is_empty());
+    let mut waiting = resume();
+    waiting.points[0].fresh = false;
+    let waiting = poll(&hub, accepted(), &waiting, Duration::from_secs(60));
+    let answer = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+    assert_eq!(answer.disconnect, Some(CloseReason::Disconnected.into()));
 
     // What came before a credential was presented does not concern it.
     let (mut later, _) = connected(&hub, "carol 1").await;

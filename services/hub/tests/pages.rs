@@ -66,8 +66,8 @@ impl Node {
 
     async fn poll(&self, channels: &[&str], cursor: &str) -> PollAnswer {
         let channels = channels.iter().map(|channel| Channel::new(channel).unwrap()).collect();
-        let points = Resume::new(self.hub.namespaces(), channels, Some(cursor)).points;
-        poll(&self.hub, Identity::anonymous(), &points, Duration::ZERO).await.unwrap()
+        let resume = Resume::new(self.hub.namespaces(), channels, Some(cursor));
+        poll(&self.hub, Identity::anonymous(), &resume, Duration::ZERO).await.unwrap()
     }
 }
 

@@ -278,7 +278,7 @@ async fn a_poll_during_the_drain_is_told_to_come_later() {
     let (hub, _broker) = hub(10, fast());
     let resume = Resume::new(hub.namespaces(), vec![Channel::new("a").unwrap()], Some("2~DCnI-"));
     hub.drain(Duration::ZERO).await;
-    let asked = poll(&hub, Identity::anonymous(), &resume.points, Duration::from_secs(60));
+    let asked = poll(&hub, Identity::anonymous(), &resume, Duration::from_secs(60));
     let answer = tokio::time::timeout(Duration::from_secs(5), asked);
     assert!(answer.await.unwrap().unwrap().draining);
 }
@@ -337,10 +337,10 @@ async fn an_announced_expiry_has_the_current_cursor() {
 async fn a_poll_waits_for_no_longer_than_its_token_and_the_grace() {
     let (hub, _broker) = hub(10, Limits { expiry_grace: Duration::from_millis(500), ..fast() });
     let resume = Resume::new(hub.namespaces(), vec![Channel::new("a").unwrap()], None);
-    let first = poll(&hub, brief(60), &resume.points, Duration::from_secs(60)).await.unwrap();
+    let first = poll(&hub, brief(60), &resume, Duration::from_secs(60)).await.unwrap();
     let resume = Resume::new(hub.namespaces(), vec![Channel::new("a").unwrap()], Some(&first.cursor));
     let identity = brief(2);
-    let asked = poll(&hub, identity.clone(), &resume.points, Duration::from_secs(60));
+    let asked = poll(&hub, identity.clone(), &resume, Duration::from_secs(60));
     let answer = tokio::time::timeout(Duration::from_secs(20), asked).await.expect("answered early").unwrap();
     assert_eq!((answer.cursor, answer.publications.len()), (first.cursor, 0));
     let end = UNIX_EPOCH + Duration::from_secs(identity.expires_at.unwrap().get()) + Duration::from_millis(500);

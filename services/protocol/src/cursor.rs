@@ -14,6 +14,10 @@ use crate::position::{EPOCH_LEN, Epoch, Position};
 /// The most channels one stream may have, and so the most items of a cursor.
 pub const MAX_CURSOR_ITEMS: usize = 64;
 
+/// Id of the last event of a stream whose client must not come back by itself, in the place of a cursor. A client that
+/// reconnects all the same presents it, and is answered that it must stop. No cursor of any version.
+pub const STOP: &str = "stop";
+
 /// The length of a channel hash.
 const HASH_LEN: usize = 4;
 /// Digits of the largest offset.

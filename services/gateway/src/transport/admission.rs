@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fanway_hub::session::Resume;
 use fanway_hub::{Hub, Identity};
-use fanway_protocol::cursor::MAX_CURSOR_ITEMS;
+use fanway_protocol::cursor::{MAX_CURSOR_ITEMS, STOP};
 use fanway_protocol::{Channel, Cursor, Right};
 use http::Version;
 use http::request::Parts;
@@ -153,6 +153,11 @@ impl Wanted {
             return Err(Refusal::BadRequest("channel: at least one is needed"));
         }
         Ok(wanted)
+    }
+
+    /// Whether the client presents the id of the event after which it must not come back.
+    pub fn must_stop(&self) -> bool {
+        self.cursor.as_deref() == Some(STOP)
     }
 }
 

@@ -168,8 +168,12 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         if !accepts_events(&parts.headers) {
             return Err(Refusal::NotAcceptable);
         }
+        let wanted = Wanted::parse(&parts);
+        if wanted.as_ref().is_ok_and(Wanted::must_stop) {
+            return Ok(sse::stop());
+        }
         let identity = state.admission.identity(&state.hub, &parts, caller)?;
-        let resume = state.admission.resume(&state.hub, &parts, &identity, Wanted::parse(&parts)?)?;
+        let resume = state.admission.resume(&state.hub, &parts, &identity, wanted?)?;
         if parts.method == Method::HEAD {
             return Ok(sse::head(body_of_get()));
         }
@@ -214,7 +218,7 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
         }
         // What follows is waiting, and how that ends nobody can tell yet.
         drop(handshake.take());
-        let answer = session::poll(&state.hub, identity, &resume.points, wait).await.map_err(|error| {
+        let answer = session::poll(&state.hub, identity, &resume, wait).await.map_err(|error| {
             log_limited!(DEBUG, %error, "poll failed");
             Refusal::Unavailable
         })?;

@@ -6,6 +6,8 @@ pub mod poll;
 pub mod refusal;
 mod socket;
 pub mod sse;
+#[cfg(test)]
+mod tests;
 pub mod websocket;
 
 pub use door::{ClientState, router};

@@ -25,7 +25,8 @@ pub(super) fn wait(timeout: Option<&str>) -> Result<Duration, Refusal> {
     Ok(Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64())))
 }
 
-/// `{"publications":[...],"gaps":[...],"cursor":"...","retry":ms}`; `retry` only from a node on its way out.
+/// `{"publications":[...],"gaps":[...],"cursor":"...","retry":ms,"disconnect":{...}}`; `retry` only from a node that drains,
+/// `disconnect` only for a client that must not poll again.
 pub(super) fn response(answer: &PollAnswer) -> Response {
     let mut body = Vec::with_capacity(256 + answer.publications.len() + answer.gaps.len());
     body.extend_from_slice(b"{\"publications\":[");
@@ -37,6 +38,10 @@ pub(super) fn response(answer: &PollAnswer) -> Response {
     if answer.draining {
         let retry = 500 + u32::from(rand::random::<u16>() % 1500);
         body.extend_from_slice(format!(",\"retry\":{retry}").as_bytes());
+    }
+    if let Some(disconnect) = &answer.disconnect {
+        body.extend_from_slice(b",\"disconnect\":");
+        disconnect.write_json(&mut body);
     }
     body.push(b'}');
     head(body.into())

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use fanway_hub::driver::Pulled;
 use fanway_hub::session::{EventSession, EventStream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::Frame;
 
 use crate::server::WhenBlocked;
@@ -24,6 +24,15 @@ pub(super) fn head<B>(body: B) -> Response<B> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// Answer to a client that presents the id of the event `disconnect`: 204 makes an `EventSource` stop for good (WHATWG HTML,
+/// section 9.2.3). Never cached: a new `EventSource` may have the same URL.
+pub(super) fn stop() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

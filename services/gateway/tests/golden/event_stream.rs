@@ -196,6 +196,9 @@ async fn refusals() {
         format!("GET /sse?{} HTTP/1.1 | {bearer}", channels.join("&")),
         format!("GET /sse?channel=news&token=x HTTP/1.1 | {bearer}"),
         format!("GET /sse?channel=news HTTP/1.1 | {bearer} || x"),
+        // Comes back though its last event said not to.
+        "GET /sse?channel=news HTTP/1.1 | Last-Event-ID: stop".to_owned(),
+        "GET /sse?channel=news&lastEventId=stop HTTP/1.1".to_owned(),
         format!("HEAD /sse?channel=news HTTP/1.1 | {bearer}"),
         format!("POST /sse?channel=news HTTP/1.1 | {bearer}"),
     ] {

@@ -105,6 +105,7 @@ async fn refusals() {
         format!("GET /poll?channel=unknown:a HTTP/1.1 | {bearer}"),
         format!("GET /poll?{} HTTP/1.1 | {bearer}", channels.join("&")),
         format!("GET /poll?channel=news&cursor=x HTTP/1.1 | {bearer}"),
+        format!("GET /poll?channel=news&cursor=stop HTTP/1.1 | {bearer}"),
         format!("GET /poll?channel=news&timeout=x HTTP/1.1 | {bearer}"),
         format!("GET /poll?channel=news HTTP/1.1 | {bearer} || x"),
         format!("HEAD /poll?channel=news HTTP/1.1 | {bearer}"),

@@ -7,6 +7,9 @@
 //! A blank line follows an event and nothing else: several clients deliver an empty message for every blank line. So the
 //! first lines (a comment and `retry:`) belong to the block that `ready` closes, a ping is a comment line, and the last
 //! line is a `retry:` line, which every client reads when the line ends.
+//!
+//! A client that must not come back gets the event `disconnect` instead, whose id is [`STOP`]. `EventSource` reconnects
+//! whatever it received, with that id: the answer 204 to it is what makes it stop (same standard, section 9.2.3).
 
 use std::sync::Arc;
 use std::task::Context;
@@ -14,10 +17,12 @@ use std::time::{Duration, Instant};
 
 use fanway_broker::log_limited;
 use fanway_protocol::codec::json;
+use fanway_protocol::cursor::STOP;
 use fanway_protocol::framing::{chunk, sse};
 use serde::Serialize;
 
 use super::core::{Core, Output, OwnBytes};
+use super::disconnect::Disconnect;
 use super::join::{Join, poll_joins};
 use super::protocol::{Protocol, Session};
 use super::resume_points::{Resume, share};
@@ -244,14 +249,17 @@ impl EventSession {
         self.core.schedule(at);
     }
 
-    /// The last line, which sets when to come back unless the client should not, and the end of the body.
+    /// The last line, which sets when to come back, or the event that says not to; and the end of the body.
     fn write_end(&mut self, reason: CloseReason) {
         // Channels that are joined from now on would add events behind the last chunk.
         self.protocol.joining = None;
-        if reason.reconnects() {
-            let mut last = Vec::new();
-            write_retry(&mut last);
-            self.write(&last);
+        match Disconnect::permanent(reason) {
+            Some(disconnect) => self.write_event("disconnect", |out| disconnect.write_json(out), Some(STOP)),
+            None => {
+                let mut last = Vec::new();
+                write_retry(&mut last);
+                self.write(&last);
+            }
         }
         if self.chunked() {
             self.core.outbox.buffer().extend_from_slice(chunk::LAST);

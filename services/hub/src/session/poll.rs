@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use fanway_protocol::codec::json;
 
 use super::core::Output;
+use super::disconnect::Disconnect;
 use super::join::{Join, poll_joins};
 use super::protocol::{Protocol, Session};
-use super::resume_points::{ResumePoint, share};
+use super::resume_points::{Resume, ResumePoint, share};
 use super::transport::Transport;
 use crate::attach::Terms;
 use crate::close_reason::CloseReason;
@@ -29,10 +30,12 @@ pub struct PollAnswer {
     pub publications: Vec<u8>,
     /// Likewise objects of `json::write_gap`; each lies before all `publications` of its channel.
     pub gaps: Vec<u8>,
-    /// Where to go on.
+    /// Where to go on. Empty only for a client that had no cursor and must not poll again.
     pub cursor: String,
     /// The node is on its way out: better ask again a little later.
     pub draining: bool,
+    /// The client must not poll again by itself.
+    pub disconnect: Option<Disconnect>,
 }
 
 /// Why a poll could not be answered.
@@ -46,12 +49,12 @@ pub struct PollError(String);
 pub async fn poll(
     hub: &Arc<Hub>,
     identity: Identity,
-    points: &[ResumePoint],
+    resume: &Resume,
     wait: Duration,
 ) -> Result<PollAnswer, PollError> {
-    let mut session = PollSession::new(hub.clone(), identity, points, wait);
+    let mut session = PollSession::new(hub.clone(), identity, &resume.points, wait);
     std::future::poll_fn(|cx| session.poll_answer(cx)).await?;
-    Ok(session.into_answer())
+    Ok(session.into_answer(resume))
 }
 
 /// Polling, from the side of one poll: its output is an answer, which the poll ends with.
@@ -89,7 +92,9 @@ impl Protocol for Polling {
     }
 
     fn on_close(session: &mut PollSession, reason: CloseReason) {
-        session.protocol.answer.draining = reason == CloseReason::Shutdown;
+        let answer = &mut session.protocol.answer;
+        answer.draining = reason == CloseReason::Shutdown;
+        answer.disconnect = Disconnect::permanent(reason);
     }
 }
 
@@ -148,6 +153,10 @@ impl PollSession {
         let now = Instant::now();
         self.poll(cx, now);
         if !self.protocol.joins.is_empty() {
+            if self.protocol.answer.disconnect.is_some() {
+                // The broker, which may be away, has nothing to add.
+                return Poll::Ready(Ok(()));
+            }
             ready!(poll_joins(&mut self.protocol.joins, cx));
             self.joined(now)?;
             self.core.poll_catch_ups(now);
@@ -163,16 +172,21 @@ impl PollSession {
         let answer = &self.protocol.answer;
         let closing = self.core.closing();
         if !answer.is_empty() && full || closing.is_some() || now >= self.end_of_wait() {
-            let unknown = answer.is_empty() && !answer.draining && (behind || closing == Some(CloseReason::Slow));
+            let says_why = answer.draining || answer.disconnect.is_some();
+            let unknown = answer.is_empty() && !says_why && (behind || closing == Some(CloseReason::Slow));
             let late = || PollError("what was missed could not be read in time".to_owned());
             return Poll::Ready(if unknown { Err(late()) } else { Ok(()) });
         }
         Poll::Pending
     }
 
-    fn into_answer(mut self) -> PollAnswer {
+    fn into_answer(mut self, resume: &Resume) -> PollAnswer {
         let mut answer = std::mem::take(&mut self.protocol.answer);
-        answer.cursor = self.core.cursor();
+        answer.cursor = match self.protocol.joins.is_empty() {
+            true => self.core.cursor(),
+            // It has joined nothing: its own cursor holds.
+            false => resume.id.clone().unwrap_or_default(),
+        };
         // The commas after the last items.
         answer.publications.pop();
         answer.gaps.pop();
@@ -212,4 +226,35 @@ fn collect(turn: &Turn, published: &mut Published, answer: &mut PollAnswer) -> u
         start = piece.end;
     }
     turn.bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::task::Waker;
+
+    use fanway_protocol::Channel;
+
+    use super::*;
+    use crate::Limits;
+    use crate::testing::hub;
+
+    /// No task of the hub runs meanwhile: the channel is not joined.
+    #[tokio::test]
+    async fn a_client_that_must_not_come_back_does_not_wait_for_the_broker() {
+        let hub = hub(Limits::default());
+        let own = "2~x7wNabcdefgh0123456789ab.3";
+        for cursor in [Some(own), None] {
+            let resume = Resume::new(hub.namespaces(), vec![Channel::new("news").unwrap()], cursor);
+            let wait = Duration::from_secs(60);
+            let mut session = PollSession::new(hub.clone(), Identity::default(), &resume.points, wait);
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(session.poll_answer(cx).is_pending());
+            session.close(CloseReason::Disconnected);
+            assert!(matches!(session.poll_answer(cx), Poll::Ready(Ok(()))));
+            let answer = session.into_answer(&resume);
+            assert_eq!(answer.cursor, cursor.unwrap_or_default());
+            assert_eq!(answer.disconnect, Some(CloseReason::Disconnected.into()));
+        }
+    }
 }
