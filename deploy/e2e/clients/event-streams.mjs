@@ -1,6 +1,7 @@
 // The event-stream clients under test, unmodified. `open` follows a stream, reconnecting by the library's own means where it
 // has some, and returns a journal: `opened` (the library's onopen), every event by its name, and the end of a connection:
-// `ended` in good order, `broken`, or `interrupted` where the library does not say which.
+// `ended` in good order, `broken`, or `interrupted` where the library does not say which; `stopped` if it will not reconnect.
+// `stops`: it follows the standard in that 204 stops it.
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -24,8 +25,8 @@ export const clients = [
     open: (t, url) => followInPython(t, library, url),
     position: HEADER,
   })),
-  { name: "eventsource (npm)", open: followInNode, position: HEADER },
-  { name: "native EventSource (Chromium)", open: inPage("native"), position: HEADER },
+  { name: "eventsource (npm)", open: followInNode, position: HEADER, stops: true },
+  { name: "native EventSource (Chromium)", open: inPage("native"), position: HEADER, stops: true },
   { name: "event-source-polyfill (Chromium)", open: inPage("polyfill"), position: QUERY },
   { name: "@microsoft/fetch-event-source (Chromium)", open: inPage("fetchEventSource"), position: HEADER },
 ];
@@ -49,11 +50,14 @@ async function followInNode(t, url) {
   });
   t.after(() => source.close());
   source.onopen = () => journal.note("opened", {});
-  for (const name of ["message", "ready", "gap", "auth_expiring"]) {
+  for (const name of ["message", "ready", "gap", "auth_expiring", "disconnect"]) {
     source.addEventListener(name, ({ data, lastEventId }) => journal.note(name, { data, id: lastEventId }));
   }
   // Node's fetch takes any end of an answer with `Connection: close` for an orderly one.
-  source.onerror = ({ message }) => journal.note("interrupted", { message });
+  source.onerror = ({ code, message }) => {
+    const stopped = source.readyState === EventSource.CLOSED;
+    journal.note(stopped ? "stopped" : "interrupted", { code, message });
+  };
   return journal;
 }
 

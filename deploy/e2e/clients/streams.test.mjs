@@ -1,6 +1,8 @@
 // Event-stream clients that people use, against two nodes and a Redis: each receives at once, resumes on another node with
 // exactly what it missed, and sees no empty message.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import test, { after, before } from "node:test";
 
 import { startBrowser } from "../support/browser.mjs";
@@ -126,5 +128,43 @@ for (const client of clients) {
     assert.deepEqual(published(journal.all("message")), [1, 2, 3, 4]);
     assertOrderly(journal, 2);
     assert.deepEqual(journal.all("broken"), [], "a draining node ends its streams in good order");
+  });
+}
+
+/** The last bytes of a stream whose client must not come back: no call of the server API ends one so yet. */
+const LAST_EVENT = 'event: disconnect\ndata: {"code":3503,"reason":"force disconnect"}\nid: stop\n\n';
+
+/** A server whose only stream has the last bytes, and ends when the test calls `end`. */
+async function startEnding(t) {
+  const ending = { end: undefined };
+  const server = createServer((_, response) => {
+    const headers = { "Content-Type": "text/event-stream", "Access-Control-Allow-Origin": "*", Connection: "close" };
+    response.writeHead(200, headers);
+    response.write(`: fanway\nretry: 1\n${LAST_EVENT}`);
+    ending.end = () => response.end();
+  });
+  t.after(() => server.close());
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  ending.port = server.address().port;
+  return ending;
+}
+
+for (const client of clients.filter(({ stops }) => stops)) {
+  test(`${client.name} stops after an event that says so`, options, async (t) => {
+    const ending = await startEnding(t);
+    const settings = { "auth.allowed_origins": [around.origin], "auth.query_parameter": "token" };
+    const node = await startNode(t, { ...joined(await startRedis(t)), ...settings });
+    const door = await openDoor(t, ending);
+    const journal = await client.open(t, `${door.url}/sse?channel=news`, around);
+    assert.equal((await journal.next("disconnect")).id, "stop");
+    door.lead(node);
+    ending.end();
+    await journal.next("stopped");
+    assert.equal(position(client, door), "stop");
+    assert.equal(door.heads.filter((head) => head.startsWith("GET /sse?")).length, 2);
+    assert.deepEqual(journal.all("ready"), []);
+    // The page may begin anew.
+    const anew = await client.open(t, `${door.url}/sse?channel=news`, around);
+    await anew.next("ready");
   });
 }

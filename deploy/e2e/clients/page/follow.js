@@ -9,14 +9,16 @@ const bearer = (token) => ({ Authorization: `Bearer ${token}` });
 /** Notes the events of an EventSource; `stopped` turns its error event into a note. */
 function follow(source, stopped) {
   source.onopen = () => note("opened", {});
-  for (const name of ["message", "ready", "gap", "auth_expiring"]) source.addEventListener(name, (one) => note(name, event(one)));
+  for (const name of ["message", "ready", "gap", "auth_expiring", "disconnect"]) {
+    source.addEventListener(name, (one) => note(name, event(one)));
+  }
   source.onerror = (error) => note(...stopped(error));
 }
 
 window.follow = {
   native(url, token) {
     const source = new EventSource(`${url}&token=${token}`);
-    follow(source, () => ["interrupted", { readyState: source.readyState }]);
+    follow(source, () => [source.readyState === EventSource.CLOSED ? "stopped" : "interrupted", {}]);
   },
 
   polyfill(url, token) {
