@@ -20,7 +20,7 @@ use super::answer::Refusal;
 use super::boundaries::Seen;
 use super::head::Announced;
 use super::held::ConnectionBytes;
-use super::window::Progress;
+use super::paced::Progress;
 
 /// Shared by the parts of one connection.
 #[derive(Debug)]

@@ -41,6 +41,7 @@ mod http2;
 mod hyper_io;
 mod io;
 mod metrics;
+mod paced;
 mod rate;
 mod rules;
 mod scratch;

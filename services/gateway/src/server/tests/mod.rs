@@ -38,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Size of the answer of `/large`: more than the kernel takes for a client that does not read.
 const LARGE: usize = 16 * 1024 * 1024;
 
+/// Size of the answer of `/page`: as much as h2 takes of one at a time.
+const PAGE: usize = 60_000;
+
 /// Limits that no test meets unless it means to.
 fn patient() -> Settings {
     Settings {
@@ -154,6 +157,7 @@ fn router(gate: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Router {
         .route("/private", get(|| async { ([("cross-origin-resource-policy", "same-origin")], "private") }))
         .route("/echo", post(|body: Bytes| async { body }))
         .route("/large", any(|| async { Body::from(vec![b'x'; LARGE]) }))
+        .route("/page", get(|| async { Body::from(vec![b'x'; PAGE]) }))
         .route("/socket", any(echo_socket))
         .route("/read-then-socket", post(|_body: Bytes| echo_socket()))
         .route("/stream", get(stream))

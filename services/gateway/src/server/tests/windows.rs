@@ -224,3 +224,39 @@ async fn a_full_socket_is_cut_early_only_if_it_holds_much() {
     eventually("the others stay", || server.open() == 2).await;
     drop((small, holder));
 }
+
+/// A client may take back the window that it granted, when h2 has all of its answers and the socket has not.
+#[tokio::test]
+async fn a_window_that_is_taken_back_keeps_nothing_in_memory() {
+    const REQUESTS: u32 = 100;
+    let mut settings = Settings { write_timeout: Duration::from_secs(1), ..patient() };
+    // The client answers no PING.
+    settings.http2.ping_interval = PATIENCE * 2;
+    let server = Server::start(settings);
+    let mut client = unread(&server, Method::GET, "/page", REQUESTS).await;
+    eventually("all are held", || held(&server) == i64::from(REQUESTS) * PAGE as i64).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    client.write_all(b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0").await.unwrap();
+    let mut reading = JoinSet::new();
+    reading.spawn(async move { tokio::io::copy(&mut client, &mut tokio::io::sink()).await });
+    eventually("nothing is held", || held(&server) == 0).await;
+    assert_eq!(server.open(), 1, "the connection goes on");
+}
+
+/// What h2 has of the last of an answer may take a slow socket longer than the timeout.
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_all_of_its_answers() {
+    const REQUESTS: u32 = 10;
+    const PER_SECOND: f64 = 100_000.0;
+    let server = Server::start(Settings { write_timeout: Duration::from_secs(3), ..patient() });
+    let mut client = unread(&server, Method::GET, "/page", REQUESTS).await;
+    let (began, mut bytes, mut buffer) = (Instant::now(), 0, vec![0; 4096]);
+    while bytes < REQUESTS as usize * PAGE {
+        tokio::time::sleep_until((began + Duration::from_secs_f64(bytes as f64 / PER_SECOND)).into()).await;
+        let read = tokio::time::timeout(PATIENCE, client.read(&mut buffer)).await.expect("more comes").unwrap();
+        assert!(read > 0, "the connection goes on");
+        bytes += read;
+    }
+    eventually("nothing is held", || held(&server) == 0).await;
+    assert_eq!(server.rejected("write_timeout"), 0);
+}
