@@ -83,6 +83,27 @@ pub enum AttachError {
     Stopping,
 }
 
+/// A client that joins a channel. While the channel is not live it waits between its attempts, without memory for a page.
+struct JoinAttempts<'a> {
+    interest: &'a Interest,
+    from: From,
+    handle: &'a Arc<Handle>,
+    index: u32,
+    /// Most publications that it may have missed.
+    most: usize,
+    /// Number of the channel's newest read of the log when it began.
+    reads: u32,
+    /// Repairs that it has asked for because the log's view did not fit the channel's head.
+    retries: u32,
+}
+
+impl<'a> JoinAttempts<'a> {
+    fn new(interest: &'a Interest, from: From, handle: &'a Arc<Handle>, index: u32, most: usize) -> Self {
+        let reads = interest.0.state().reads();
+        Self { interest, from, handle, index, most, reads, retries: 0 }
+    }
+}
+
 impl Hub {
     /// Joins a client. Waits as long as it takes for the channel to become ready, or until `deadline`.
     pub(crate) async fn attach(
@@ -120,18 +141,21 @@ impl Hub {
         terms: Terms,
     ) -> Result<Attached, AttachError> {
         let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
-        // No memory is held while the channel cannot be joined, nor by whoever may not be polled for long.
-        self.ready(&interest).await;
-        let paged = from != From::Head && terms.first_page > 0;
-        let grant = paged.then(|| self.pages.try_grant(terms.first_page)).flatten();
-        let limit = first_page(terms, grant.is_some());
-        let mut attached = self.join(&interest, from, handle, index, terms.missed, limit).await?;
-        if let (Joined::Recovered(page), Some(grant)) = (&mut attached.joined, grant)
-            && page.charge(&self.pages, grant).is_err()
-        {
-            page.forget();
+        let mut joining = JoinAttempts::new(&interest, from, handle, index, terms.missed);
+        loop {
+            // No memory is held while the channel cannot be joined, nor by whoever may not be polled for long.
+            self.ready(&interest).await;
+            let paged = from != From::Head && terms.first_page > 0;
+            let grant = paged.then(|| self.pages.try_grant(terms.first_page)).flatten();
+            let limit = first_page(terms, grant.is_some());
+            let Some(mut attached) = self.try_join(&mut joining, limit).await? else { continue };
+            if let (Joined::Recovered(page), Some(grant)) = (&mut attached.joined, grant)
+                && page.charge(&self.pages, grant).is_err()
+            {
+                page.forget();
+            }
+            return Ok(attached);
         }
-        Ok(attached)
     }
 
     /// Joins a client at once, if nothing has to be waited for: the channel is live, and the client starts at its head or
@@ -176,17 +200,24 @@ impl Hub {
         mut limit: PageLimit,
     ) -> Result<Attached, AttachError> {
         let mut pause = FIRST_PAUSE;
+        let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
+        let begin = || JoinAttempts::new(&interest, From::Position(position), handle, index, usize::MAX);
+        let mut joining = begin();
         loop {
-            let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
             self.ready(&interest).await;
             let grant = self.pages.grant(limit.bytes).await.ok_or(AttachError::Stopping)?;
-            let joining = self.join(&interest, From::Position(position), handle, index, usize::MAX, limit);
-            let joined = tokio::time::timeout(self.limits.command_timeout, joining).await;
-            let Ok(mut attached) = joined.unwrap_or(Err(AttachError::Timeout)) else {
-                drop(grant);
-                tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                continue;
+            let attempt = tokio::time::timeout(self.limits.command_timeout, self.try_join(&mut joining, limit)).await;
+            let mut attached = match attempt.unwrap_or(Err(AttachError::Timeout)) {
+                Ok(Some(attached)) => attached,
+                // It waits for the channel without the grant.
+                Ok(None) => continue,
+                Err(_) => {
+                    drop(grant);
+                    tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    joining = begin();
+                    continue;
+                }
             };
             match &mut attached.joined {
                 Joined::Fresh => return Ok(attached),
@@ -203,36 +234,32 @@ impl Hub {
         }
     }
 
-    async fn join(
+    /// Tries to join a client. `None` if the channel's stream is not live: it is to be tried again when it is.
+    async fn try_join(
         self: &Arc<Self>,
-        interest: &Interest,
-        from: From,
-        handle: &Arc<Handle>,
-        index: u32,
-        most: usize,
+        joining: &mut JoinAttempts<'_>,
         limit: PageLimit,
-    ) -> Result<Attached, AttachError> {
-        let local = &interest.0;
-        let reads = local.state().reads();
-        let (mut retries, mut alone) = (0, false);
+    ) -> Result<Option<Attached>, AttachError> {
+        let JoinAttempts { interest: Interest(local), from, handle, index, most, reads, retries } = joining;
+        let (from, most) = (*from, *most);
+        let mut alone = false;
         loop {
-            self.ready(interest).await;
-            let Some(attached) = place(local, handle, index) else { continue };
+            let Some(attached) = place(local, handle, *index) else { return Ok(None) };
+            let joined = |joined, attached| Ok(Some(Attached { joined, ..attached }));
             let (cursor, head) = match (from, attached.head) {
-                (From::Head, _) => return Ok(attached),
+                (From::Head, _) => return Ok(Some(attached)),
                 // Without a log there are no positions: nothing tells what was missed.
-                (_, None) => return Ok(Attached { joined: Joined::Gap(GapReason::BadPosition), ..attached }),
-                (From::Nonsense(reason), _) => return Ok(Attached { joined: Joined::Gap(reason), ..attached }),
+                (_, None) => return joined(Joined::Gap(GapReason::BadPosition), attached),
+                (From::Nonsense(reason), _) => return joined(Joined::Gap(reason), attached),
                 (From::Position(cursor), Some(head)) => (cursor, head),
                 (From::Beginning, Some(head)) => (beginning(head), head),
             };
             if let Some(missed) = served_by_ring(&attached, cursor, most) {
-                return Ok(Attached { joined: Joined::Recovered(Page::of(missed, true, limit)), ..attached });
+                return joined(Joined::Recovered(Page::of(missed, true, limit)), attached);
             }
-            if resume::needs_repair_first(cursor, head) && !local.state().verified_after(reads) {
-                drop(attached);
+            if resume::needs_repair_first(cursor, head) && !local.state().verified_after(*reads) {
                 self.suspect(local);
-                continue;
+                return Ok(None);
             }
             let (view, shared) = self.resume_view(local, cursor.offset, limit, alone).await?;
             // The read may have been begun by somebody else, before this place was taken; what came since is in the ring.
@@ -241,7 +268,6 @@ impl Hub {
                 // Or it is not: then the view is too old.
                 None if shared && !view.on_the_line(head) => {
                     alone = true;
-                    drop(attached);
                     continue;
                 }
                 None => (head, Vec::new()),
@@ -262,32 +288,29 @@ impl Hub {
                 // A read that somebody else began may be older than the line of this cursor: ask for itself.
                 Decision::Gap(GapReason::UnknownEpoch | GapReason::Truncated) if shared => {
                     alone = true;
-                    drop(attached);
                     continue;
                 }
-                Decision::Gap(reason) => return Ok(Attached { joined: Joined::Gap(reason), ..attached }),
-                Decision::Retry if retries < MAX_RETRIES => {
-                    retries += 1;
-                    drop(attached);
+                Decision::Gap(reason) => return joined(Joined::Gap(reason), attached),
+                Decision::Retry if *retries < MAX_RETRIES => {
+                    *retries += 1;
                     self.suspect(local);
-                    continue;
+                    return Ok(None);
                 }
-                Decision::Retry => return Ok(Attached { joined: Joined::Gap(GapReason::UnknownEpoch), ..attached }),
+                Decision::Retry => return joined(Joined::Gap(GapReason::UnknownEpoch), attached),
             };
             let missing = head.offset.saturating_sub(cursor.offset);
             // Those that came since the read may have displaced its oldest in the log.
             if shared && missing > local.shared.namespace.history_size.into() {
                 alone = true;
-                drop(attached);
                 continue;
             }
             if missing > most as u64 {
-                return Ok(Attached { joined: Joined::Gap(GapReason::Limit), ..attached });
+                return joined(Joined::Gap(GapReason::Limit), attached);
             }
             if whole {
                 missed.extend(newer);
             }
-            return Ok(Attached { joined: Joined::Recovered(Page::of(missed, whole, limit)), ..attached });
+            return joined(Joined::Recovered(Page::of(missed, whole, limit)), attached);
         }
     }
 

@@ -53,7 +53,7 @@ fanway_broker::metrics! {
         ring_evictions_total: IntCounter,
         /// Bytes held by publications that were read for clients that are behind, until their sockets take them.
         page_bytes: IntGauge,
-        /// Times that a session's pages were dropped, to be read again later, because its socket did not take them.
+        /// Times that a session's pages were dropped, to be read again later, because they were not sent in time.
         pages_dropped_total: IntCounter,
         /// Bytes waiting in outboxes of slow connections.
         outbox_bytes: IntGauge,

@@ -1,9 +1,28 @@
 //! Pages: parts of what clients have missed, in memory until their sockets take them.
 //!
-//! A client that is behind is given its missed publications page by page. A page holds a grant of the node's budget while
-//! it is in memory, and nobody keeps one for long: a page that a blocked socket does not take within
-//! [`PAGE_LIFE`] is dropped and read again later, and a session that let that happen gets small pages until it keeps up.
-//! So clients that read slowly do not stop others from resuming.
+//! A client that is behind is given its missed publications page by page, in order. A page that is dropped is read again
+//! from the position that the client has reached, as the log has it then: nothing is lost, and a log that has lost it
+//! gives a gap before anything newer.
+//!
+//! # Grants
+//! A page is in memory only with a [`Grant`] of the node's [`PageBudget`], which covers what the page has: of each
+//! publication the fixed part ([`cost`]), its bytes, and its bytes again, encoded. Whoever waits longest for one is served
+//! first.
+//! * A grant is taken when the channel is live and before the log is read, so that a read has room for what it brings. It
+//!   is given back before the channel is waited for again, and shrinks to what the page has after the read.
+//! * A first page takes a grant that is free, or none: then the subscription is behind, without a page.
+//! * Any other page waits for its grant, with nothing in hand. A session reads one at a time, and none while it holds one.
+//! * A view that is kept for others to share has a grant of its own, of the half that nobody needs.
+//!
+//! # Lifetime
+//! Nobody keeps a page for longer than [`PAGE_LIFE`] without sending it, whatever it waits for:
+//! * A page that a blocked socket does not take is dropped (`session::catch_up`). The session gets small pages until it
+//!   keeps up.
+//! * A first page that waits for other channels of its session, or for the turn of its command, is dropped
+//!   (`session::page_life`); at once if the socket is blocked.
+//! * A page that was read and not fetched by its session is dropped by the task that read it (`session::page_read`).
+//!
+//! So neither clients that read slowly nor logs that answer slowly stop others from resuming.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::core::{Core, Output, OwnBytes};
 use super::disconnect::Disconnect;
-use super::join::{Join, poll_joins};
+use super::join::Joins;
 use super::protocol::{Protocol, Session};
 use super::resume_points::{Resume, share};
 use super::transport::Transport;
@@ -41,7 +41,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Channels that are being joined.
 struct Joining {
     resume: Resume,
-    joins: Vec<Join>,
+    joins: Joins,
 }
 
 /// How the bytes of a stream are delimited.
@@ -85,7 +85,7 @@ impl Protocol for EventStream {
 
     fn poll(session: &mut EventSession, cx: &mut Context<'_>, now: Instant) {
         if let Some(joining) = &mut session.protocol.joining
-            && poll_joins(&mut joining.joins, cx).is_ready()
+            && joining.joins.poll(&session.core.hub.metrics, cx).is_ready()
             && let Some(joining) = session.protocol.joining.take()
         {
             session.joined(*joining, now);
@@ -133,8 +133,8 @@ impl EventSession {
         let mut core = Core::new(hub, output, handle, now, now + LONGEST_SILENCE);
         let terms = Terms { missed: usize::MAX, first_page: share(&resume.points) };
         let joins = (0..).zip(&resume.points);
-        let joins =
-            joins.map(|(index, point)| core.join_within(&point.channel, point.from, index, None, terms)).collect();
+        let joins = joins.map(|(index, point)| core.join_within(&point.channel, point.from, index, None, terms));
+        let joins = Joins::new(joins);
         core.identify(&identity);
         *core.outbox.buffer() = head;
         let protocol = EventStream {

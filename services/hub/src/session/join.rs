@@ -10,9 +10,11 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone, maybe_done};
 
 use super::core::Core;
+use super::page_life::PageLife;
 use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined, Terms};
-use crate::pages::PAGE_BYTES;
+use crate::metrics::HubMetrics;
+use crate::pages::{PAGE_BYTES, Page};
 
 /// A channel's attachment to a session: in most cases it is done at once, without a future.
 pub(super) type Attaching = MaybeDone<BoxFuture<'static, Result<Attached, AttachError>>>;
@@ -48,11 +50,49 @@ impl Join {
     }
 }
 
-/// Polls several joins. `Ready` once all of them are done.
-pub(super) fn poll_joins(joins: &mut [Join], cx: &mut Context<'_>) -> Poll<()> {
-    // Each of them, not only the first that waits.
-    let waiting = joins.iter_mut().filter_map(|join| join.poll(cx).is_pending().then_some(())).count();
-    if waiting == 0 { Poll::Ready(()) } else { Poll::Pending }
+/// Channels that a session joins side by side.
+#[derive(Default)]
+pub(super) struct Joins {
+    joins: Vec<Join>,
+    page_life: PageLife,
+}
+
+impl Joins {
+    pub(super) fn new(joins: impl Iterator<Item = Join>) -> Self {
+        Self { joins: joins.collect(), page_life: PageLife::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.joins.is_empty()
+    }
+
+    /// Polls all joins. `Ready` once all of them are done; until then none keeps a page for long.
+    pub(super) fn poll(&mut self, metrics: &HubMetrics, cx: &mut Context<'_>) -> Poll<()> {
+        // Each of them, not only the first that waits.
+        let waiting = self.joins.iter_mut().filter_map(|join| join.poll(cx).is_pending().then_some(())).count();
+        if waiting == 0 {
+            return Poll::Ready(());
+        }
+        self.page_life.poll(self.joins.iter_mut().filter_map(|join| page_of(&mut join.attaching)), metrics, cx);
+        Poll::Pending
+    }
+}
+
+impl IntoIterator for Joins {
+    type Item = Join;
+    type IntoIter = std::vec::IntoIter<Join>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.joins.into_iter()
+    }
+}
+
+/// The first page of an attachment that is done, if it has one.
+pub(super) fn page_of(attaching: &mut Attaching) -> Option<&mut Page> {
+    match attaching {
+        MaybeDone::Done(Ok(Attached { joined: Joined::Recovered(page), .. })) => Some(page),
+        _ => None,
+    }
 }
 
 impl Core {

@@ -14,6 +14,7 @@ mod encoders;
 mod events;
 mod gather;
 mod join;
+mod page_life;
 mod page_read;
 mod poll;
 mod protocol;

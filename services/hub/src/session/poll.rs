@@ -12,7 +12,7 @@ use fanway_protocol::codec::json;
 
 use super::core::Output;
 use super::disconnect::Disconnect;
-use super::join::{Join, poll_joins};
+use super::join::Joins;
 use super::protocol::{Protocol, Session};
 use super::resume_points::{Resume, ResumePoint, share};
 use super::transport::Transport;
@@ -61,7 +61,7 @@ pub async fn poll(
 struct Polling {
     identity: Identity,
     /// Channels that are being joined, until they are.
-    joins: Vec<Join>,
+    joins: Joins,
     /// End of waiting for something to answer.
     until: Instant,
     /// End of reading what was missed.
@@ -107,7 +107,7 @@ impl PollSession {
         let output = Output::new(Transport::POLL, hub.built_in.list_items);
         let protocol = Polling {
             identity,
-            joins: Vec::new(),
+            joins: Joins::default(),
             until,
             deadline,
             answer: PollAnswer::default(),
@@ -120,7 +120,7 @@ impl PollSession {
         let joins = joins.map(|(index, ResumePoint { channel, from, .. })| {
             session.core.join_within(channel, *from, index, Some(deadline), terms)
         });
-        session.protocol.joins = joins.collect();
+        session.protocol.joins = Joins::new(joins);
         session
     }
 
@@ -157,7 +157,7 @@ impl PollSession {
                 // The broker, which may be away, has nothing to add.
                 return Poll::Ready(Ok(()));
             }
-            ready!(poll_joins(&mut self.protocol.joins, cx));
+            ready!(self.protocol.joins.poll(&self.core.hub.metrics, cx));
             self.joined(now)?;
             self.core.poll_catch_ups(now);
         }

@@ -125,6 +125,36 @@ async fn a_session_that_gets_no_memory_for_its_page_waits_for_it() {
     poll_until_it_holds_a_page(&mut core, index).await;
 }
 
+/// Others would wait for the memory of a page that cannot be read yet.
+#[tokio::test]
+async fn a_read_that_waits_for_its_channel_holds_no_memory() {
+    let (hub, mut core, index) = behind(Duration::from_secs(10)).await;
+    let all = hub.pages.try_grant(60 * 1024).unwrap();
+    core.fall_behind(index);
+    core.poll_catch_ups(Instant::now());
+    // The channel is live, so that the read waits for memory. Then it is not live any more.
+    let local = hub.find(&Channel::new("a").unwrap()).unwrap();
+    let turns = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    turns().await;
+    {
+        let mut state = local.state();
+        state.repairing = true;
+        state.sequencer.as_mut().unwrap().suspect();
+    }
+    drop(all);
+    turns().await;
+    assert_eq!(hub.metrics.page_bytes.get(), 0);
+    core.poll_catch_ups(Instant::now());
+    assert!(core.subs[index as usize].as_ref().unwrap().is_behind());
+    local.state().repairing = false;
+    hub.repair(&local);
+    poll_until_it_holds_a_page(&mut core, index).await;
+}
+
 #[tokio::test]
 async fn a_page_that_comes_when_the_socket_is_blocked_already_is_dropped_in_time() {
     let (hub, mut core, index) = behind(Duration::from_secs(10)).await;

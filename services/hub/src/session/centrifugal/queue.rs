@@ -12,7 +12,6 @@ use fanway_broker::trace::Begun;
 use fanway_broker::{BrokerError, log_limited};
 use fanway_protocol::ErrorCode;
 use fanway_protocol::reply::{Outcome, Reply};
-use futures_util::future::MaybeDone;
 
 use super::ClientSession;
 use super::command::CommandError;
@@ -22,9 +21,12 @@ use super::publish::Publish;
 use super::refresh::Refresh;
 use super::subscribe::{Joining, Subscribe, Subscribing};
 use super::unsubscribe::Unsubscribe;
-use crate::attach::{Attached, Joined};
 use crate::close_reason::CloseReason;
 use crate::identity::Identity;
+use crate::metrics::HubMetrics;
+use crate::pages::Page;
+use crate::session::join::page_of;
+use crate::session::page_life::PageLife;
 
 /// A waiting command.
 pub(super) enum Op {
@@ -71,29 +73,35 @@ pub(super) type Turned = Poll<Result<(), Failure>>;
 
 /// Waiting commands, in order. Nearly always there are none, and then it holds no memory.
 #[derive(Default)]
-#[allow(clippy::box_collection, reason = "three words less in each idle session")]
-pub(super) struct Queue(Option<Box<VecDeque<Waiting>>>);
+pub(super) struct Queue(Option<Box<Commands>>);
+
+/// Commands in order, and the life of the pages that subscribes have read whose turn does not come yet.
+#[derive(Default)]
+struct Commands {
+    waiting: VecDeque<Waiting>,
+    page_life: PageLife,
+}
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |ops| ops.len())
+        self.0.as_ref().map_or(0, |ops| ops.waiting.len())
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Op> + Clone {
-        self.0.iter().flat_map(|ops| ops.iter()).map(|waiting| &waiting.op)
+        self.0.iter().flat_map(|ops| ops.waiting.iter()).map(|waiting| &waiting.op)
     }
 
     fn iter_mut(&mut self) -> impl Iterator<Item = &mut Op> {
-        self.0.iter_mut().flat_map(|ops| ops.iter_mut()).map(|waiting| &mut waiting.op)
+        self.0.iter_mut().flat_map(|ops| ops.waiting.iter_mut()).map(|waiting| &mut waiting.op)
     }
 
     pub(super) fn push_back(&mut self, id: u32, op: Op, sampled: Option<Begun>) {
-        self.0.get_or_insert_default().push_back(Waiting { id, op, sampled });
+        self.0.get_or_insert_default().waiting.push_back(Waiting { id, op, sampled });
     }
 
     /// The first of them, which may be put back.
     fn take_first(&mut self) -> Option<Waiting> {
-        let first = self.0.as_mut()?.pop_front();
+        let first = self.0.as_mut()?.waiting.pop_front();
         if first.is_none() {
             self.clear();
         }
@@ -101,7 +109,14 @@ impl Queue {
     }
 
     fn put_back(&mut self, waiting: Waiting) {
-        self.0.get_or_insert_default().push_front(waiting);
+        self.0.get_or_insert_default().waiting.push_front(waiting);
+    }
+
+    /// Drops pages that have waited for the turn of their command for too long.
+    fn poll_page_life(&mut self, metrics: &HubMetrics, cx: &mut Context<'_>) {
+        let Some(Commands { waiting, page_life }) = self.0.as_deref_mut() else { return };
+        let joining = waiting.iter_mut().flat_map(|waiting| waiting.op.joining_mut());
+        page_life.poll(joining.filter_map(|joining| page_of(&mut joining.attaching)), metrics, cx);
     }
 
     pub(super) fn clear(&mut self) {
@@ -183,7 +198,7 @@ impl ClientSession {
             let Some(mut first) = self.protocol.ops.take_first() else { return };
             if !first.op.advance(cx) || self.run(&mut first, cx, now).is_pending() {
                 self.protocol.ops.put_back(first);
-                return;
+                return self.protocol.ops.poll_page_life(&self.core.hub.metrics, cx);
             }
         }
         self.protocol.ops.clear();
@@ -192,11 +207,8 @@ impl ClientSession {
     /// Drops what subscribes have read whose turn does not come yet: the client does not take its replies. It is read again
     /// after the reply.
     fn forget_pages(&mut self) {
-        for joining in self.protocol.ops.iter_mut().flat_map(Op::joining_mut) {
-            if let MaybeDone::Done(Ok(Attached { joined: Joined::Recovered(page), .. })) = &mut joining.attaching {
-                page.forget();
-            }
-        }
+        let joining = self.protocol.ops.iter_mut().flat_map(Op::joining_mut);
+        joining.filter_map(|joining| page_of(&mut joining.attaching)).for_each(Page::forget);
     }
 
     /// A command's turn: it is answered, unless it has to wait.
