@@ -125,9 +125,9 @@ impl Exchange {
         }
     }
 
-    /// A request begins; it ends with the drop of what this returns. `length` is that of its body as hyper understands
+    /// Begins a request; it ends with the drop of what this returns. `length` is that of its body as hyper understands
     /// the head. Refused if the head did not pass the rules, or if they understood it differently.
-    pub(super) fn begin(self: &Arc<Self>, length: Option<u64>) -> (OpenRequest, Result<(), Refusal>) {
+    pub(super) fn begin(self: &Arc<Self>, head_only: bool, length: Option<u64>) -> (OpenRequest, Result<(), Refusal>) {
         let mut state = self.state();
         state.requests += 1;
         state.open += 1;
@@ -135,7 +135,7 @@ impl Exchange {
         let progress = self.held.as_ref().map(|held| Arc::new(Progress::new(Arc::clone(held))));
         let agreed = if self.is_http2() { Ok(()) } else { state.agree(length) };
         state.progress.clone_from(&progress);
-        (OpenRequest { exchange: Arc::clone(self), answering: false, progress }, agreed)
+        (OpenRequest { exchange: Arc::clone(self), answering: false, head_only, progress }, agreed)
     }
 
     /// A head that hyper is about to be handed, or a block that may be one.
@@ -244,6 +244,8 @@ impl State {
 pub(super) struct OpenRequest {
     exchange: Arc<Exchange>,
     answering: bool,
+    /// A HEAD: its answer has no content.
+    head_only: bool,
     /// Over HTTP/2.
     progress: Option<Arc<Progress>>,
 }
@@ -252,6 +254,8 @@ impl OpenRequest {
     /// The answer goes to hyper; the request ends with the answer's body.
     pub(super) fn answer(mut self, body: AxumBody) -> Answer {
         let body = match &self.progress {
+            // hyper drops the content of an answer to a HEAD over HTTP/1.1 only.
+            Some(_) if self.head_only => AxumBody::empty(),
             Some(progress) => progress.pace(body),
             None => body,
         };

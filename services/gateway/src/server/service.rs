@@ -188,7 +188,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // Begun here, not at the first poll: from here on the connection is not idle.
-        let (open, agreed) = self.exchange.begin(request.body().size_hint().exact());
+        let (open, agreed) = self.exchange.begin(request.method() == Method::HEAD, request.body().size_hint().exact());
         if let Err(refusal) = agreed {
             self.shared.rejected("bad_head");
             let page = self.shared.cors.as_ref();

@@ -1,6 +1,6 @@
 //! HTTP/2, with knowledge beforehand and by ALPN (see `encrypted`).
 
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -109,4 +109,30 @@ async fn stopping_lets_requests_finish() {
     server.gate.add_permits(1);
     assert_eq!(waiting.await.unwrap().1, "through");
     tokio::time::timeout(PATIENCE, server.ending.tracker.wait()).await.expect("no task stays");
+}
+
+/// The answer to a HEAD has no content (RFC 9110, section 9.3.2). hyper sees to it over HTTP/1.1 only.
+#[tokio::test]
+async fn the_answer_to_a_head_is_a_head() {
+    let server = Server::start(Settings { max_headers: 4, body_timeout: Duration::from_millis(200), ..patient() });
+    let client = client(server.connect().await).await;
+    let head = |path: &str, body| {
+        let mut request = Request::head(format!("http://a{path}")).body(body).unwrap();
+        if path == "/many" {
+            request.headers_mut().extend((0..5).map(|_| (http::header::ACCEPT, HeaderValue::from_static("a/a"))));
+        }
+        request
+    };
+    let never = Body::new(StreamBody::new(futures_util::stream::pending::<Result<_, std::io::Error>>()));
+    for (request, status) in [
+        (head("/", Body::empty()), StatusCode::OK),
+        (head("/large", Body::empty()), StatusCode::OK),
+        (head("/many", Body::empty()), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        (head("/", never), StatusCode::REQUEST_TIMEOUT),
+    ] {
+        let response = tokio::time::timeout(PATIENCE, client.clone().send_request(request)).await.unwrap().unwrap();
+        assert_eq!(response.status(), status);
+        let body = response.into_body().collect().await.expect("the stream ends in order");
+        assert_eq!(body.to_bytes().len(), 0, "{status}");
+    }
 }
