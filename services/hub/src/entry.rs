@@ -21,6 +21,8 @@ pub enum Kind {
         first_of_epoch: bool,
         /// Received by the feed as it was published. False for one that a repair read from the log: it may be old.
         age_known: bool,
+        /// Not every subscriber is sent it: some skip it.
+        selective: bool,
     },
     /// Continuity was lost; the stream goes on at the entry's position.
     Gap(GapReason),
@@ -57,7 +59,8 @@ impl Entry {
         first_of_epoch: bool,
         received: Instant,
     ) -> Self {
-        let kind = Kind::Publication { publication, first_of_epoch, age_known: true };
+        let selective = publication.exclude.is_some();
+        let kind = Kind::Publication { publication, first_of_epoch, age_known: true, selective };
         Self { position, kind, received, encoded: OnceLock::new() }
     }
 
@@ -79,6 +82,14 @@ impl Entry {
         Self { position, kind: Kind::Gap(reason), received, encoded: OnceLock::new() }
     }
 
+    /// The publication, if not every subscriber is sent it.
+    pub(crate) fn selective(&self) -> Option<&Publication> {
+        match &self.kind {
+            Kind::Publication { publication, selective: true, .. } => Some(publication),
+            Kind::Publication { .. } | Kind::Gap(_) => None,
+        }
+    }
+
     /// Whether it is a publication.
     pub(crate) fn is_publication(&self) -> bool {
         matches!(self.kind, Kind::Publication { .. })
@@ -95,7 +106,7 @@ impl Entry {
     /// The trace context of a sampled publication.
     pub(crate) fn trace(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Publication { publication, .. } => publication.trace.as_deref(),
+            Kind::Publication { publication, .. } => publication.trace.as_deref().map(String::as_str),
             Kind::Gap(_) => None,
         }
     }

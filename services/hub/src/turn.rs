@@ -249,7 +249,12 @@ pub(crate) struct Run {
     pub(crate) position: Option<Position>,
     /// When the first was received.
     pub(crate) received: Instant,
+    /// Some subscribers skip one of them: these are given the entries one by one.
+    pub(crate) selective: bool,
 }
+
+/// A coalesced run: its bytes, the ends of its entries in them, and the entries.
+pub(crate) type RunParts<'a> = (Run, &'a [u8], &'a [u32], &'a [Arc<Entry>]);
 
 /// What was found for a place in a ring.
 #[derive(Debug, PartialEq, Eq)]
@@ -288,9 +293,8 @@ impl Batches {
         slot.read(channel, next).map_or(Load::Entries(at), Load::Overrun)
     }
 
-    /// The entries of a slot as a coalesced run, with its bytes and the ends of its entries in them; `None` if they cannot be
-    /// written together.
-    pub(crate) fn run(&mut self, slot: usize, encoding: EncodingId) -> Option<(Run, &[u8], &[u32])> {
+    /// The entries of a slot as a coalesced run; `None` if they cannot be written together.
+    pub(crate) fn run(&mut self, slot: usize, encoding: EncodingId) -> Option<RunParts<'_>> {
         let slot = &mut self.slots[slot];
         let at = match &slot.runs[..slot.made] {
             // Nearly always there is one encoding.
@@ -298,7 +302,7 @@ impl Batches {
             made => made.iter().position(|made| made.encoding == encoding).unwrap_or_else(|| slot.join(encoding)),
         };
         let Coalesced { run, bytes, ends, .. } = &slot.runs[at];
-        Some(((*run)?, bytes, ends))
+        Some(((*run)?, bytes, ends, &slot.entries))
     }
 
     /// Lends the entries of a slot.
@@ -367,7 +371,8 @@ impl Batch {
             });
             let together = self.entries.iter().all(|entry| entry.is_publication())
                 && self.entries.windows(2).all(|pair| pair[1].follows(&pair[0]));
-            let run = Run { position: first.position, received: first.received };
+            let selective = self.entries.iter().any(|entry| entry.selective().is_some());
+            let run = Run { position: first.position, received: first.received, selective };
             made.run = Some(run).filter(|_| whole && together);
         }
         self.made += 1;

@@ -14,9 +14,9 @@
 //! moved to another channel. A body of an unknown version is an error, and its reader treats the publication as missed;
 //! it never guesses.
 //!
-//! Versions of the body differ in the payload: [`OLDEST`] has JSON, version 2 bytes of any kind. A publication is written
-//! in the oldest version that can carry it ([`version`]), so that builds of a rollout read as much as possible of each
-//! other. Heartbeats announce the [`NEWEST`] version that a node reads, and nodes write none that is newer than the
+//! Versions of the body: [`OLDEST`] has a JSON payload, version 2 bytes of any kind, version 3 either of them and the client
+//! that is excluded. A publication is written in the oldest version that can carry it ([`version`]), so that builds of a
+//! rollout read as much as possible of each other, and only in that one. Heartbeats announce the [`NEWEST`] version that a node reads, and nodes write none that is newer than the
 //! lowest announced.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::publication::breaks_lines;
 use crate::{Channel, ClientInfo, Epoch, Payload, Position, Publication};
@@ -34,14 +35,25 @@ const HEADER_VERSION: &[u8] = b"1";
 const NO_PLACE: &[u8] = b"-";
 /// Version of a body with a JSON payload: every build reads it.
 pub const OLDEST: u8 = 1;
-/// Newest version of a body that this build reads and writes: with a binary payload.
-pub const NEWEST: u8 = 2;
+/// Version of a body with a binary payload.
+const BINARY: u8 = 2;
+/// Newest version of a body that this build reads and writes: with an excluded client, and any payload.
+pub const NEWEST: u8 = 3;
 
 const HAS_TAGS: u8 = 1;
 const HAS_INFO: u8 = 2;
 const HAS_CONN_INFO: u8 = 4;
 const HAS_TRACE: u8 = 8;
-const KNOWN_FLAGS: u8 = HAS_TAGS | HAS_INFO | HAS_CONN_INFO | HAS_TRACE;
+/// In version 3 alone, and always there.
+const HAS_EXCLUDE: u8 = 16;
+/// In version 3 alone: the payload is binary.
+const IS_BINARY: u8 = 32;
+
+/// Flags that a version has.
+fn known_flags(version: u8) -> u8 {
+    const OLD: u8 = HAS_TAGS | HAS_INFO | HAS_CONN_INFO | HAS_TRACE;
+    if version == NEWEST { OLD | HAS_EXCLUDE | IS_BINARY } else { OLD }
+}
 
 /// Position of a publication, as the header has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,9 +125,10 @@ fn decimal(text: &[u8]) -> Option<u64> {
 
 /// The version of a publication's body: the oldest that can carry it.
 pub fn version(publication: &Publication) -> u8 {
-    match publication.data {
-        Payload::Json(_) => OLDEST,
-        Payload::Binary(_) => NEWEST,
+    match (&publication.exclude, &publication.data) {
+        (Some(_), _) => NEWEST,
+        (None, Payload::Json(_)) => OLDEST,
+        (None, Payload::Binary(_)) => BINARY,
     }
 }
 
@@ -128,7 +141,7 @@ pub fn encode(channel: &Channel, publication: &Publication) -> Vec<u8> {
 pub fn encode_after(prefix: &[u8], channel: &Channel, publication: &Publication) -> Vec<u8> {
     let mut out = Vec::with_capacity(prefix.len() + channel.as_str().len() + publication.data.len() + 64);
     out.extend_from_slice(prefix);
-    let Publication { data, tags, info, time, trace } = publication;
+    let Publication { data, tags, info, time, trace, exclude } = publication;
     let conn_info = info.as_deref().and_then(|info| info.conn_info.as_deref()).filter(|info| !is_null(info));
     let mut flags = 0;
     for (flag, present) in [
@@ -136,6 +149,8 @@ pub fn encode_after(prefix: &[u8], channel: &Channel, publication: &Publication)
         (HAS_INFO, info.is_some()),
         (HAS_CONN_INFO, conn_info.is_some()),
         (HAS_TRACE, trace.is_some()),
+        (HAS_EXCLUDE, exclude.is_some()),
+        (IS_BINARY, exclude.is_some() && matches!(data, Payload::Binary(_))),
     ] {
         flags |= if present { flag } else { 0 };
     }
@@ -159,6 +174,9 @@ pub fn encode_after(prefix: &[u8], channel: &Channel, publication: &Publication)
     if let Some(trace) = trace {
         put_bytes(&mut out, trace.as_bytes());
     }
+    if let Some(exclude) = exclude {
+        out.extend_from_slice(exclude.as_bytes());
+    }
     put_bytes(&mut out, data.bytes());
     out
 }
@@ -171,7 +189,11 @@ pub fn decode(channel: &Channel, body: &[u8]) -> Result<Publication, EnvelopeErr
         return Err(EnvelopeError::Version);
     }
     let flags = rest.byte()?;
-    if flags & !KNOWN_FLAGS != 0 || (flags & HAS_CONN_INFO != 0 && flags & HAS_INFO == 0) {
+    let excludes = flags & HAS_EXCLUDE != 0;
+    if flags & !known_flags(version) != 0
+        || (flags & HAS_CONN_INFO != 0 && flags & HAS_INFO == 0)
+        || excludes != (version == NEWEST)
+    {
         return Err(EnvelopeError::Body);
     }
     if rest.bytes()? != channel.as_str().as_bytes() {
@@ -187,15 +209,16 @@ pub fn decode(channel: &Channel, body: &[u8]) -> Result<Publication, EnvelopeErr
     } else {
         None
     };
-    let trace = if flags & HAS_TRACE != 0 { Some(Arc::from(rest.text()?)) } else { None };
-    let data = match version {
-        OLDEST => Payload::Json(rest.json_line()?),
-        _ => Payload::Binary(Bytes::copy_from_slice(rest.bytes()?)),
+    let trace = if flags & HAS_TRACE != 0 { Some(Arc::new(rest.text()?.to_owned())) } else { None };
+    let exclude = if excludes { Some(Box::new(Uuid::from_bytes(rest.array()?))) } else { None };
+    let data = match version == BINARY || flags & IS_BINARY != 0 {
+        false => Payload::Json(rest.json_line()?),
+        true => Payload::Binary(Bytes::copy_from_slice(rest.bytes()?)),
     };
     if !rest.0.is_empty() {
         return Err(EnvelopeError::Length);
     }
-    Ok(Publication { data, tags, info, time, trace })
+    Ok(Publication { data, tags, info, time, trace, exclude })
 }
 
 /// Whether JSON text is `null`: for an optional member that is its absence.
@@ -224,6 +247,12 @@ impl<'a> Reader<'a> {
         let (first, rest) = self.0.split_first().ok_or(EnvelopeError::Length)?;
         self.0 = rest;
         Ok(*first)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], EnvelopeError> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(EnvelopeError::Length)?;
+        self.0 = rest;
+        Ok(*taken)
     }
 
     /// Seven bits a byte, lowest first. Only the shortest form is legal, so that each publication has one encoding.
@@ -299,13 +328,14 @@ mod tests {
         let info = ("[a-z]{0,9}", "[a-z0-9]{0,36}", option::of(not_null))
             .prop_map(|(user, client, conn_info)| Arc::new(ClientInfo { user, client, conn_info }));
         let tags = btree_map(".{0,9}", ".{0,20}", 0..5).prop_map(Arc::new);
-        let trace = "[0-9a-f-]{1,55}".prop_map(|text| Arc::from(text.as_str()));
+        let trace = "[0-9a-f-]{1,55}".prop_map(Arc::new);
+        let exclude = any::<u128>().prop_map(|id| Box::new(Uuid::from_u128(id)));
         let data = prop_oneof![
             json().prop_map(Payload::Json),
             vec(any::<u8>(), 0..300).prop_map(|bytes| Payload::Binary(bytes.into())),
         ];
-        (data, option::of(tags), option::of(info), any::<u64>(), option::of(trace))
-            .prop_map(|(data, tags, info, time, trace)| Publication { data, tags, info, time, trace })
+        (data, option::of(tags), option::of(info), any::<u64>(), option::of(trace), option::of(exclude))
+            .prop_map(|(data, tags, info, time, trace, exclude)| Publication { data, tags, info, time, trace, exclude })
     }
 
     proptest! {
@@ -347,7 +377,8 @@ mod tests {
             let _ = split_header(&bytes);
             let _ = decode(&channel, &bytes);
             // Also behind a valid beginning, where more of the parser is reached.
-            let mut body = vec![version, bytes.first().copied().unwrap_or(0) & KNOWN_FLAGS];
+            let excludes = if version == NEWEST { HAS_EXCLUDE } else { 0 };
+            let mut body = vec![version, bytes.first().copied().unwrap_or(0) & known_flags(version) | excludes];
             put_bytes(&mut body, channel.as_str().as_bytes());
             body.append(&mut bytes);
             let _ = decode(&channel, &body);
@@ -411,6 +442,31 @@ mod tests {
             let (json, binary) = (with(Payload::Json(json)), with(Payload::Binary(binary)));
             assert_eq!((encode(&channel, &json)[0], encode(&channel, &binary)[0]), (1, 2));
             assert_eq!(decode(&channel, &encode(&channel, &binary)), Ok(binary));
+        }
+    }
+
+    /// Builds that read version 2 deliver to everybody: they must not read this.
+    #[test]
+    fn an_excluded_client_alone_has_the_newest_version() {
+        let channel = Channel::new("news").unwrap();
+        let exclude = Some(Box::new(Uuid::from_u128(7)));
+        for data in [Payload::Json(Bytes::from_static(b"{}")), Payload::Binary(Bytes::from_static(b"\xff"))] {
+            let everybodys = Publication { data, ..Publication::default() };
+            let excluding = Publication { exclude: exclude.clone(), ..everybodys.clone() };
+            let (old, new) = (encode(&channel, &everybodys), encode(&channel, &excluding));
+            assert_eq!((old[0] < NEWEST, new[0]), (true, NEWEST));
+            assert_eq!(new.len(), old.len() + 16);
+            assert_eq!(decode(&channel, &new), Ok(excluding));
+            // The flags of one version in another.
+            let with = |mut body: Vec<u8>, version, flags| {
+                body[..2].copy_from_slice(&[version, flags]);
+                decode(&channel, &body)
+            };
+            assert_eq!(with(old.clone(), NEWEST, old[1]), Err(EnvelopeError::Body));
+            for version in [OLDEST, BINARY] {
+                assert_eq!(with(new.clone(), version, new[1]), Err(EnvelopeError::Body));
+                assert_eq!(with(old.clone(), version, IS_BINARY), Err(EnvelopeError::Body));
+            }
         }
     }
 

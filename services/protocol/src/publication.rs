@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 /// Labels a publisher puts on a publication: short texts, in byte order of their names.
 pub type Tags = Arc<BTreeMap<String, String>>;
@@ -57,8 +58,11 @@ pub struct Publication {
     pub info: Option<Arc<ClientInfo>>,
     /// When the node took it, in milliseconds since 1970. For display only; nothing is decided by it.
     pub time: u64,
-    /// W3C `traceparent` of the publishing request, if it is sampled.
-    pub trace: Option<Arc<str>>,
+    /// W3C `traceparent` of the publishing request, if it is sampled. Behind a thin pointer, as it is rare.
+    pub trace: Option<Arc<String>>,
+    /// Id of the client whose connection is not sent the publication. The log has it, and every reader of the
+    /// history gets it.
+    pub exclude: Option<Box<Uuid>>,
 }
 
 impl Publication {
@@ -180,6 +184,11 @@ pub fn nests_too_deep(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_publication_is_small() {
+        assert!(size_of::<Publication>() <= 80, "{}", size_of::<Publication>());
+    }
 
     #[test]
     fn depth_counts_what_nests_and_nothing_in_strings() {

@@ -181,7 +181,7 @@ impl RedisBroker {
         begun: Instant,
         sampled: Begun,
     ) -> Result<Published, BrokerError> {
-        let trace = Some(sampled.context.clone());
+        let trace = Some(Arc::new(sampled.context.to_string()));
         request.publication = Arc::new(Publication { trace, ..Publication::clone(&request.publication) });
         let outcome = self.publisher.publish(&request, begun).await;
         if let Err(error) = &outcome {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fanway_broker::{Broker, BrokerError, HistoryQuery, PageLimit, Publish, Published, Retention};
 use fanway_protocol::{Channel, ClientInfo, Payload, Position, Publication};
 use fanway_testkit::wait::until_async;
+use uuid::Uuid;
 
 use crate::support::{Ears, KEEP, channel, publication, publish_all, request, with_key};
 
@@ -89,20 +90,22 @@ pub async fn a_publication_arrives_and_is_kept_whole(broker: &impl Broker, ears:
             conn_info: Some(Bytes::from_static(b"{\"name\":\"Ann\"}")),
         })),
         time: 1_700_000_000_123,
-        trace: Some(Arc::from("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+        trace: Some(Arc::new("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned())),
+        exclude: None,
     });
     let empty = Arc::new(Publication { data: Payload::Json(Bytes::from_static(b"null")), ..Publication::default() });
     let bytes = Bytes::from_static(b"\x00\xff\r\n");
     let binary = Arc::new(Publication { data: Payload::Binary(bytes), ..(*full).clone() });
-    broker.limit_envelope(2);
-    for publication in [&full, &empty, &binary] {
+    let excluding = Arc::new(Publication { exclude: Some(Box::new(Uuid::from_u128(7))), ..(*full).clone() });
+    broker.limit_envelope(3);
+    for publication in [&full, &empty, &binary, &excluding] {
         let publication = publication.clone();
         broker.publish(Publish { channel: &news, publication, retention: KEEP, idempotency: None }).await.unwrap();
     }
-    let heard: Vec<_> = ears.hear(&news, 3).await.into_iter().map(|delivery| delivery.publication).collect();
-    assert_eq!(heard, [full.clone(), empty.clone(), binary.clone()]);
+    let heard: Vec<_> = ears.hear(&news, 4).await.into_iter().map(|delivery| delivery.publication).collect();
+    assert_eq!(heard, [full.clone(), empty.clone(), binary.clone(), excluding.clone()]);
     let kept = broker.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap().entries;
-    assert_eq!(kept, [(1, full), (2, empty), (3, binary)]);
+    assert_eq!(kept, [(1, full), (2, empty), (3, binary), (4, excluding)]);
 }
 
 pub async fn reading_after_an_offset(broker: &impl Broker, _: &Ears) {

@@ -7,6 +7,7 @@ use fanway_broker::{Broker, BrokerError, Event, HistoryQuery, Outcome, PageLimit
 use fanway_protocol::envelope::{self, PLAIN_HEADER};
 use fanway_protocol::{Payload, Publication};
 use fanway_testkit::redis::RedisServer;
+use uuid::Uuid;
 
 use crate::support::{KEEP, Node, channel, publication, publish_all, request};
 
@@ -56,20 +57,25 @@ async fn what_cannot_be_read_is_reported_as_missed() {
 
 /// What nodes of an older build cannot read is not written before the fleet is known to read it.
 #[tokio::test]
-async fn a_binary_payload_waits_for_the_fleet() {
+async fn a_newer_envelope_waits_for_the_fleet() {
     let server = RedisServer::start().await;
     let (node, news) = (Node::on(&server).await, channel("news"));
-    let publication =
-        Arc::new(Publication { data: Payload::Binary(Bytes::from_static(b"\xff")), ..Default::default() });
-    let request = || Publish { channel: &news, publication: publication.clone(), retention: KEEP, idempotency: None };
-    let refused = node.publish(request()).await.unwrap_err();
-    assert!(matches!(refused, BrokerError::FleetVersion) && refused.outcome() == Outcome::NotDone, "{refused:?}");
-    assert_eq!(node.read(&news, None, PageLimit::entries(0)).await.unwrap(), None, "nothing was written");
-    node.limit_envelope(2);
-    assert_eq!(node.publish(request()).await.unwrap().position.unwrap().offset, 1);
+    let binary = Publication { data: Payload::Binary(Bytes::from_static(b"\xff")), ..Default::default() };
+    let excluding = Publication { exclude: Some(Box::new(Uuid::from_u128(7))), ..(*publication(1)).clone() };
+    for (version, newer) in [(2, binary), (3, excluding)] {
+        let newer = Arc::new(newer);
+        let request = || Publish { channel: &news, publication: newer.clone(), retention: KEEP, idempotency: None };
+        node.limit_envelope(version - 1);
+        let refused = node.publish(request()).await.unwrap_err();
+        assert!(matches!(refused, BrokerError::FleetVersion) && refused.outcome() == Outcome::NotDone, "{refused:?}");
+        if version == 2 {
+            assert_eq!(node.read(&news, None, PageLimit::entries(0)).await.unwrap(), None, "nothing was written");
+        }
+        node.limit_envelope(version);
+        assert_eq!(node.publish(request()).await.unwrap().position.unwrap().offset, u64::from(version) - 1);
+    }
     node.limit_envelope(1);
-    assert!(node.publish(request()).await.is_err());
-    publish_all(&node.broker, &news, 2..=2).await;
+    publish_all(&node.broker, &news, 3..=3).await;
 }
 
 #[tokio::test]

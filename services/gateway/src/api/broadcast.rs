@@ -55,6 +55,8 @@ pub(super) struct BroadcastRequest<'a> {
     tags: Option<TagMap>,
     /// Deliver to present subscribers only: nothing is kept, and the answers have no positions.
     skip_history: Option<bool>,
+    /// As in publish.
+    exclude: Option<Cow<'a, str>>,
     /// As in publish; it applies to each channel by itself.
     idempotency_key: Option<Cow<'a, str>>,
     /// Not supported: anything but 0 is refused.
@@ -142,8 +144,13 @@ async fn broadcast(
     }
     let header_key = header_key?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
-    let parts =
-        Parts { data: request.data, b64data: request.b64data.as_deref(), tags: request.tags, version: request.version };
+    let parts = Parts {
+        data: request.data,
+        b64data: request.b64data.as_deref(),
+        tags: request.tags,
+        exclude: request.exclude.as_deref(),
+        version: request.version,
+    };
     let content = Content::new(parts, trace, key.is_some())?;
     let results = publish_all(state, &channels, &content, key, request.skip_history.unwrap_or(false)).await;
     if let Some(failure) = common_failure(&results) {

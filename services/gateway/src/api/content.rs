@@ -13,6 +13,7 @@ use fanway_protocol::{Payload, Publication};
 use http::HeaderMap;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::body::check_depth;
 use super::error::ApiError;
@@ -31,6 +32,7 @@ pub(super) struct Parts<'a> {
     pub(super) data: Option<&'a RawValue>,
     pub(super) b64data: Option<&'a str>,
     pub(super) tags: Option<TagMap>,
+    pub(super) exclude: Option<&'a str>,
     pub(super) version: Option<u64>,
 }
 
@@ -61,8 +63,10 @@ impl Content {
         }
         let data = data(parts.data, parts.b64data)?;
         let tags = tags(parts.tags)?;
-        let fingerprint = with_key.then(|| idempotency::fingerprint(&data, tags.as_ref()));
-        let publication = Publication { data, tags, info: None, time: now(), trace };
+        let exclude = exclude(parts.exclude)?;
+        let fingerprint = with_key.then(|| idempotency::fingerprint(&data, tags.as_ref(), exclude.as_deref()));
+        let trace = trace.map(|trace| Arc::new(trace.to_string()));
+        let publication = Publication { data, tags, info: None, time: now(), trace, exclude };
         Ok(Self { publication: Arc::new(publication), fingerprint })
     }
 }
@@ -118,6 +122,12 @@ fn tags(tags: Option<TagMap>) -> Result<Option<Tags>, ApiError> {
         return refused("a tag's value is at most 256 bytes long");
     }
     Ok(Some(Arc::new(tags)))
+}
+
+/// The id of the client to exclude.
+fn exclude(client: Option<&str>) -> Result<Option<Box<Uuid>>, ApiError> {
+    let parsed = client.map(|client| Uuid::try_parse(client).map(Box::new)).transpose();
+    parsed.map_err(|_| ApiError::bad_request("invalid_exclude", "exclude is not the id of a client"))
 }
 
 fn now() -> u64 {

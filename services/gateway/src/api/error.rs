@@ -120,7 +120,7 @@ pub enum BrokerFailure {
     OutcomeUnknown,
     /// Certainly not done, because the channel's data cannot be read.
     Unreadable,
-    /// Certainly not done, because a node of the fleet may not read a binary payload.
+    /// Certainly not done, because a node of the fleet may not read it.
     FleetVersion,
 }
 
@@ -137,7 +137,7 @@ impl BrokerFailure {
             Self::OutcomeUnknown => "the broker did not answer in time; it may have been published",
             Self::Unreadable => "the broker's data cannot be read; nothing was done",
             Self::FleetVersion => {
-                "binary payloads are refused until every node of the fleet is known to read them; nothing was done"
+                "binary payloads and exclude are refused until every node of the fleet is known to read them; nothing was done"
             }
         }
     }

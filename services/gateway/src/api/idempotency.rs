@@ -4,6 +4,7 @@ use fanway_protocol::Payload;
 use fanway_protocol::publication::Tags;
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::error::ApiError;
 
@@ -44,8 +45,8 @@ fn check(key: &str) -> Result<(), ApiError> {
     if legal { Ok(()) } else { Err(ApiError::InvalidIdempotencyKey(RULE)) }
 }
 
-/// What a key is bound to: the same data and tags have the same fingerprint.
-pub(super) fn fingerprint(data: &Payload, tags: Option<&Tags>) -> [u8; 16] {
+/// Fingerprint of what a key is bound to: data, tags and excluded client.
+pub(super) fn fingerprint(data: &Payload, tags: Option<&Tags>, exclude: Option<&Uuid>) -> [u8; 16] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_be_bytes());
@@ -56,9 +57,13 @@ pub(super) fn fingerprint(data: &Payload, tags: Option<&Tags>) -> [u8; 16] {
         part(name.as_bytes());
         part(value.as_bytes());
     }
-    // JSON has no such mark, so that results that older builds stored keep their fingerprints.
+    // Neither JSON nor what everybody is sent has such a mark: results that older builds stored keep their fingerprints.
     if matches!(data, Payload::Binary(_)) {
         hash.update(b"binary");
+    }
+    if let Some(client) = exclude {
+        hash.update(b"exclude");
+        hash.update(client.as_bytes());
     }
     let digest = hash.finalize();
     std::array::from_fn(|at| digest[at])

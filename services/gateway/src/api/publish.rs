@@ -44,8 +44,12 @@ pub(super) struct PublishRequest<'a> {
     tags: Option<TagMap>,
     /// Deliver to present subscribers only: nothing is kept, and the answer has no position.
     skip_history: Option<bool>,
-    /// 1 to 255 printable ASCII characters. For five minutes, the same key on the same channel with the same data and
-    /// tags is answered with the first result and published once. The header `Idempotency-Key` does the same.
+    /// The id of a client, as `connect` of the client protocol answers it: its connection is not sent the publication. The
+    /// history has it, and so do other connections of the same user. Refused with 503 and the reason `fleet_version`, as
+    /// bytes are, until every node of the fleet is known to read it.
+    exclude: Option<Cow<'a, str>>,
+    /// 1 to 255 printable ASCII characters. For five minutes, the same key on the same channel with the same data, tags and
+    /// `exclude` is answered with the first result and published once. The header `Idempotency-Key` does the same.
     idempotency_key: Option<Cow<'a, str>>,
     /// Not supported: anything but 0 is refused.
     #[schema(ignore)]
@@ -163,8 +167,13 @@ fn check(
     let request: PublishRequest<'_> = parse(body)?;
     let header_key = header_key?;
     let key = idempotency::choose(header_key.as_deref(), request.idempotency_key.as_deref())?;
-    let parts =
-        Parts { data: request.data, b64data: request.b64data.as_deref(), tags: request.tags, version: request.version };
+    let parts = Parts {
+        data: request.data,
+        b64data: request.b64data.as_deref(),
+        tags: request.tags,
+        exclude: request.exclude.as_deref(),
+        version: request.version,
+    };
     Ok(Checked {
         content: Content::new(parts, trace, key.is_some())?,
         channel: Channel::new(request.channel.as_ref().map_or("", |channel| &channel.0))?,

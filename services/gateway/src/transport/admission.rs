@@ -155,7 +155,7 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// Whether the client presents the id of the event after which it must not come back.
+    /// True if the client presents the id of the event after which it must not come back.
     pub fn must_stop(&self) -> bool {
         self.cursor.as_deref() == Some(STOP)
     }

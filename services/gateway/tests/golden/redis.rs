@@ -2,11 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fanway_testkit::PATIENCE;
 use fanway_testkit::node::Node;
 use fanway_testkit::redis::RedisServer;
 use fanway_testkit::token::Claims;
 use fanway_testkit::websocket::Client;
+use fanway_testkit::{PATIENCE, wait};
 use futures_util::StreamExt;
 use redis::AsyncCommands;
 use redis::aio::PubSub;
@@ -149,6 +149,30 @@ async fn keys_and_envelopes() {
     recorder.record("publish three times to short:a, which keeps two");
     recorder.keys(&redis).await;
     crate::compare("redis_keys_and_envelopes", &recorder.text);
+}
+
+/// Envelopes that are written once the fleet is known to read them.
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_envelopes() {
+    let redis = RedisServer::start().await;
+    let node = fleet(&redis).set("rebalance.heartbeat_interval", "200ms").start().await;
+    wait::until_async("the fleet is known to read them", || async {
+        (node.api("publish", json!({"channel": "plain:b", "b64data": "/w=="})).await.status == 200).then_some(())
+    })
+    .await;
+    let mut recorder = Recorder::new(&redis).await;
+    let client = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0ff";
+    for body in [
+        json!({"channel": "news", "b64data": "/w=="}),
+        json!({"channel": "news", "data": 1, "exclude": client}),
+        json!({"channel": "plain:a", "b64data": "/w==", "tags": {"a": "1"}, "exclude": client}),
+    ] {
+        recorder.record(&format!("publish {body}"));
+        publish(&node, body).await;
+        recorder.message("fw:test:c:").await;
+    }
+    recorder.keys(&redis).await;
+    crate::compare("redis_newer_envelopes", &recorder.text);
 }
 
 /// A change of the leader term, as a failover makes it: the next publication begins an epoch.

@@ -48,6 +48,8 @@ async fn publish() {
             api publish {"channel":"unknown:a","data":1}
             api publish {"channel":"news","data":1,"tags":{"":"1"}}
             api publish {"channel":"news","data":1,"tags":{"a":"1","a":"2"}}
+            api publish {"channel":"news","data":1,"exclude":"0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0ff"}
+            api publish {"channel":"news","data":1,"exclude":"me"}
             api publish {"channel":"news","data":1,"version":1}
             api publish {"channel":1,"data":1}
             api publish {"channel":"news","channel":"news","data":1}

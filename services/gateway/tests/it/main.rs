@@ -8,6 +8,7 @@ mod command_rate;
 mod dev;
 mod drain;
 mod event_streams;
+mod exclude;
 mod fanout;
 mod faults;
 mod follow;

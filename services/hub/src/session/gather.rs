@@ -5,13 +5,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fanway_protocol::framing::{chunk, sse};
-use fanway_protocol::{Cursor, GapReason, Position};
+use fanway_protocol::{Cursor, GapReason, Position, Publication};
 
 use super::core::{Core, OwnBytes};
 use crate::entry::Entry;
 use crate::handle::MARK_BITS;
 use crate::pace::longest_wait;
 use crate::turn::{Load, Piece, Turn};
+
+/// Bytes of an entry that is skipped.
+static EMPTY: Bytes = Bytes::new();
 
 impl Core {
     /// Gathers one turn: what is owed, then entries of all marked subscriptions, up to a bound.
@@ -105,8 +108,11 @@ impl Core {
         if !matches!(self.output.own_bytes, OwnBytes::None) {
             return false;
         }
+        let Some((run, bytes, ends, entries)) = turn.batches.run(slot, self.output.encoding) else { return false };
+        if run.selective && entries.iter().any(|entry| self.skips(entry)) {
+            return false;
+        }
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
-        let Some((run, bytes, ends)) = turn.batches.run(slot, self.output.encoding) else { return false };
         if turn.bytes.len() + bytes.len() > turn.limit || sub.misplaces(run.position) {
             return false;
         }
@@ -132,6 +138,7 @@ impl Core {
 
     /// Puts one entry into the turn. False if the turn is full, or the subscription can have nothing more for now.
     fn put(&mut self, index: u32, entry: &Arc<Entry>, from_backlog: bool, turn: &mut Turn) -> bool {
+        let skips = self.skips(entry);
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
         if turn.bytes.len() >= turn.limit {
             return false;
@@ -141,7 +148,8 @@ impl Core {
             return false;
         }
         let (seq, position) = (sub.next, sub.position);
-        let bytes = sub.attachment.channel.encoded(entry, (!from_backlog).then_some(seq), self.output.encoding);
+        let encoded = || sub.attachment.channel.encoded(entry, (!from_backlog).then_some(seq), self.output.encoding);
+        let bytes = if skips { &EMPTY } else { encoded() };
         let placed = sub.positioned && entry.position.is_some();
         if placed {
             sub.position = entry.position;
@@ -151,6 +159,7 @@ impl Core {
         } else {
             sub.next += 1;
         }
+        // The subscription advances without a segment: what is rolled back after it begins behind it.
         if bytes.is_empty() {
             return true;
         }
@@ -168,6 +177,17 @@ impl Core {
         };
         self.push(turn, piece, entry.received);
         true
+    }
+
+    /// True if the session is not sent an entry, but advances past it.
+    fn skips(&self, entry: &Entry) -> bool {
+        entry.selective().is_some_and(|publication| self.is_excluded(publication))
+    }
+
+    /// True if a publication excludes the session's client.
+    #[cold]
+    pub(super) fn is_excluded(&self, publication: &Publication) -> bool {
+        publication.exclude.as_deref().is_some_and(|client| *client == self.client_id())
     }
 
     /// Adds a segment whose bytes are in the batch already. `received`: of its first entry.
@@ -299,3 +319,6 @@ impl Core {
         self.marks |= 1 << (piece.sub as usize % MARK_BITS);
     }
 }
+
+#[cfg(test)]
+mod tests;

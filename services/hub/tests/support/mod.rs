@@ -14,6 +14,7 @@ use fanway_protocol::{Channel, Payload, Publication};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 pub(crate) fn hub(history: u32, limits: Limits) -> (Arc<Hub>, Arc<AnyBroker>) {
     hub_at(history, limits, Inbox::new())
@@ -169,8 +170,20 @@ impl Socket {
 }
 
 pub(crate) async fn publish(broker: &AnyBroker, hub: &Hub, channel: &str, data: String) {
+    publish_excluding(None, broker, hub, channel, data).await;
+}
+
+/// Publishes to everybody but a client.
+pub(crate) async fn publish_excluding(
+    client: Option<Uuid>,
+    broker: &AnyBroker,
+    hub: &Hub,
+    channel: &str,
+    data: String,
+) {
     let channel = Channel::new(channel).unwrap();
     let retention = hub.namespaces().of(&channel).unwrap().retention();
-    let publication = Arc::new(Publication { data: Payload::Json(data.into()), ..Publication::default() });
+    let (data, exclude) = (Payload::Json(data.into()), client.map(Box::new));
+    let publication = Arc::new(Publication { data, exclude, ..Publication::default() });
     broker.publish(Publish { channel: &channel, publication, retention, idempotency: None }).await.unwrap();
 }

@@ -132,6 +132,8 @@ async fn values_that_are_not_allowed() {
         (data(r#""data":null"#), 107, 400, "bad_data"),
         (data(r#""data":1,"b64data":"MQ==""#), 107, 400, "bad_data"),
         (data(r#""b64data":"*""#), 107, 400, "bad_data"),
+        (data(r#""data":1,"exclude":"x""#), 107, 400, "invalid_exclude"),
+        (data(r#""data":1,"exclude":"""#), 107, 400, "invalid_exclude"),
         (data(r#""b64data":"MQ""#), 107, 400, "bad_data"),
         (data(r#""b64data":"bnVsbA==""#), 107, 400, "bad_data"),
         (data(r#""data":1,"version":3"#), 108, 404, "not_available"),

@@ -10,13 +10,13 @@ async fn null_is_absence_in_every_optional_member() {
         (
             "/api/publish",
             json!({"channel": "news", "data": 1}),
-            &["b64data", "tags", "skip_history", "idempotency_key", "version"][..],
+            &["b64data", "tags", "skip_history", "exclude", "idempotency_key", "version"][..],
         ),
         ("/api/publish", json!({"channel": "news", "b64data": "MQ=="}), &["data"]),
         (
             "/api/broadcast",
             json!({"channels": ["news"], "data": 1}),
-            &["b64data", "tags", "skip_history", "idempotency_key", "version"],
+            &["b64data", "tags", "skip_history", "exclude", "idempotency_key", "version"],
         ),
         ("/api/broadcast", json!({"channels": ["news"], "b64data": "MQ=="}), &["data"]),
         ("/api/history", json!({"channel": "news"}), &["limit", "since", "reverse"]),

@@ -86,12 +86,17 @@ async fn a_subscription_that_waits_for_its_resubscription_holds_no_page() {
 
 /// Memory for one page at a time, and a session with a subscription that is one publication behind.
 async fn behind(write_stall: Duration) -> (Arc<Hub>, Core, u32) {
+    behind_by(write_stall, |_| Publication { data: Payload::Json("1".into()), ..Publication::default() }).await
+}
+
+/// The same with a publication that is made for the session.
+async fn behind_by(write_stall: Duration, publication: impl Fn(&Core) -> Publication) -> (Arc<Hub>, Core, u32) {
     let hub = hub(Limits { node_page_bytes: ByteSize::kib(64), write_stall, ..Limits::default() });
     let mut core = core(&hub);
     let index = subscribe(&mut core, "a").await;
     let channel = Channel::new("a").unwrap();
     let retention = hub.namespaces().of(&channel).unwrap().retention();
-    let publication = Arc::new(Publication { data: Payload::Json("1".into()), ..Publication::default() });
+    let publication = Arc::new(publication(&core));
     hub.broker.publish(Publish { channel: &channel, publication, retention, idempotency: None }).await.unwrap();
     (hub, core, index)
 }
@@ -180,6 +185,22 @@ async fn a_subscription_waits_to_catch_up_once() {
     core.fall_behind(index);
     core.fall_behind(index);
     assert_eq!(core.catch_ups.as_ref().unwrap().waiting, [index]);
+}
+
+#[tokio::test]
+async fn a_page_of_which_everything_is_skipped_ends_like_one_that_was_written() {
+    let (hub, mut core, index) = behind_by(Duration::from_secs(10), |core| {
+        let exclude = Some(Box::new(core.client_id()));
+        Publication { data: Payload::Json("1".into()), exclude, ..Publication::default() }
+    })
+    .await;
+    let reached = core.position(index).unwrap();
+    core.fall_behind(index);
+    poll_until_it_holds_a_page(&mut core, index).await;
+    assert!(hub.metrics.page_bytes.get() > 0);
+    assert_eq!(write(&mut core, usize::MAX), 0);
+    assert_eq!((core.position(index), core.is_behind()), (Some(reached.plus(1)), false));
+    assert_eq!(hub.metrics.page_bytes.get(), 0);
 }
 
 /// Its task would be woken by itself, again and again.

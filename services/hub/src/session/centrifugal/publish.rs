@@ -75,7 +75,7 @@ impl ClientSession {
             data,
             info: Some(Arc::new(info)),
             time: unix_millis(),
-            trace: sampled.map(|sampled| sampled.context.clone()),
+            trace: sampled.map(|sampled| Arc::new(sampled.context.to_string())),
             ..Publication::default()
         })
     }

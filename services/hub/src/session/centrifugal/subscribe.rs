@@ -231,7 +231,7 @@ impl ClientSession {
             result.offset = head.offset;
         }
         match joined {
-            Joined::Recovered(page) => {
+            Joined::Recovered(mut page) => {
                 result.recovered = true;
                 result.offset = offset;
                 if !page.whole {
@@ -241,6 +241,8 @@ impl ClientSession {
                         Position { offset: reached, ..head }
                     });
                 }
+                // The last of them has been looked at: the client has reached it, whether it is sent it or not.
+                page.publications.retain(|(_, publication)| !self.core.is_excluded(publication));
                 result.publications = page.publications;
             }
             Joined::Gap(_) if error_if_unrecovered => return Err(ErrorCode::UnrecoverablePosition),
