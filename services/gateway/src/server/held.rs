@@ -52,11 +52,6 @@ impl RequestBytes {
         Self { request: AtomicUsize::new(0), connection }
     }
 
-    /// Whether there are any.
-    pub(super) fn any(&self) -> bool {
-        self.request.load(Ordering::Relaxed) > 0
-    }
-
     /// Counts bytes of a large answer, until [`Self::release`].
     pub(super) fn hold(&self, bytes: usize) {
         self.request.fetch_add(bytes, Ordering::Relaxed);

@@ -15,8 +15,8 @@ use super::window::WhenBlocked;
 
 /// Largest frame: the largest that every client takes as one (RFC 9113, section 4.2).
 const FRAME_BYTES: usize = 16 * 1024;
-/// Largest answer, or batch of a body of unknown end, that is handed over in one frame. The last frame of a larger one is
-/// a single byte: when h2 takes that, the client has granted window for everything before it.
+/// Largest frame that may be with h2 unobserved. A larger answer ends in a frame of a single byte: when h2 takes that, the
+/// client has granted window for everything before it.
 const SMALL_ANSWER: usize = 1024;
 
 /// Progress of an answer over HTTP/2: shared by its body, which hyper owns, and the request's task.
@@ -24,11 +24,15 @@ const SMALL_ANSWER: usize = 1024;
 pub(super) struct Progress {
     /// hyper has a frame, and has not handed it to h2; or the body waits for h2.
     pending: AtomicBool,
-    /// Frames that hyper was given, and frames of large answers that h2 has let go of.
+    /// Frames that hyper was given, and frames that h2 was seen to let go of.
     steps: AtomicU32,
+    /// Observed frames that h2 has, and hyper.
+    queued: AtomicU32,
+    /// h2 has let go of none of them for a while: the body waits.
+    lags: AtomicBool,
     when_blocked: OnceLock<WhenBlocked>,
     held: RequestBytes,
-    /// The body, if it waits until nothing is held.
+    /// The task, if it waits until h2 lets go of a frame.
     waits: AtomicWaker,
 }
 
@@ -37,6 +41,8 @@ impl Progress {
         Self {
             pending: AtomicBool::new(false),
             steps: AtomicU32::new(0),
+            queued: AtomicU32::new(0),
+            lags: AtomicBool::new(false),
             when_blocked: OnceLock::new(),
             held: RequestBytes::new(connection),
             waits: AtomicWaker::new(),
@@ -52,9 +58,28 @@ impl Progress {
         self.when_blocked.get()
     }
 
-    /// Whether h2 takes no more of the answer at the moment.
+    /// Whether the body is not asked for more, because h2 has enough of the answer.
     pub(super) fn is_blocked(&self) -> bool {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Whether h2 has observed frames.
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) > 0
+    }
+
+    /// Blocks a body of which h2 has had observed frames for a while, since so many steps, until it lets go of one. Whether
+    /// it has not done so meanwhile.
+    pub(super) fn block(&self, steps: u32, cx: &Context<'_>) -> bool {
+        self.lags.store(true, Ordering::Relaxed);
+        self.waits.register(cx.waker());
+        let lags = self.is_queued() && self.steps() == steps;
+        if lags {
+            self.pending.store(true, Ordering::Relaxed);
+        } else {
+            self.lags.store(false, Ordering::Relaxed);
+        }
+        lags
     }
 
     /// Number that grows whenever the client, or h2 for it, takes something.
@@ -71,7 +96,8 @@ impl Progress {
         if body.is_end_stream() {
             return body;
         }
-        AxumBody::new(PacedBody { body, rest: Bytes::new(), large: false, waits: false, progress: Arc::clone(self) })
+        let progress = Arc::clone(self);
+        AxumBody::new(PacedBody { body, rest: Bytes::new(), large: false, ended: false, waits: false, progress })
     }
 
     /// Counts a large answer until it is dropped.
@@ -83,11 +109,17 @@ impl Progress {
         Bytes::from_owner(Held { bytes, progress: Arc::clone(self) })
     }
 
-    /// Whether bytes of a large answer are held. If so, the task is woken when they are not.
-    fn holds(&self, cx: &Context<'_>) -> bool {
-        self.held.any() && {
+    /// A frame that is seen to be let go of.
+    fn observe(self: &Arc<Self>, frame: Bytes) -> Bytes {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_owner(Observed { frame, progress: Arc::clone(self) })
+    }
+
+    /// Whether h2 has observed frames. If so, the task is woken when it lets go of one.
+    fn wait(&self, cx: &Context<'_>) -> bool {
+        self.is_queued() && {
             self.waits.register(cx.waker());
-            self.held.any()
+            self.is_queued()
         }
     }
 }
@@ -107,29 +139,31 @@ impl AsRef<[u8]> for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.progress.held.release(self.bytes.len());
-        self.progress.waits.wake();
     }
 }
 
-/// A frame of a large answer, whose drop is progress.
-struct HeldFrame {
+/// A frame whose drop is progress.
+struct Observed {
     frame: Bytes,
     progress: Arc<Progress>,
 }
 
-impl AsRef<[u8]> for HeldFrame {
+impl AsRef<[u8]> for Observed {
     fn as_ref(&self) -> &[u8] {
         &self.frame
     }
 }
 
-impl Drop for HeldFrame {
+impl Drop for Observed {
     fn drop(&mut self) {
+        self.progress.queued.fetch_sub(1, Ordering::Relaxed);
         self.progress.steps.fetch_add(1, Ordering::Relaxed);
+        self.progress.lags.store(false, Ordering::Relaxed);
+        self.progress.waits.wake();
     }
 }
 
-/// A body in small frames. Each frame of the body above [`SMALL_ANSWER`] ends in one of a single byte.
+/// A body in small frames, of which h2 has none without a deadline.
 #[derive(Debug)]
 struct PacedBody {
     body: AxumBody,
@@ -137,7 +171,9 @@ struct PacedBody {
     rest: Bytes,
     /// That frame is a large answer.
     large: bool,
-    /// The last byte waits until h2 has let go of the others.
+    /// The body has ended.
+    ended: bool,
+    /// The end waits until h2 has let go of everything before it.
     waits: bool,
     progress: Arc<Progress>,
 }
@@ -145,24 +181,35 @@ struct PacedBody {
 impl PacedBody {
     /// The next frame of what is left.
     fn split(&mut self) -> Bytes {
-        let length = self.rest.len();
+        let (length, last) = (self.rest.len(), self.body.is_end_stream());
         let first = if length > FRAME_BYTES {
             // What is left is more than a small answer, so that it ends in a single byte too.
             FRAME_BYTES.min(length - SMALL_ANSWER - 1)
-        } else if length > SMALL_ANSWER {
+        } else if length > SMALL_ANSWER && last {
             length - 1
         } else {
-            return std::mem::take(&mut self.rest);
+            length
         };
         let frame = self.rest.split_to(first);
-        if !self.large {
-            return frame;
-        }
-        if self.rest.len() == 1 {
+        if self.large && self.rest.len() == 1 {
             // The last byte does not keep the others in memory.
             self.rest = Bytes::copy_from_slice(&self.rest);
         }
-        Bytes::from_owner(HeldFrame { frame, progress: Arc::clone(&self.progress) })
+        // What follows the end of an answer is not asked for: an observed one costs a poll more.
+        if frame.len() > SMALL_ANSWER && (self.large || !last) { self.progress.observe(frame) } else { frame }
+    }
+
+    /// Whether the end must wait for h2, or the next frame because h2 lags.
+    fn must_wait(&mut self, cx: &Context<'_>) -> bool {
+        let end = self.ended || (self.large && self.rest.len() == 1 && self.body.is_end_stream());
+        if !(end || self.progress.lags.load(Ordering::Relaxed)) || !self.progress.wait(cx) {
+            return false;
+        }
+        if end && !std::mem::replace(&mut self.waits, true) {
+            // hyper has handed over the frame before.
+            self.progress.steps.fetch_add(1, Ordering::Relaxed);
+        }
+        true
     }
 }
 
@@ -172,27 +219,29 @@ impl Body for PacedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        this.progress.pending.store(false, Ordering::Relaxed);
-        if this.rest.is_empty() {
-            let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                end => return Poll::Ready(end),
-            };
-            match frame.into_data() {
-                Ok(data) => {
-                    this.large = data.len() > LARGE_ANSWER;
-                    this.rest = this.progress.hold(data);
-                }
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-            }
-        }
-        if this.large && this.rest.len() == 1 && this.body.is_end_stream() && this.progress.holds(cx) {
+        if this.must_wait(cx) {
             this.progress.pending.store(true, Ordering::Relaxed);
-            if !std::mem::replace(&mut this.waits, true) {
-                // hyper has handed over the frame before.
-                this.progress.steps.fetch_add(1, Ordering::Relaxed);
-            }
             return Poll::Pending;
+        }
+        this.progress.pending.store(false, Ordering::Relaxed);
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        this.large = data.len() > LARGE_ANSWER;
+                        this.rest = this.progress.hold(data);
+                    }
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    this.ended = true;
+                    return self.poll_frame(cx);
+                }
+            }
         }
         let frame = this.split();
         // hyper hands an empty frame over at once.

@@ -6,18 +6,21 @@
 //! socket. Until then hyper does not poll the body. h2 takes a frame whole for that one byte. So:
 //! * A request is *blocked* while hyper has a frame ([`Progress`]). The client takes nothing then, or not enough for what
 //!   h2 has.
-//! * Each frame of the handler's above 1 KiB ends in one of a single byte ([`super::paced`]). Once h2 has that, the client
-//!   has granted window for the whole. A request that is not blocked, or has ended, leaves no more than 1 KiB behind a
-//!   closed window, and a request that is blocked one frame of 16 KiB.
+//! * An answer of known length above 1 KiB ends in a frame of a single byte ([`super::paced`]). Once h2 has that, the client
+//!   has granted window for the whole.
+//! * Frames above 1 KiB of other bodies, as of event streams, are observed: h2 drops them when the socket has taken them. If
+//!   h2 has had some for a second ([`SHORTEST`]) and let go of none, the body is not asked for more until it does, and does
+//!   not end before it has let go of all. The request is blocked meanwhile too.
 //! * A client may take window back (SETTINGS, RFC 9113, section 6.9.2), and leave in h2 all that it had granted window for.
-//!   The last byte of a large answer therefore waits until h2 has let go of the rest, and the request is blocked meanwhile:
-//!   its task is there as long as h2 has more than a byte of a large answer.
+//!   Frames of large answers are therefore observed as well, and the last byte waits until h2 has let go of them.
+//! * So what h2 has of a request without a deadline is 1 KiB behind a closed window, or an answer of 16 KiB whose window was
+//!   taken back. Before a blocked request, h2 has at most a frame of 16 KiB behind a closed window.
 //!
 //! hyper's task of each request is wrapped ([`RequestTask`]), and sees after each poll whether the request is blocked. A
 //! blocked request ends with its connection, or sooner:
 //! * When the client has taken nothing for as long as patience lasts ([`super::held`]): `write_timeout`, less if the
-//!   request holds a large answer. The time begins anew with each frame that hyper hands over, and with each frame of a
-//!   large answer that h2 lets go of.
+//!   request holds a large answer. The time begins anew with each frame that hyper hands over, and with each observed frame
+//!   that h2 lets go of.
 //! * If the response came with a [`WhenBlocked`]: when that is ready, and not by patience. Event streams bring one, and end
 //!   at a stall, at the expiry of a token, at the age of a connection, in a drain.
 //!
@@ -104,23 +107,32 @@ impl<F: Future> Future for RequestTask<F> {
         if this.request.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if !this.progress.is_blocked() {
-            return Poll::Pending;
+        let (progress, write_timeout) = (&**this.progress, this.shared.settings.write_timeout);
+        match progress.deadline() {
+            Some(WhenBlocked(poll)) if progress.is_blocked() => return poll(cx),
+            _ if progress.is_blocked() || progress.is_queued() => (),
+            _ => {
+                // An idle stream keeps no timer.
+                this.blocked.take_if(|blocked| blocked.timer.is_elapsed());
+                return Poll::Pending;
+            }
         }
-        if let Some(WhenBlocked(poll)) = this.progress.deadline() {
-            return poll(cx);
-        }
-        let write_timeout = this.shared.settings.write_timeout;
-        let steps = || this.progress.steps();
         let blocked = this.blocked.get_or_insert_with(|| {
             let timer = Box::pin(tokio::time::sleep(SHORTEST.min(write_timeout)));
-            Box::new(Blocked { steps: steps(), since: Instant::now(), timer })
+            Box::new(Blocked { steps: progress.steps(), since: Instant::now(), timer })
         });
-        blocked.lasts(steps());
+        blocked.lasts(progress.steps());
         loop {
             ready!(blocked.timer.as_mut().poll(cx));
-            let stalled = blocked.lasts(steps());
-            let Some(wait) = this.progress.held().look_again(stalled, write_timeout) else {
+            let stalled = blocked.lasts(progress.steps());
+            let is_blocked = progress.is_blocked() || (stalled >= SHORTEST && progress.block(blocked.steps, cx));
+            let wait = match progress.deadline() {
+                Some(WhenBlocked(poll)) if is_blocked => return poll(cx),
+                None if is_blocked => progress.held().look_again(stalled, write_timeout),
+                _ if !progress.is_queued() => return Poll::Pending,
+                _ => Some(SHORTEST.saturating_sub(stalled)),
+            };
+            let Some(wait) = wait else {
                 this.shared.rejected("write_timeout");
                 return Poll::Ready(());
             };

@@ -11,7 +11,7 @@ use tokio::time::Sleep;
 use crate::session::{Protocol, Session};
 use crate::turn::with_turn;
 
-/// Bytes that one batch gathers, give or take an entry. Behind a closed window the transport holds little more than one.
+/// Bytes that one batch gathers, give or take an entry. The transport may hold two batches of a client that takes nothing.
 const BATCH_BYTES: usize = 8 * 1024;
 /// Bytes that are handed over at once, where an entry is large.
 const MOST_BYTES: usize = 16 * 1024;

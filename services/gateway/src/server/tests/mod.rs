@@ -24,6 +24,7 @@ use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use futures_util::{Stream, StreamExt};
 use prometheus::Registry;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -40,6 +41,9 @@ const LARGE: usize = 16 * 1024 * 1024;
 
 /// Size of the answer of `/page`: as much as h2 takes of one at a time.
 const PAGE: usize = 60_000;
+
+/// Size of the streams of `/whole-stream` and `/open-stream`.
+const PART: usize = 5000;
 
 /// Limits that no test meets unless it means to.
 fn patient() -> Settings {
@@ -151,12 +155,19 @@ fn friends() -> Cors {
     })
 }
 
+/// A body of a length that is not known before, in one part.
+fn part() -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+    futures_util::stream::iter([Ok(Bytes::from(vec![b'x'; PART]))])
+}
+
 fn router(gate: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/private", get(|| async { ([("cross-origin-resource-policy", "same-origin")], "private") }))
         .route("/echo", post(|body: Bytes| async { body }))
         .route("/large", any(|| async { Body::from(vec![b'x'; LARGE]) }))
+        .route("/whole-stream", get(|| async { Body::from_stream(part()) }))
+        .route("/open-stream", get(|| async { Body::from_stream(part().chain(futures_util::stream::pending())) }))
         .route("/page", get(|| async { Body::from(vec![b'x'; PAGE]) }))
         .route("/socket", any(echo_socket))
         .route("/read-then-socket", post(|_body: Bytes| echo_socket()))

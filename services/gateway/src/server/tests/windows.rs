@@ -149,6 +149,23 @@ async fn an_answer_goes_on_until_its_last_byte_has_a_window() {
     }
 }
 
+/// hyper hands over all that there is for the first byte of window, and polls a body of unknown end for more.
+#[tokio::test]
+async fn a_stream_has_a_deadline_for_all_that_h2_has() {
+    let server = Server::start(Settings { write_timeout: Duration::from_secs(1), ..patient() });
+    for path in ["/whole-stream", "/open-stream"] {
+        for window in [0, 1, 1000, PART - 1] {
+            let client = Narrow::connect(&server, window as u32).await;
+            let mut body = client.get(path).await;
+            assert_eq!(read(&mut body, async |_| false).await, (window, Some(Reason::CANCEL)), "{path}, {window}");
+        }
+    }
+    let client = Narrow::connect(&server, 1000).await;
+    let mut body = client.get("/whole-stream").await;
+    assert_eq!(read(&mut body, async |_| true).await, (PART, None), "it ends in order");
+    assert_eq!(server.rejected("write_timeout"), 8);
+}
+
 /// Bytes of large answers that the server holds.
 fn held(server: &Server) -> i64 {
     server.metrics.http2_answer_bytes.with_label_values(&["public"]).get()
