@@ -136,3 +136,41 @@ async fn a_node_stays_small_and_serves_others() {
     assert!(slowest < Duration::from_secs(3), "{slowest:?}");
     assert!(polls >= 24, "{polls} polls answered");
 }
+
+/// Hundreds of large answers at once wait for each other's memory; small ones and, in their turn, others do not fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_wait_for_memory() {
+    let redis = RedisServer::start().await;
+    let (backlog, node) = (backlog(&redis).await, node(&redis).start().await);
+    let token = node.token(&fanway_testkit::token::Claims::user("bob"));
+    let names = backlog.names();
+    // Subscribes the channels on this node.
+    good::poll(&node, &token, &names, Some(&backlog.beginning())).await;
+    let mut small = good::poll(&node, &token, &["small"], None).await.cursor;
+    let before = node.rss();
+    let attack = Attack::polls_that_take_nothing(&node, &backlog, 5, 90);
+    let (began, mut largest, mut slowest, mut held) = (Instant::now(), 0, Duration::ZERO, 0.0_f64);
+    while began.elapsed() < ATTACK {
+        node.publish("small", json!(1)).await;
+        let asked = Instant::now();
+        // It may take a moment until the publication is there.
+        let mut answered = 0;
+        while answered == 0 {
+            let answer = good::poll(&node, &token, &["small"], Some(&small)).await;
+            answered = answer.publications.len();
+            small = answer.cursor;
+        }
+        slowest = slowest.max(asked.elapsed());
+        largest = largest.max(node.rss());
+        held = held.max(node.metric("fanway_poll_answer_bytes", &[]).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let large = good::poll(&node, &token, &names, Some(&backlog.beginning())).await;
+    assert!(!large.publications.is_empty());
+    println!("{} MiB before, {} MiB at most, {held} bytes of answers", before / MIB, largest / MIB);
+    println!("slowest small poll: {slowest:?}");
+    attack.end().await;
+    assert!(held <= (16 * MIB) as f64);
+    assert!(largest <= before + 72 * MIB, "{} MiB", largest / MIB);
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+}

@@ -42,7 +42,7 @@ use crate::namespace::Namespaces;
 use crate::pace::Pacer;
 use crate::pages::PageBudget;
 use crate::registry::{Registry, SHARDS as REGISTRY_SHARDS};
-use crate::session::{BuiltIn, Transport};
+use crate::session::{ANSWER_BYTES, BuiltIn, Transport};
 use crate::shared_reads::Resumes;
 use crate::wheel::Wheel;
 
@@ -111,6 +111,8 @@ pub struct Hub {
     pub(crate) rings: Arc<RingBudget>,
     /// Memory for what clients have missed.
     pub(crate) pages: PageBudget,
+    /// Memory for answers to polls.
+    pub(crate) answers: PageBudget,
     /// Of subscriptions that clients are made to renew.
     pub(crate) resubscribes: Pacer,
     pub(crate) tracker: TaskTracker,
@@ -158,6 +160,7 @@ impl Hub {
             })
             .collect();
         let pages = PageBudget::new(metrics.page_bytes.clone(), parts.limits.node_page_bytes.as_u64());
+        let answers = PageBudget::new(metrics.poll_answer_bytes.clone(), ANSWER_BYTES);
         let resubscribes = Pacer::new(parts.limits.resubscribe_rate, Instant::now());
         let hub = Arc::new(Self {
             broker: parts.broker,
@@ -179,6 +182,7 @@ impl Hub {
             resumes: Resumes::default(),
             rings,
             pages,
+            answers,
             resubscribes,
             tracker,
             cancel,

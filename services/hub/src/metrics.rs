@@ -55,6 +55,8 @@ fanway_broker::metrics! {
         page_bytes: IntGauge,
         /// Times that a session's pages were dropped, to be read again later, because they were not sent in time.
         pages_dropped_total: IntCounter,
+        /// Bytes of answers to polls above 16 KiB, from when they are collected until the transport has let go of them.
+        poll_answer_bytes: IntGauge,
         /// Bytes waiting in outboxes of slow connections.
         outbox_bytes: IntGauge,
         /// Refused credentials, by reason.

@@ -72,7 +72,7 @@ fn cost(publications: usize, bytes: usize) -> usize {
     publications.saturating_mul(ENTRY_BYTES).saturating_add(bytes.saturating_mul(2))
 }
 
-/// Memory for pages on this node.
+/// Memory for pages on this node; another one is for answers to polls ([`crate::session::PollAnswer`]).
 #[derive(Debug)]
 pub(crate) struct PageBudget {
     /// Bytes that are free, one permit each; whoever waits longest is served first.
@@ -89,8 +89,17 @@ impl PageBudget {
 
     /// Memory for a publication of so many bytes, as soon as there is some. `None` if the node is stopping.
     pub(crate) async fn grant(&self, bytes: usize) -> Option<Grant> {
-        let permit = self.free.clone().acquire_many_owned(self.permits(cost(1, bytes))).await.ok()?;
-        Some(self.granted(permit))
+        self.wait_for(cost(1, bytes)).await
+    }
+
+    /// So much memory, as soon as there is some. `None` if the node is stopping.
+    pub(crate) fn wait_for(&self, cost: usize) -> impl Future<Output = Option<Grant>> + Send + use<> {
+        let (free, permits, held) = (self.free.clone(), self.permits(cost), self.held.clone());
+        async move {
+            let permit = free.acquire_many_owned(permits).await.ok()?;
+            held.add(i64::from(permits));
+            Some(Grant { permit, held })
+        }
     }
 
     /// The same if there is some now.
@@ -106,9 +115,16 @@ impl PageBudget {
         (left >= self.capacity as usize / 2).then(|| self.try_cost(cost)).flatten()
     }
 
-    fn try_cost(&self, cost: usize) -> Option<Grant> {
+    /// So much memory, if there is some now.
+    pub(crate) fn try_cost(&self, cost: usize) -> Option<Grant> {
         let permit = self.free.clone().try_acquire_many_owned(self.permits(cost)).ok()?;
-        Some(self.granted(permit))
+        self.held.add(permit.num_permits() as i64);
+        Some(Grant { permit, held: self.held.clone() })
+    }
+
+    /// Whether a grant is one of so much memory.
+    pub(crate) fn covers(&self, grant: &Grant, cost: usize) -> bool {
+        self.permits(cost) as usize <= grant.permit.num_permits()
     }
 
     /// A page larger than the budget takes all of it.
@@ -116,23 +132,18 @@ impl PageBudget {
         u32::try_from(cost).unwrap_or(u32::MAX).min(self.capacity)
     }
 
-    fn granted(&self, permit: OwnedSemaphorePermit) -> Grant {
-        self.held.add(permit.num_permits() as i64);
-        Grant { permit, held: self.held.clone() }
-    }
-
     /// Number of the first publications of these sizes that a grant covers.
     fn covered(&self, grant: &Grant, sizes: impl Iterator<Item = usize>) -> usize {
-        let (held, mut bytes) = (grant.permit.num_permits(), 0);
+        let mut bytes = 0;
         let covers = |(count, size): &(usize, usize)| {
             bytes += size;
-            self.permits(cost(*count, bytes)) as usize <= held
+            self.covers(grant, cost(*count, bytes))
         };
         (1..).zip(sizes).take_while(covers).count()
     }
 
     /// Makes a grant one of so much memory. False if there is not enough.
-    fn resize(&self, grant: &mut Grant, cost: usize) -> bool {
+    pub(crate) fn resize(&self, grant: &mut Grant, cost: usize) -> bool {
         let (has, needs) = (grant.permit.num_permits(), self.permits(cost) as usize);
         if needs > has {
             let Ok(more) = self.free.clone().try_acquire_many_owned((needs - has) as u32) else { return false };
@@ -145,9 +156,9 @@ impl PageBudget {
     }
 }
 
-/// A part of the node's memory for pages, given back on drop.
+/// A part of the node's memory for pages or answers, given back on drop.
 #[derive(Debug)]
-pub(crate) struct Grant {
+pub struct Grant {
     permit: OwnedSemaphorePermit,
     held: IntGauge,
 }

@@ -49,13 +49,13 @@ export const delivery = {
     }),
     lines({
       title: "Waiting for slow clients",
-      description: "Bytes that wait in outboxes of connections whose sockets are full, bytes of publications read for clients that are behind, at most `client.node_page_bytes` on each node, and large answers over HTTP/2 that clients have not taken yet.",
+      description: "Bytes that wait in outboxes of connections whose sockets are full, bytes of publications read for clients that are behind, at most `client.node_page_bytes` on each node, and answers above 16 KiB: to polls, from when they are collected, at most 16 MiB on each node; and of any kind that clients have not taken yet, those to polls included.",
       unit: "bytes",
-      stack: true,
       queries: [
         query(`sum by (instance) (${of("fanway_outbox_bytes")})`, { legend: "outboxes, {{instance}}" }),
         query(`sum by (instance) (${of("fanway_page_bytes")})`, { legend: "pages, {{instance}}" }),
-        query(`sum by (instance) (${of("fanway_http2_answer_bytes")})`, { legend: "HTTP/2 answers, {{instance}}" }),
+        query(`sum by (instance) (${of("fanway_poll_answer_bytes")})`, { legend: "polls, {{instance}}" }),
+        query(`sum by (instance) (${of("fanway_large_answer_bytes")})`, { legend: "answers, {{instance}}" }),
       ],
       alerts: ["FanwaySlowConsumers"],
     }),

@@ -74,7 +74,7 @@ pub async fn serve(endpoint: Endpoint) {
         taken_over: metrics.sockets_taken_over_total.with_label_values(&[name]),
         handshake: metrics.handshake_seconds.with_label_values(&[name]),
         rejections: metrics.sockets_rejected_total,
-        http2_answers: metrics.http2_answer_bytes.with_label_values(&[name]),
+        large_answers: metrics.large_answer_bytes.with_label_values(&[name]),
         clients: clients.map(|clients| (clients, metrics.connections_rejected_total)),
         rate,
         refusals,

@@ -38,8 +38,8 @@ pub(super) struct Shared {
     pub(super) taken_over: IntCounter,
     pub(super) handshake: Histogram,
     pub(super) rejections: IntCounterVec,
-    /// Bytes of large answers over HTTP/2 that are held for clients.
-    pub(super) http2_answers: IntGauge,
+    /// Bytes of large answers that are held for clients.
+    pub(super) large_answers: IntGauge,
     /// There if clients connect here, with where to count those that are refused.
     pub(super) clients: Option<(Clients, IntCounterVec)>,
     /// How many of them are let in.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,14 +19,17 @@ use prometheus::IntGauge;
 use super::answer::Refusal;
 use super::boundaries::Seen;
 use super::head::Announced;
-use super::held::ConnectionBytes;
+use super::held::{self, ConnectionBytes};
 use super::paced::Progress;
 
 /// Shared by the parts of one connection.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// Over HTTP/2: bytes of large answers.
-    held: Option<Arc<ConnectionBytes>>,
+    http2: bool,
+    /// Bytes of the listener's large answers.
+    answers: IntGauge,
+    /// Those of this connection. Over HTTP/1.1 from its first large answer on.
+    held: OnceLock<Arc<ConnectionBytes>>,
     state: Mutex<State>,
 }
 
@@ -82,22 +85,27 @@ pub(super) enum Phase {
 }
 
 impl Exchange {
-    pub(super) fn http1() -> Arc<Self> {
-        Arc::new(Self { held: None, state: Mutex::default() })
+    /// `answers` counts the bytes of the listener's large answers.
+    pub(super) fn http1(answers: IntGauge) -> Arc<Self> {
+        Arc::new(Self { http2: false, answers, held: OnceLock::new(), state: Mutex::default() })
     }
 
-    /// `answers` counts the bytes of the listener's large answers.
+    /// The same.
     pub(super) fn http2(answers: IntGauge) -> Arc<Self> {
-        Arc::new(Self { held: Some(ConnectionBytes::new(answers)), state: Mutex::default() })
+        Arc::new(Self { http2: true, answers, held: OnceLock::new(), state: Mutex::default() })
     }
 
     pub(super) fn is_http2(&self) -> bool {
-        self.held.is_some()
+        self.http2
+    }
+
+    fn held(&self) -> &Arc<ConnectionBytes> {
+        self.held.get_or_init(|| ConnectionBytes::new(self.answers.clone()))
     }
 
     /// Time after which to look again at a socket that has taken nothing for `stalled`. `None` once patience is over.
     pub(super) fn look_again(&self, stalled: Duration, write_timeout: Duration) -> Option<Duration> {
-        match &self.held {
+        match self.held.get() {
             Some(held) => held.look_again(stalled, write_timeout),
             None => write_timeout.checked_sub(stalled).filter(|left| !left.is_zero()),
         }
@@ -132,7 +140,7 @@ impl Exchange {
         state.requests += 1;
         state.open += 1;
         state.begun = false;
-        let progress = self.held.as_ref().map(|held| Arc::new(Progress::new(Arc::clone(held))));
+        let progress = self.http2.then(|| Arc::new(Progress::new(Arc::clone(self.held()))));
         let agreed = if self.is_http2() { Ok(()) } else { state.agree(length) };
         state.progress.clone_from(&progress);
         (OpenRequest { exchange: Arc::clone(self), answering: false, head_only, progress }, agreed)
@@ -257,6 +265,7 @@ impl OpenRequest {
             // hyper drops the content of an answer to a HEAD over HTTP/1.1 only.
             Some(_) if self.head_only => AxumBody::empty(),
             Some(progress) => progress.pace(body),
+            None if held::is_large(&body) => held::count(body, Arc::clone(self.exchange.held())),
             None => body,
         };
         let mut state = self.exchange.state();

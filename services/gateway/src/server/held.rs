@@ -1,18 +1,24 @@
-//! Memory that large answers over HTTP/2 occupy until clients take them, and the patience with clients meanwhile.
+//! Memory that large answers occupy until clients take them, and the patience with clients meanwhile.
 //!
 //! An answer (or a frame of a body of unknown end) above [`LARGE_ANSWER`] counts whole, from when hyper has asked for it
 //! until the last reference to it is dropped, by h2 as a rule. It counts for its own request, for its connection and for
-//! the listener (`fanway_http2_answer_bytes`). Smaller ones are not counted.
+//! the listener (`fanway_large_answer_bytes`). Smaller ones are not counted. Over HTTP/1.1 one counts until the socket has
+//! taken it, if its length is known; event streams do not pass here.
 //!
 //! Patience is the longest time that a client may take nothing: of the answer on a stream, or of what the socket of its
 //! connection has for it. It is `write_timeout`. For a request or connection that holds counted bytes, it shrinks in
 //! proportion to the bytes that the listener holds, down to [`SHORTEST`] from [`HELD_BYTES`] on. So what clients do not
 //! take occupies more than that for a second at most, and nobody else is cut early for it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Body as AxumBody;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use prometheus::IntGauge;
 
 /// Largest answer that is not counted.
@@ -70,6 +76,65 @@ impl RequestBytes {
     /// is over.
     pub(super) fn look_again(&self, stalled: Duration, write_timeout: Duration) -> Option<Duration> {
         look_again(&self.request, &self.connection.listener, stalled, write_timeout)
+    }
+}
+
+/// Whether an answer is large and of a known length.
+pub(super) fn is_large(body: &AxumBody) -> bool {
+    body.size_hint().exact().is_some_and(|bytes| bytes > LARGE_ANSWER as u64)
+}
+
+/// A body over HTTP/1.1 that counts from when hyper asks for it.
+pub(super) fn count(body: AxumBody, connection: Arc<ConnectionBytes>) -> AxumBody {
+    AxumBody::new(CountedBody { body, bytes: Arc::new(RequestBytes::new(connection)) })
+}
+
+/// Body over HTTP/1.1 whose frames count until they are dropped.
+struct CountedBody {
+    body: AxumBody,
+    bytes: Arc<RequestBytes>,
+}
+
+impl Body for CountedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|data| Counted::bytes(data, &self.bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Bytes that count until they are dropped.
+struct Counted {
+    data: Bytes,
+    bytes: Arc<RequestBytes>,
+}
+
+impl Counted {
+    fn bytes(data: Bytes, bytes: &Arc<RequestBytes>) -> Bytes {
+        bytes.hold(data.len());
+        Bytes::from_owner(Self { data, bytes: Arc::clone(bytes) })
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.bytes.release(self.data.len());
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn builder(settings: &Settings) -> http1::Builder {
 
 /// Serves a connection whose first head the door has collected.
 pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: First, peer: SocketAddr, guard: ConnectionGuard) {
-    let exchange = Exchange::http1();
+    let exchange = Exchange::http1(shared.large_answers.clone());
     exchange.saw(Seen::Head(first.head.body));
     let boundaries = Boundaries::after_head(first.head.end, first.head.body, shared.settings.head_bytes());
     let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange));

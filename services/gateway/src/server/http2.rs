@@ -68,7 +68,7 @@ fn builder(requests: Requests) -> http2::Builder<Requests> {
 
 /// Serves a connection whose preface the door has collected.
 pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: SocketAddr, _guard: ConnectionGuard) {
-    let exchange = Exchange::http2(shared.http2_answers.clone());
+    let exchange = Exchange::http2(shared.large_answers.clone());
     let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange));
     let io = TokioIo::new(HyperIo::http2(io, first, Arc::clone(&exchange)));
     let requests = Requests { shared: Arc::clone(&shared), exchange: Arc::clone(&exchange) };

@@ -17,8 +17,8 @@ fanway_broker::metrics! {
         sockets_limit: IntGaugeVec["listener"],
         /// Connections refused or cut off by the server, by reason: `limit`, `rate`, `tls`, `header_timeout`, `bad_head`, `body_timeout`, `write_timeout`.
         sockets_rejected_total: IntCounterVec["listener", "reason"],
-        /// Bytes of answers above 16 KiB over HTTP/2 that are in memory because clients have not taken all of them.
-        http2_answer_bytes: IntGaugeVec["listener"],
+        /// Bytes of answers above 16 KiB that are in memory because clients have not taken all of them.
+        large_answer_bytes: IntGaugeVec["listener"],
         /// Failures to accept a connection, as when the limit of open files is reached.
         accept_errors_total: IntCounterVec["listener"],
         /// Sockets handed over to a transport.

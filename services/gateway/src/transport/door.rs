@@ -222,7 +222,7 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
             log_limited!(DEBUG, %error, "poll failed");
             Refusal::Unavailable
         })?;
-        Ok(poll::response(&answer))
+        Ok(poll::response(answer))
     })
     .await;
     ended(handshake, response.status());

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use fanway_hub::session::PollAnswer;
+use bytes::Bytes;
+use fanway_hub::session::{AnswerMemory, PollAnswer};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
@@ -27,7 +28,7 @@ pub(super) fn wait(timeout: Option<&str>) -> Result<Duration, Refusal> {
 
 /// `{"publications":[...],"gaps":[...],"cursor":"...","retry":ms,"disconnect":{...}}`; `retry` only from a node that drains,
 /// `disconnect` only for a client that must not poll again.
-pub(super) fn response(answer: &PollAnswer) -> Response {
+pub(super) fn response(answer: PollAnswer) -> Response {
     let mut body = Vec::with_capacity(256 + answer.publications.len() + answer.gaps.len());
     body.extend_from_slice(b"{\"publications\":[");
     body.extend_from_slice(&answer.publications);
@@ -44,7 +45,22 @@ pub(super) fn response(answer: &PollAnswer) -> Response {
         disconnect.write_json(&mut body);
     }
     body.push(b'}');
-    head(body.into())
+    head(match answer.memory {
+        None => body.into(),
+        Some(memory) => Bytes::from_owner(LargeBody { bytes: body, _memory: memory }).into(),
+    })
+}
+
+/// Body of a large answer, which holds its memory until hyper drops the last reference to it.
+struct LargeBody {
+    bytes: Vec<u8>,
+    _memory: AnswerMemory,
+}
+
+impl AsRef<[u8]> for LargeBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// An answer with this body.

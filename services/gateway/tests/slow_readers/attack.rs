@@ -100,6 +100,15 @@ impl Attack {
         Self { tasks, polls }
     }
 
+    /// Polls from the beginning of all channels, so many at once on each of so many connections, whose answers nobody takes.
+    pub(crate) fn polls_that_take_nothing(node: &Node, backlog: &Backlog, connections: usize, polls: usize) -> Self {
+        let (mut tasks, token) = (JoinSet::new(), node.token(&Claims::user("mallory")));
+        for _ in 0..connections {
+            tasks.spawn(closed_windows(node.port(), 0, backlog.poll(), polls, token.clone()));
+        }
+        Self { tasks, polls: Arc::default() }
+    }
+
     /// Polls that were answered.
     pub(crate) fn polls(&self) -> usize {
         self.polls.load(Ordering::Relaxed)

@@ -225,7 +225,17 @@ impl Core {
         if self.page_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        let Some(catch_ups) = &mut self.catch_ups else { return };
+        self.forget_pages();
+        if let Some(catch_ups) = &mut self.catch_ups {
+            catch_ups.small_pages = SMALL_PAGES;
+        }
+    }
+
+    /// Drops all pages, to be read again.
+    pub(super) fn forget_pages(&mut self) {
+        let Some(catch_ups) = self.catch_ups.as_mut().filter(|catch_ups| catch_ups.held_since.is_some()) else {
+            return;
+        };
         for (index, sub) in (0..).zip(&mut self.subs) {
             if let Some(sub) = sub.as_mut().filter(|sub| sub.holds_page()) {
                 sub.drop_page();
@@ -233,7 +243,6 @@ impl Core {
             }
         }
         catch_ups.held_since = None;
-        catch_ups.small_pages = SMALL_PAGES;
         self.hub.metrics.pages_dropped_total.inc();
     }
 }

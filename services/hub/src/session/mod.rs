@@ -6,6 +6,7 @@
 //! writes) is the only writer: bytes leave in program order. Deadlines are data: the session asks the timer wheel for a
 //! tick and compares its deadlines with the time when the tick comes.
 
+mod answer;
 mod catch_up;
 mod centrifugal;
 mod core;
@@ -25,13 +26,15 @@ mod size;
 mod subscription;
 mod transport;
 
+pub(crate) use self::answer::ANSWER_BYTES;
+pub use self::answer::{AnswerMemory, PollAnswer};
 pub use self::centrifugal::{Centrifugal, ClientSession};
 pub use self::core::{Core, Output};
 pub use self::disconnect::Disconnect;
 pub(crate) use self::encoders::BuiltIn;
 pub use self::events::{EventSession, EventStream, Framing};
 pub use self::join::Join;
-pub use self::poll::{PollAnswer, PollError, poll};
+pub use self::poll::{PollError, poll};
 pub use self::protocol::{Protocol, Session};
 pub use self::resume_points::{Resume, ResumePoint};
 pub use self::transport::Transport;

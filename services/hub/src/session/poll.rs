@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use fanway_protocol::codec::json;
 
+use super::answer::{Collected, PollAnswer};
 use super::core::Output;
 use super::disconnect::Disconnect;
 use super::join::Joins;
@@ -21,22 +22,10 @@ use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
-use crate::turn::{TURN_BYTES, Turn, with_turn};
+use crate::turn::{TURN_BYTES, with_turn};
 
-/// Answer to a poll.
-#[derive(Debug, Default)]
-pub struct PollAnswer {
-    /// Items of a JSON list: objects of `json::write_event` with commas between, in order within each channel.
-    pub publications: Vec<u8>,
-    /// Likewise objects of `json::write_gap`; each lies before all `publications` of its channel.
-    pub gaps: Vec<u8>,
-    /// Where to go on. Empty only for a client that had no cursor and must not poll again.
-    pub cursor: String,
-    /// The node is on its way out: better ask again a little later.
-    pub draining: bool,
-    /// The client must not poll again by itself.
-    pub disconnect: Option<Disconnect>,
-}
+/// Longest wait for the memory of an answer, in command timeouts.
+const MEMORY_WAIT: u32 = 2;
 
 /// Why a poll could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +55,7 @@ struct Polling {
     until: Instant,
     /// End of reading what was missed.
     deadline: Instant,
-    answer: PollAnswer,
-    published: Published,
+    collected: Collected,
 }
 
 /// A session of one poll.
@@ -92,7 +80,7 @@ impl Protocol for Polling {
     }
 
     fn on_close(session: &mut PollSession, reason: CloseReason) {
-        let answer = &mut session.protocol.answer;
+        let answer = &mut session.protocol.collected.answer;
         answer.draining = reason == CloseReason::Shutdown;
         answer.disconnect = Disconnect::permanent(reason);
     }
@@ -105,14 +93,7 @@ impl PollSession {
         let until = if points.iter().any(|point| point.fresh) { now } else { now + wait };
         let deadline = now + hub.limits.command_timeout;
         let output = Output::new(Transport::POLL, hub.built_in.list_items);
-        let protocol = Polling {
-            identity,
-            joins: Joins::default(),
-            until,
-            deadline,
-            answer: PollAnswer::default(),
-            published: Published::default(),
-        };
+        let protocol = Polling { identity, joins: Joins::default(), until, deadline, collected: Collected::default() };
         let mut session = Self::open(hub, Handle::by_task(), output, protocol, now, until);
         session.core.identify(&session.protocol.identity);
         let terms = Terms { missed: usize::MAX, first_page: share(points) };
@@ -130,7 +111,7 @@ impl PollSession {
             let (channel, index) = (join.channel().clone(), join.index());
             let gap = self.core.subscribe(join, now).map_err(|error| PollError(error.to_string()))?;
             if let Some(reason) = gap {
-                let gaps = &mut self.protocol.answer.gaps;
+                let gaps = &mut self.protocol.collected.answer.gaps;
                 json::write_gap(&channel, reason, self.core.position(index), gaps);
                 gaps.push(b',');
             }
@@ -143,9 +124,30 @@ impl PollSession {
         Ok(())
     }
 
-    /// End of waiting: a client that is behind is not answered that there is nothing.
+    /// End of waiting: a client for whom there is something is not answered that there is nothing.
     fn end_of_wait(&self) -> Instant {
-        if self.core.is_behind() { self.protocol.deadline } else { self.protocol.until }
+        let Polling { collected, deadline, until, .. } = &self.protocol;
+        if self.core.is_behind() || collected.waits() { *deadline } else { *until }
+    }
+
+    /// Gathers a batch for the answer. Returns whether the answer takes all of it. If it has no memory for anything, it waits
+    /// for that, and holds nothing meanwhile.
+    fn collect(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let whole = with_turn(|turn| {
+            self.gather(turn);
+            let taken = self.protocol.collected.collect(turn, &self.core.hub.answers);
+            if self.protocol.collected.waits() {
+                self.protocol.deadline = now + self.core.hub.limits.command_timeout * MEMORY_WAIT;
+            }
+            self.wrote(turn, taken, now)
+        });
+        if self.protocol.collected.waits() {
+            self.core.forget_pages();
+            if self.protocol.collected.poll_memory(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        whole
     }
 
     /// Collects what the channels have. `Ready` once the answer is complete, or cannot be given.
@@ -153,7 +155,7 @@ impl PollSession {
         let now = Instant::now();
         self.poll(cx, now);
         if !self.protocol.joins.is_empty() {
-            if self.protocol.answer.disconnect.is_some() {
+            if self.protocol.collected.answer.disconnect.is_some() {
                 // The broker, which may be away, has nothing to add.
                 return Poll::Ready(Ok(()));
             }
@@ -161,71 +163,36 @@ impl PollSession {
             self.joined(now)?;
             self.core.poll_catch_ups(now);
         }
-        let whole = with_turn(|turn| {
-            self.gather(turn);
-            let Polling { answer, published, .. } = &mut self.protocol;
-            let taken = collect(turn, published, answer);
-            self.wrote(turn, taken, now)
-        });
+        let mut whole = true;
+        if let Poll::Ready(waited) = self.protocol.collected.poll_memory(cx) {
+            if waited {
+                self.protocol.deadline = now + self.core.hub.limits.command_timeout;
+            }
+            whole = self.collect(cx, now);
+        }
         let behind = self.core.is_behind();
-        let full = !whole || self.protocol.published.bytes >= TURN_BYTES || !behind;
-        let answer = &self.protocol.answer;
+        let full = !whole || self.protocol.collected.bytes >= TURN_BYTES || !behind;
+        let Collected { answer, .. } = &self.protocol.collected;
+        let waits = self.protocol.collected.waits();
         let closing = self.core.closing();
         if !answer.is_empty() && full || closing.is_some() || now >= self.end_of_wait() {
             let says_why = answer.draining || answer.disconnect.is_some();
-            let unknown = answer.is_empty() && !says_why && (behind || closing == Some(CloseReason::Slow));
-            let late = || PollError("what was missed could not be read in time".to_owned());
+            let unknown = answer.is_empty() && !says_why && (behind || waits || closing == Some(CloseReason::Slow));
+            let late = || PollError("there was no memory for what was missed, or it was not read in time".to_owned());
             return Poll::Ready(if unknown { Err(late()) } else { Ok(()) });
         }
         Poll::Pending
     }
 
     fn into_answer(mut self, resume: &Resume) -> PollAnswer {
-        let mut answer = std::mem::take(&mut self.protocol.answer);
+        let mut answer = std::mem::take(&mut self.protocol.collected).into_answer(&self.core.hub.answers);
         answer.cursor = match self.protocol.joins.is_empty() {
             true => self.core.cursor(),
             // It has joined nothing: its own cursor holds.
             false => resume.id.clone().unwrap_or_default(),
         };
-        // The commas after the last items.
-        answer.publications.pop();
-        answer.gaps.pop();
         answer
     }
-}
-
-impl PollAnswer {
-    fn is_empty(&self) -> bool {
-        self.publications.is_empty() && self.gaps.is_empty()
-    }
-}
-
-/// Publications that an answer has.
-#[derive(Default)]
-struct Published {
-    /// Their channels, a bit each.
-    channels: u64,
-    bytes: usize,
-}
-
-/// Sorts the segments of a turn into the lists of the answer. Returns the bytes taken: a gap that comes after publications
-/// of its channel is left for the next poll, so that a gap in an answer always lies before the publications.
-fn collect(turn: &Turn, published: &mut Published, answer: &mut PollAnswer) -> usize {
-    let mut start = turn.owed;
-    for piece in &turn.pieces {
-        let channel = 1u64 << (piece.sub % 64);
-        if piece.gap && published.channels & channel != 0 {
-            return start;
-        }
-        let list = if piece.gap { &mut answer.gaps } else { &mut answer.publications };
-        list.extend_from_slice(&turn.bytes[start..piece.end]);
-        if !piece.gap {
-            published.channels |= channel;
-            published.bytes += piece.end - start;
-        }
-        start = piece.end;
-    }
-    turn.bytes.len()
 }
 
 #[cfg(test)]

@@ -98,3 +98,17 @@ async fn a_client_that_does_not_read_is_cut_off() {
     eventually("it is closed", || server.open() == 0).await;
     assert!(until_closed(&mut client).await.len() < LARGE);
 }
+
+/// As over HTTP/2, what such a client keeps in memory decides how much time it has.
+#[tokio::test]
+async fn a_client_that_does_not_read_and_holds_much_is_cut_off_early() {
+    // The timeout is longer than this test may take.
+    let server = Server::start(patient());
+    let held = || server.metrics.large_answer_bytes.with_label_values(&["public"]).get();
+    let mut client = server.connect().await;
+    client.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    eventually("it is held", || held() == LARGE as i64).await;
+    eventually("it is cut off", || server.rejected("write_timeout") == 1).await;
+    eventually("nothing is held", || held() == 0).await;
+    assert!(until_closed(&mut client).await.len() < LARGE);
+}

@@ -168,7 +168,7 @@ async fn a_stream_has_a_deadline_for_all_that_h2_has() {
 
 /// Bytes of large answers that the server holds.
 fn held(server: &Server) -> i64 {
-    server.metrics.http2_answer_bytes.with_label_values(&["public"]).get()
+    server.metrics.large_answer_bytes.with_label_values(&["public"]).get()
 }
 
 /// A client that sends requests over HTTP/2 whose answers have any window, and never reads.
