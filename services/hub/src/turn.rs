@@ -243,7 +243,7 @@ struct Coalesced {
 }
 
 /// Entries that can be given to a subscriber together: publications without a gap, on one line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Run {
     /// Of the first, which the others follow; `None` where none has one.
     pub(crate) position: Option<Position>,
@@ -254,7 +254,7 @@ pub(crate) struct Run {
 }
 
 /// A coalesced run: its bytes, the ends of its entries in them, and the entries.
-pub(crate) type RunParts<'a> = (Run, &'a [u8], &'a [u32], &'a [Arc<Entry>]);
+pub(crate) type RunParts<'a> = (&'a Run, &'a [u8], &'a [u32], &'a [Arc<Entry>]);
 
 /// What was found for a place in a ring.
 #[derive(Debug, PartialEq, Eq)]
@@ -302,7 +302,7 @@ impl Batches {
             made => made.iter().position(|made| made.encoding == encoding).unwrap_or_else(|| slot.join(encoding)),
         };
         let Coalesced { run, bytes, ends, .. } = &slot.runs[at];
-        Some(((*run)?, bytes, ends, &slot.entries))
+        Some((run.as_ref()?, bytes, ends, &slot.entries))
     }
 
     /// Lends the entries of a slot.

@@ -171,6 +171,7 @@ impl Core {
     }
 
     /// Something was written: lets go of the pages that were taken.
+    #[cold]
     pub(super) fn pages_written(&mut self) {
         let Some(catch_ups) = &mut self.catch_ups else { return };
         if catch_ups.held_since.is_some() {

@@ -132,7 +132,8 @@ impl Core {
         };
         sub.position = last.or(sub.position);
         sub.next += u64::from(count);
-        self.push(turn, piece, run.received);
+        let received = run.received;
+        self.push(turn, piece, received);
         true
     }
 
@@ -236,36 +237,7 @@ impl Core {
     pub(crate) fn wrote(&mut self, turn: &mut Turn, written: usize, now: Instant) -> bool {
         self.outbox.settle(turn, written);
         let whole = written == turn.bytes.len();
-        let mut delivered = self.gathered;
-        if !whole {
-            // From the end: what is not begun is given back; the entry begun is kept as owed.
-            for at in (0..turn.pieces.len()).rev() {
-                let piece = &turn.pieces[at];
-                let start = if at == 0 { turn.owed } else { turn.pieces[at - 1].end };
-                if written >= piece.end {
-                    break;
-                }
-                let (mut taken, shared_start, shared_end) = turn.whole(piece, start, written);
-                // Each entry of a run begins with its shared bytes, and ends with them.
-                let (start, end) = if piece.count == 1 { (start, piece.end) } else { (shared_start, shared_end) };
-                if written > start {
-                    let shared = match written < shared_end {
-                        true => self
-                            .shared_bytes(piece, taken, &turn.bytes[shared_start..shared_end])
-                            .slice(written.saturating_sub(shared_start)..),
-                        false => Bytes::new(),
-                    };
-                    let header = &turn.bytes[written.min(shared_start)..shared_start];
-                    self.outbox.keep(header, shared, &turn.bytes[written.max(shared_end)..end]);
-                    taken += 1;
-                }
-                delivered -= u64::from(piece.count - taken);
-                self.give_back(piece, taken);
-                if taken > 0 {
-                    break;
-                }
-            }
-        }
+        let delivered = if whole { self.gathered } else { self.gathered - self.roll_back(turn, written) };
         if delivered > 0 {
             let latency = self.oldest.map(|oldest| now.saturating_duration_since(oldest));
             turn.count(self.output.transport, delivered, latency);
@@ -281,8 +253,46 @@ impl Core {
         } else if written > 0 || self.stalled_since.is_none() {
             self.stalled_since = Some(now);
         }
-        self.pages_written();
+        if self.catch_ups.is_some() {
+            self.pages_written();
+        }
         whole
+    }
+
+    /// Gives back what the socket did not take after `written` bytes of the turn. The entry that has begun is kept as owed,
+    /// and counts as delivered. Returns the number of the others.
+    ///
+    /// Apart from [`Self::wrote`], so that a delivery does without its stack and registers.
+    #[cold]
+    fn roll_back(&mut self, turn: &Turn, written: usize) -> u64 {
+        let mut given_back = 0;
+        for at in (0..turn.pieces.len()).rev() {
+            let piece = &turn.pieces[at];
+            let start = if at == 0 { turn.owed } else { turn.pieces[at - 1].end };
+            if written >= piece.end {
+                break;
+            }
+            let (mut taken, shared_start, shared_end) = turn.whole(piece, start, written);
+            // Each entry of a run begins with its shared bytes, and ends with them.
+            let (start, end) = if piece.count == 1 { (start, piece.end) } else { (shared_start, shared_end) };
+            if written > start {
+                let shared = match written < shared_end {
+                    true => self
+                        .shared_bytes(piece, taken, &turn.bytes[shared_start..shared_end])
+                        .slice(written.saturating_sub(shared_start)..),
+                    false => Bytes::new(),
+                };
+                let header = &turn.bytes[written.min(shared_start)..shared_start];
+                self.outbox.keep(header, shared, &turn.bytes[written.max(shared_end)..end]);
+                taken += 1;
+            }
+            given_back += u64::from(piece.count - taken);
+            self.give_back(piece, taken);
+            if taken > 0 {
+                break;
+            }
+        }
+        given_back
     }
 
     /// The shared bytes of a piece's begun entry: by reference if the ring still has the entry, else a copy.
