@@ -13,7 +13,7 @@ use fanway_protocol::{Channel, GapReason, Position, Publication};
 use crate::channel::{Attachment, Interest, LocalChannel};
 use crate::handle::Handle;
 use crate::hub::Hub;
-use crate::pages::{PAGE_BYTES, Page, page};
+use crate::pages::{Grant, PAGE_BYTES, PAGE_LIFE, Page, page};
 use crate::resume::{self, Decision, MAX_RETRIES};
 
 /// Where a client wants to join.
@@ -82,6 +82,9 @@ pub enum AttachError {
     #[error("the node is stopping")]
     Stopping,
 }
+
+/// A grant without a page, and when it is given back at the latest.
+type KeptGrant = (Grant, Instant);
 
 /// A client that joins a channel. While the channel is not live it waits between its attempts, without memory for a page.
 struct JoinAttempts<'a> {
@@ -203,14 +206,25 @@ impl Hub {
         let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
         let begin = || JoinAttempts::new(&interest, From::Position(position), handle, index, usize::MAX);
         let mut joining = begin();
+        let mut kept = None;
         loop {
-            self.ready(&interest).await;
-            let grant = self.pages.grant(limit.bytes).await.ok_or(AttachError::Stopping)?;
+            kept = self.ready_with(&interest, kept).await;
+            let (grant, until) = match kept.take() {
+                Some(kept) => kept,
+                None => {
+                    let grant = self.pages.grant(limit.bytes).await.ok_or(AttachError::Stopping)?;
+                    (grant, Instant::now() + PAGE_LIFE)
+                }
+            };
             let attempt = tokio::time::timeout(self.limits.command_timeout, self.try_join(&mut joining, limit)).await;
             let mut attached = match attempt.unwrap_or(Err(AttachError::Timeout)) {
                 Ok(Some(attached)) => attached,
-                // It waits for the channel without the grant.
-                Ok(None) => continue,
+                // Clients that resume ahead of the stream make the channel verify its log again and again: a subscription
+                // that gave its grant back at once would only ever be queued.
+                Ok(None) => {
+                    kept = Some((grant, until));
+                    continue;
+                }
                 Err(_) => {
                     drop(grant);
                     tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
@@ -312,6 +326,18 @@ impl Hub {
             }
             return joined(Joined::Recovered(Page::of(missed, whole, limit)), attached);
         }
+    }
+
+    /// Waits until the channel's stream is live, with a grant until a deadline, and then without it.
+    async fn ready_with(self: &Arc<Self>, interest: &Interest, kept: Option<KeptGrant>) -> Option<KeptGrant> {
+        if let Some((_, until)) = &kept
+            && tokio::time::timeout_at((*until).into(), self.ready(interest)).await.is_ok()
+        {
+            return kept;
+        }
+        drop(kept);
+        self.ready(interest).await;
+        None
     }
 
     /// Waits until the channel's stream is live.

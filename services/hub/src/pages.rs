@@ -9,7 +9,8 @@
 //! publication the fixed part ([`cost`]), its bytes, and its bytes again, encoded. Whoever waits longest for one is served
 //! first.
 //! * A grant is taken when the channel is live and before the log is read, so that a read has room for what it brings. It
-//!   is given back before the channel is waited for again, and shrinks to what the page has after the read.
+//!   shrinks to what the page has after the read. If the channel is not live any more when the grant comes, the grant of a
+//!   further page is kept for [`PAGE_LIFE`] while the channel is waited for, and that of a first page is given back.
 //! * A first page takes a grant that is free, or none: then the subscription is behind, without a page.
 //! * Any other page waits for its grant, with nothing in hand. A session reads one at a time, and none while it holds one.
 //! * A view that is kept for others to share has a grant of its own, of the half that nobody needs.
@@ -22,7 +23,8 @@
 //!   (`session::page_life`); at once if the socket is blocked.
 //! * A page that was read and not fetched by its session is dropped by the task that read it (`session::page_read`).
 //!
-//! So neither clients that read slowly nor logs that answer slowly stop others from resuming.
+//! So clients that read slowly do not stop others from resuming. A log that answers slowly can delay them: a read holds its
+//! grant while it waits for its turn and for the log, up to `client.command_timeout`, then gives it back and pauses.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use fanway_broker::{Broker, Publish};
 use fanway_protocol::{Channel, Epoch, Payload, Position, Publication};
+use futures_util::FutureExt;
 
 use super::*;
 use crate::Limits;
@@ -130,33 +131,61 @@ async fn a_session_that_gets_no_memory_for_its_page_waits_for_it() {
     poll_until_it_holds_a_page(&mut core, index).await;
 }
 
-/// Others would wait for the memory of a page that cannot be read yet.
-#[tokio::test]
-async fn a_read_that_waits_for_its_channel_holds_no_memory() {
+/// Lets other tasks run until they wait.
+async fn yield_often() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A read that gets its grant when its channel is not live any more.
+async fn granted_too_late() -> (Arc<Hub>, Core, u32, crate::pages::Grant) {
     let (hub, mut core, index) = behind(Duration::from_secs(10)).await;
     let all = hub.pages.try_grant(60 * 1024).unwrap();
     core.fall_behind(index);
     core.poll_catch_ups(Instant::now());
     // The channel is live, so that the read waits for memory. Then it is not live any more.
+    yield_often().await;
     let local = hub.find(&Channel::new("a").unwrap()).unwrap();
-    let turns = async || {
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-    };
-    turns().await;
-    {
-        let mut state = local.state();
-        state.repairing = true;
-        state.sequencer.as_mut().unwrap().suspect();
-    }
+    let mut state = local.state();
+    state.repairing = true;
+    state.sequencer.as_mut().unwrap().suspect();
+    drop(state);
+    (hub, core, index, all)
+}
+
+fn repair(hub: &Arc<Hub>) {
+    let local = hub.find(&Channel::new("a").unwrap()).unwrap();
+    local.state().repairing = false;
+    hub.repair(&local);
+}
+
+/// Others would wait for the memory of a page that cannot be read yet.
+#[tokio::test]
+async fn a_read_that_waits_for_its_channel_holds_no_memory_for_long() {
+    let (hub, mut core, index, all) = granted_too_late().await;
     drop(all);
-    turns().await;
+    let granted = Instant::now();
+    let other = tokio::time::timeout(Duration::from_secs(20), hub.pages.grant(100)).await.unwrap();
+    assert!(granted.elapsed() > PAGE_LIFE / 2, "{:?}", granted.elapsed());
+    drop(other);
     assert_eq!(hub.metrics.page_bytes.get(), 0);
     core.poll_catch_ups(Instant::now());
     assert!(core.subs[index as usize].as_ref().unwrap().is_behind());
-    local.state().repairing = false;
-    hub.repair(&local);
+    repair(&hub);
+    poll_until_it_holds_a_page(&mut core, index).await;
+}
+
+/// It would be queued again, behind all others, whenever somebody makes the channel verify its log.
+#[tokio::test]
+async fn a_read_that_waits_for_its_channel_is_not_queued_again() {
+    let (hub, mut core, index, all) = granted_too_late().await;
+    let mut other = Box::pin(hub.pages.grant(60 * 1024));
+    assert!(other.as_mut().now_or_never().is_none());
+    drop(all);
+    yield_often().await;
+    assert!(other.as_mut().now_or_never().is_none());
+    repair(&hub);
     poll_until_it_holds_a_page(&mut core, index).await;
 }
 
