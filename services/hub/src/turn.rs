@@ -153,6 +153,15 @@ impl Turn {
         (whole as u32, start + begin as usize, start + ends[whole] as usize)
     }
 
+    /// Ends in the bytes of the entries of a segment that begins at `start`.
+    pub(crate) fn entry_ends(&self, piece: &Piece, start: usize) -> impl Iterator<Item = usize> {
+        let (one, run) = match piece.count {
+            1 => (Some(piece.end), &[][..]),
+            count => (None, &self.ends[piece.ends as usize..][..count as usize]),
+        };
+        one.into_iter().chain(run.iter().map(move |end| start + *end as usize))
+    }
+
     /// Counts deliveries, and how long the oldest of them took.
     pub(crate) fn count(&mut self, transport: Transport, delivered: u64, latency: Option<Duration>) {
         self.tallied |= 1 << transport.0;

@@ -3,7 +3,7 @@
 //! An answer above [`SMALL_ANSWER`] holds a grant of the node's memory for answers ([`ANSWER_BYTES`]), from when it is
 //! collected until the transport has let go of its body. Where that memory is short, polls wait instead of holding their
 //! answers:
-//! * An answer takes the first segments that fit into what is free, and is complete then. The rest is for the next poll.
+//! * An answer takes the first entries that fit into what is free, and is complete then. The rest is for the next poll.
 //! * If not even the first fits, the poll waits until there is memory for that. Whoever waits longest is served first.
 //!   What was gathered is rolled back, pages are dropped and read again later.
 //! * A small answer needs no grant, and never waits: it holds about as much as its request and its subscriptions do.
@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 
 use super::disconnect::Disconnect;
 use crate::pages::{Grant, PageBudget};
-use crate::turn::Turn;
+use crate::turn::{Piece, Turn};
 
 /// Bytes of answers to polls that a node holds. Servers cut clients that do not take large answers the sooner, the more
 /// of as many bytes a listener holds.
@@ -65,7 +65,7 @@ pub(super) struct Collected {
     channels: u64,
     /// Bytes of its publications.
     pub(super) bytes: usize,
-    /// Grant for the first segment, which is waited for.
+    /// Pending grant for the first entry.
     waiting: Option<BoxFuture<'static, Option<Grant>>>,
 }
 
@@ -85,9 +85,9 @@ impl Collected {
         })
     }
 
-    /// Sorts the segments of a batch into the lists of the answer. Returns the bytes taken: what does not fit into memory is
-    /// left, and a gap that comes after publications of its channel is left for the next poll, so that a gap in an answer
-    /// always lies before the publications.
+    /// Sorts the segments of a batch into the lists of the answer. Returns the bytes taken, up to the end of an entry: what
+    /// does not fit into memory is left, and a gap that comes after publications of its channel is left for the next poll, so
+    /// that a gap in an answer always lies before the publications.
     pub(super) fn collect(&mut self, turn: &Turn, budget: &PageBudget) -> usize {
         let mut start = turn.owed;
         self.reserve(self.answer.len() + turn.bytes.len() - start, budget);
@@ -96,26 +96,43 @@ impl Collected {
             if piece.gap && self.channels & channel != 0 {
                 return start;
             }
-            let length = piece.end - start;
-            if !self.fits(self.answer.len() + length, budget) {
-                if self.answer.is_empty() {
-                    self.answer.memory = None;
-                    self.waiting = Some(budget.wait_for(length).boxed());
+            let end = self.fitting(turn, piece, start, budget);
+            if end > start {
+                let list = if piece.gap { &mut self.answer.gaps } else { &mut self.answer.publications };
+                if list.capacity() - list.len() < end - start {
+                    list.reserve_exact(turn.bytes.len() - start);
                 }
-                return start;
+                list.extend_from_slice(&turn.bytes[start..end]);
+                if !piece.gap {
+                    self.channels |= channel;
+                    self.bytes += end - start;
+                }
             }
-            let list = if piece.gap { &mut self.answer.gaps } else { &mut self.answer.publications };
-            if list.capacity() - list.len() < length {
-                list.reserve_exact(turn.bytes.len() - start);
+            if end < piece.end {
+                if self.answer.is_empty() {
+                    let first = turn.entry_ends(piece, start).next().unwrap_or(piece.end);
+                    self.wait_for(first - start, budget);
+                }
+                return end;
             }
-            list.extend_from_slice(&turn.bytes[start..piece.end]);
-            if !piece.gap {
-                self.channels |= channel;
-                self.bytes += length;
-            }
-            start = piece.end;
+            start = end;
         }
         turn.bytes.len()
+    }
+
+    /// End of the last entry of a segment that fits into memory; where the segment begins if none does.
+    fn fitting(&self, turn: &Turn, piece: &Piece, start: usize, budget: &PageBudget) -> usize {
+        let fits = |end: usize| self.fits(self.answer.len() + end - start, budget);
+        if fits(piece.end) {
+            return piece.end;
+        }
+        turn.entry_ends(piece, start).take_while(|end| fits(*end)).last().unwrap_or(start)
+    }
+
+    /// Lets go of the memory and waits for so much.
+    pub(super) fn wait_for(&mut self, bytes: usize, budget: &PageBudget) {
+        self.answer.memory = None;
+        self.waiting = Some(budget.wait_for(bytes).boxed());
     }
 
     /// Has memory for an answer of so many bytes, if there is some.

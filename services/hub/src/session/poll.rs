@@ -55,6 +55,10 @@ struct Polling {
     until: Instant,
     /// End of reading what was missed.
     deadline: Instant,
+    /// End of waiting for memory. Set by the first wait and not extended by later ones.
+    memory_deadline: Option<Instant>,
+    /// End of the credential and the grace after it. No deadline is later.
+    expiry: Option<Instant>,
     collected: Collected,
 }
 
@@ -89,11 +93,20 @@ impl Protocol for Polling {
 impl PollSession {
     fn new(hub: Arc<Hub>, identity: Identity, points: &[ResumePoint], wait: Duration) -> Self {
         let now = Instant::now();
-        let wait = identity.left(hub.limits.expiry_grace).map_or(wait, |left| wait.min(left));
+        let expiry = identity.left(hub.limits.expiry_grace).and_then(|left| now.checked_add(left));
         let until = if points.iter().any(|point| point.fresh) { now } else { now + wait };
-        let deadline = now + hub.limits.command_timeout;
+        let until = earlier(until, expiry);
+        let deadline = earlier(now + hub.limits.command_timeout, expiry);
         let output = Output::new(Transport::POLL, hub.built_in.list_items);
-        let protocol = Polling { identity, joins: Joins::default(), until, deadline, collected: Collected::default() };
+        let protocol = Polling {
+            identity,
+            joins: Joins::default(),
+            until,
+            deadline,
+            memory_deadline: None,
+            expiry,
+            collected: Collected::default(),
+        };
         let mut session = Self::open(hub, Handle::by_task(), output, protocol, now, until);
         session.core.identify(&session.protocol.identity);
         let terms = Terms { missed: usize::MAX, first_page: share(points) };
@@ -124,35 +137,57 @@ impl PollSession {
         Ok(())
     }
 
-    /// End of waiting: a client for whom there is something is not answered that there is nothing.
+    /// End of waiting. A client for which there is something does not receive an empty answer before the later deadlines.
     fn end_of_wait(&self) -> Instant {
-        let Polling { collected, deadline, until, .. } = &self.protocol;
-        if self.core.is_behind() || collected.waits() { *deadline } else { *until }
+        let Polling { collected, until, deadline, memory_deadline, expiry, .. } = &self.protocol;
+        let end = match memory_deadline.filter(|_| collected.waits()) {
+            Some(memory) => memory,
+            None if self.core.is_behind() => *deadline,
+            None => *until,
+        };
+        earlier(end, *expiry)
     }
 
     /// Gathers a batch for the answer. Returns whether the answer takes all of it. If it has no memory for anything, it waits
     /// for that, and holds nothing meanwhile.
     fn collect(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let whole = with_turn(|turn| {
-            self.gather(turn);
-            let taken = self.protocol.collected.collect(turn, &self.core.hub.answers);
-            if self.protocol.collected.waits() {
-                self.protocol.deadline = now + self.core.hub.limits.command_timeout * MEMORY_WAIT;
+        loop {
+            let whole = with_turn(|turn| {
+                self.gather(turn);
+                let taken = self.protocol.collected.collect(turn, &self.core.hub.answers);
+                if self.protocol.collected.waits() {
+                    let deadline = now + self.core.hub.limits.command_timeout * MEMORY_WAIT;
+                    self.protocol.memory_deadline.get_or_insert(deadline);
+                }
+                self.wrote(turn, taken, now)
+            });
+            if !self.protocol.collected.waits() {
+                return whole;
             }
-            self.wrote(turn, taken, now)
-        });
-        if self.protocol.collected.waits() {
             self.core.forget_pages();
-            if self.protocol.collected.poll_memory(cx).is_ready() {
-                cx.waker().wake_by_ref();
+            // The grant may be there at once: less is free than the batch needs, but enough for its first entry.
+            if self.poll_memory(cx, now).is_pending() {
+                return whole;
             }
         }
-        whole
+    }
+
+    /// Waits for the memory of the answer, if that is short. What was rolled back meanwhile has its own time to be read.
+    fn poll_memory(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        if ready!(self.protocol.collected.poll_memory(cx)) {
+            self.protocol.deadline = now + self.core.hub.limits.command_timeout;
+            self.core.schedule(self.end_of_wait());
+        }
+        Poll::Ready(())
     }
 
     /// Collects what the channels have. `Ready` once the answer is complete, or cannot be given.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PollError>> {
         let now = Instant::now();
+        if self.protocol.collected.waits() {
+            // It is blocked by missing memory, not by its client: that is no stall.
+            self.core.stuck(true, true, now);
+        }
         self.poll(cx, now);
         if !self.protocol.joins.is_empty() {
             if self.protocol.collected.answer.disconnect.is_some() {
@@ -164,10 +199,7 @@ impl PollSession {
             self.core.poll_catch_ups(now);
         }
         let mut whole = true;
-        if let Poll::Ready(waited) = self.protocol.collected.poll_memory(cx) {
-            if waited {
-                self.protocol.deadline = now + self.core.hub.limits.command_timeout;
-            }
+        if self.poll_memory(cx, now).is_ready() {
             whole = self.collect(cx, now);
         }
         let behind = self.core.is_behind();
@@ -195,33 +227,10 @@ impl PollSession {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::task::Waker;
-
-    use fanway_protocol::Channel;
-
-    use super::*;
-    use crate::Limits;
-    use crate::testing::hub;
-
-    /// No task of the hub runs meanwhile: the channel is not joined.
-    #[tokio::test]
-    async fn a_client_that_must_not_come_back_does_not_wait_for_the_broker() {
-        let hub = hub(Limits::default());
-        let own = "2~x7wNabcdefgh0123456789ab.3";
-        for cursor in [Some(own), None] {
-            let resume = Resume::new(hub.namespaces(), vec![Channel::new("news").unwrap()], cursor);
-            let wait = Duration::from_secs(60);
-            let mut session = PollSession::new(hub.clone(), Identity::default(), &resume.points, wait);
-            let cx = &mut Context::from_waker(Waker::noop());
-            assert!(session.poll_answer(cx).is_pending());
-            session.close(CloseReason::Disconnected);
-            assert!(matches!(session.poll_answer(cx), Poll::Ready(Ok(()))));
-            let answer = session.into_answer(&resume);
-            assert_eq!(answer.cursor, cursor.unwrap_or_default());
-            assert_eq!(answer.disconnect, Some(CloseReason::Disconnected.into()));
-        }
-    }
+/// The earlier of a deadline and another one, if there is that.
+fn earlier(deadline: Instant, other: Option<Instant>) -> Instant {
+    other.map_or(deadline, |other| deadline.min(other))
 }
+
+#[cfg(test)]
+mod tests;

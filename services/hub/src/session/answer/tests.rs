@@ -59,12 +59,8 @@ fn all_but(hub: &Hub, bytes: usize) -> Grant {
 #[tokio::test]
 async fn polls_that_wait_for_memory_get_everything() {
     const COUNT: u64 = 20;
-    let limits = Limits {
-        node_page_bytes: ByteSize::kib(256),
-        command_timeout: Duration::from_secs(30),
-        write_stall: Duration::from_secs(60),
-        ..Limits::default()
-    };
+    let limits =
+        Limits { node_page_bytes: ByteSize::kib(256), command_timeout: Duration::from_secs(30), ..Limits::default() };
     let hub = hub(limits);
     for channel in ["a", "b"] {
         publish(&hub, channel, LARGE, COUNT as usize).await;
