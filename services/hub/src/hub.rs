@@ -50,7 +50,7 @@ const SHARDS: usize = 64;
 /// Part of the channels, by name.
 type Shard = HashTable<Arc<LocalChannel>>;
 /// Reads of logs for repairs and resumes that may be under way at once on this node.
-const READS: usize = 64;
+pub(crate) const READS: usize = 64;
 /// Tops compared, or feeds asked for, in one call.
 pub(crate) const CHECK_BATCH: usize = 500;
 

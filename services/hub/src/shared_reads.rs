@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use fanway_broker::{BrokerError, LogView, PageLimit};
 use fanway_protocol::Channel;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::channel::LocalChannel;
 use crate::hub::Hub;
@@ -16,7 +17,7 @@ use crate::pages::{Grant, PAGE_BYTES};
 /// What a read for resuming is shared by: everybody who is at this offset of this channel while it is under way, and wants
 /// as much.
 type ReadKey = (Channel, u64, PageLimit);
-type SharedRead = Shared<BoxFuture<'static, Result<Arc<LogView>, BrokerError>>>;
+type Read = BoxFuture<'static, Result<Arc<LogView>, BrokerError>>;
 
 /// Channels whose newest view is kept after the read that made it.
 const KEPT_VIEWS: usize = 256;
@@ -32,7 +33,8 @@ pub(crate) struct Resumes(Mutex<Reads>);
 
 #[derive(Default)]
 struct Reads {
-    under_way: HashMap<ReadKey, SharedRead>,
+    /// Each is kept by those who wait for it.
+    under_way: HashMap<ReadKey, WeakShared<Read>>,
     kept: HashMap<Channel, Kept>,
 }
 
@@ -59,7 +61,11 @@ impl Resumes {
 
     /// Lets go of old views.
     pub(crate) fn sweep(&self) {
-        let kept = &mut self.lock().kept;
+        // Dropped after the lock: one of them may be the last reference to its read.
+        let mut waited_for = Vec::new();
+        let Reads { under_way, kept } = &mut *self.lock();
+        // One that was given up before it began has not removed itself.
+        under_way.retain(|_, read| read.upgrade().map(|read| waited_for.push(read)).is_some());
         kept.retain(|_, kept| kept.fresh());
         if kept.is_empty() {
             *kept = HashMap::new();
@@ -98,11 +104,11 @@ impl Hub {
             if let Some(kept) = reads.kept.get(&key.0).filter(serves) {
                 return Ok((kept.view.clone(), true));
             }
-            match reads.under_way.get(&key) {
-                Some(read) if !alone => (read.clone(), true),
-                _ => {
+            match reads.under_way.get(&key).filter(|_| !alone).and_then(WeakShared::upgrade) {
+                Some(read) => (read, true),
+                None => {
                     let read = self.begin_read(local.clone(), key.clone());
-                    reads.under_way.insert(key, read.clone());
+                    reads.under_way.extend(read.downgrade().map(|read| (key, read)));
                     (read, false)
                 }
             }
@@ -110,8 +116,9 @@ impl Hub {
         read.await.map(|view| (view, shared))
     }
 
-    /// Begins a read in a task of its own, which ends even if all who wait for it have gone.
-    fn begin_read(self: &Arc<Self>, local: Arc<LocalChannel>, key: ReadKey) -> SharedRead {
+    /// Begins a read in a task of its own, which ends when all who wait for it have gone: while a log answers slowly,
+    /// clients that ask and leave would queue up reads for nobody.
+    fn begin_read(self: &Arc<Self>, local: Arc<LocalChannel>, key: ReadKey) -> Shared<Read> {
         let hub = self.clone();
         let read = self.tracker.spawn(async move {
             let (_, offset, limit) = key;
@@ -123,6 +130,7 @@ impl Hub {
             under_way.hub.resumes.keep(&under_way.hub, &under_way.key, &view, began);
             Ok(view)
         });
+        let read = AbortOnDropHandle::new(read);
         read.map(|done| done.unwrap_or_else(|error| Err(BrokerError::Unavailable(error.to_string())))).boxed().shared()
     }
 }
@@ -136,5 +144,46 @@ struct UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.hub.resumes.lock().under_way.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Limits;
+    use crate::hub::READS;
+    use crate::pages::page;
+    use crate::testing::hub;
+
+    #[tokio::test]
+    async fn a_read_ends_when_nobody_waits_for_it() {
+        let hub = hub(Limits::default());
+        let interest = hub.interest(&Channel::new("a").unwrap()).unwrap();
+        let tasks = hub.tracker.len();
+        let all = hub.reads.acquire_many(READS as u32).await.unwrap();
+        let mut waiting = None;
+        for offset in 0..100 {
+            let mut read = Box::pin(hub.resume_view(&interest.0, offset, page(1000), false));
+            assert!(read.as_mut().now_or_never().is_none());
+            // Some have begun to wait when they are given up.
+            if offset % 2 == 0 {
+                tokio::task::yield_now().await;
+            }
+            waiting = Some(read);
+        }
+        let under_way = || hub.resumes.lock().under_way.values().filter(|read| read.upgrade().is_some()).count();
+        let began = Instant::now();
+        while hub.tracker.len() > tasks + 1 {
+            assert!(began.elapsed() < Duration::from_secs(5), "{} tasks", hub.tracker.len());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(under_way(), 1);
+        hub.resumes.sweep();
+        assert_eq!(hub.resumes.lock().under_way.len(), 1);
+        drop(all);
+        waiting.unwrap().await.unwrap();
+        assert_eq!(under_way(), 0);
     }
 }
