@@ -16,8 +16,8 @@
 //!
 //! Versions of the body: [`OLDEST`] has a JSON payload, version 2 bytes of any kind, version 3 either of them and the client
 //! that is excluded. A publication is written in the oldest version that can carry it ([`version`]), so that builds of a
-//! rollout read as much as possible of each other, and only in that one. Heartbeats announce the [`NEWEST`] version that a node reads, and nodes write none that is newer than the
-//! lowest announced.
+//! rollout read as much as possible of each other, and only in that one. Heartbeats announce the [`NEWEST`] version that a
+//! node reads, and nodes write none that is newer than the lowest announced.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,8 +37,10 @@ const NO_PLACE: &[u8] = b"-";
 pub const OLDEST: u8 = 1;
 /// Version of a body with a binary payload.
 const BINARY: u8 = 2;
-/// Newest version of a body that this build reads and writes: with an excluded client, and any payload.
-pub const NEWEST: u8 = 3;
+/// Version of a body with an excluded client, and any payload.
+const EXCLUDING: u8 = 3;
+/// Newest version of a body that this build reads and writes.
+pub const NEWEST: u8 = EXCLUDING;
 
 const HAS_TAGS: u8 = 1;
 const HAS_INFO: u8 = 2;
@@ -52,7 +54,7 @@ const IS_BINARY: u8 = 32;
 /// Flags that a version has.
 fn known_flags(version: u8) -> u8 {
     const OLD: u8 = HAS_TAGS | HAS_INFO | HAS_CONN_INFO | HAS_TRACE;
-    if version == NEWEST { OLD | HAS_EXCLUDE | IS_BINARY } else { OLD }
+    if version == EXCLUDING { OLD | HAS_EXCLUDE | IS_BINARY } else { OLD }
 }
 
 /// Position of a publication, as the header has it.
@@ -126,7 +128,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
 /// The version of a publication's body: the oldest that can carry it.
 pub fn version(publication: &Publication) -> u8 {
     match (&publication.exclude, &publication.data) {
-        (Some(_), _) => NEWEST,
+        (Some(_), _) => EXCLUDING,
         (None, Payload::Json(_)) => OLDEST,
         (None, Payload::Binary(_)) => BINARY,
     }
@@ -192,7 +194,7 @@ pub fn decode(channel: &Channel, body: &[u8]) -> Result<Publication, EnvelopeErr
     let excludes = flags & HAS_EXCLUDE != 0;
     if flags & !known_flags(version) != 0
         || (flags & HAS_CONN_INFO != 0 && flags & HAS_INFO == 0)
-        || excludes != (version == NEWEST)
+        || excludes != (version == EXCLUDING)
     {
         return Err(EnvelopeError::Body);
     }
@@ -377,7 +379,7 @@ mod tests {
             let _ = split_header(&bytes);
             let _ = decode(&channel, &bytes);
             // Also behind a valid beginning, where more of the parser is reached.
-            let excludes = if version == NEWEST { HAS_EXCLUDE } else { 0 };
+            let excludes = if version == EXCLUDING { HAS_EXCLUDE } else { 0 };
             let mut body = vec![version, bytes.first().copied().unwrap_or(0) & known_flags(version) | excludes];
             put_bytes(&mut body, channel.as_str().as_bytes());
             body.append(&mut bytes);
@@ -454,7 +456,7 @@ mod tests {
             let everybodys = Publication { data, ..Publication::default() };
             let excluding = Publication { exclude: exclude.clone(), ..everybodys.clone() };
             let (old, new) = (encode(&channel, &everybodys), encode(&channel, &excluding));
-            assert_eq!((old[0] < NEWEST, new[0]), (true, NEWEST));
+            assert_eq!((old[0] < EXCLUDING, new[0]), (true, EXCLUDING));
             assert_eq!(new.len(), old.len() + 16);
             assert_eq!(decode(&channel, &new), Ok(excluding));
             // The flags of one version in another.
@@ -462,7 +464,7 @@ mod tests {
                 body[..2].copy_from_slice(&[version, flags]);
                 decode(&channel, &body)
             };
-            assert_eq!(with(old.clone(), NEWEST, old[1]), Err(EnvelopeError::Body));
+            assert_eq!(with(old.clone(), EXCLUDING, old[1]), Err(EnvelopeError::Body));
             for version in [OLDEST, BINARY] {
                 assert_eq!(with(new.clone(), version, new[1]), Err(EnvelopeError::Body));
                 assert_eq!(with(old.clone(), version, IS_BINARY), Err(EnvelopeError::Body));

@@ -46,7 +46,7 @@ pub(super) struct PublishRequest<'a> {
     skip_history: Option<bool>,
     /// The id of a client, as `connect` of the client protocol answers it: its connection is not sent the publication. The
     /// history has it, and so do other connections of the same user. Refused with 503 and the reason `fleet_version`, as
-    /// bytes are, until every node of the fleet is known to read it.
+    /// bytes are, until every node of the fleet is known to read it. Nodes of older versions ignore it.
     exclude: Option<Cow<'a, str>>,
     /// 1 to 255 printable ASCII characters. For five minutes, the same key on the same channel with the same data, tags and
     /// `exclude` is answered with the first result and published once. The header `Idempotency-Key` does the same.

@@ -57,7 +57,8 @@ struct Polling {
     deadline: Instant,
     /// End of waiting for memory. Set by the first wait and not extended by later ones.
     memory_deadline: Option<Instant>,
-    /// End of the credential and the grace after it. No deadline is later.
+    /// End of the credential and the grace after it, but not before the poll had time to be answered at once. Nothing is
+    /// waited for beyond it.
     expiry: Option<Instant>,
     collected: Collected,
 }
@@ -93,10 +94,12 @@ impl Protocol for Polling {
 impl PollSession {
     fn new(hub: Arc<Hub>, identity: Identity, points: &[ResumePoint], wait: Duration) -> Self {
         let now = Instant::now();
-        let expiry = identity.left(hub.limits.expiry_grace).and_then(|left| now.checked_add(left));
+        let left = identity.left(hub.limits.expiry_grace);
+        let wait = left.map_or(wait, |left| wait.min(left));
         let until = if points.iter().any(|point| point.fresh) { now } else { now + wait };
-        let until = earlier(until, expiry);
-        let deadline = earlier(now + hub.limits.command_timeout, expiry);
+        let deadline = now + hub.limits.command_timeout;
+        // A credential that was accepted in its last moment is answered all the same.
+        let expiry = left.and_then(|left| now.checked_add(left)).map(|end| end.max(deadline));
         let output = Output::new(Transport::POLL, hub.built_in.list_items);
         let protocol = Polling {
             identity,

@@ -127,7 +127,9 @@ async fn a_wait_for_memory_is_no_stall() {
 
 #[tokio::test]
 async fn no_deadline_is_later_than_the_credential() {
-    let hub = hub(Limits { command_timeout: WAIT, expiry_grace: Duration::ZERO, ..Limits::default() });
+    // Twice that, for which a poll waits for memory, is later than the end of the credential.
+    let command_timeout = Duration::from_secs(8);
+    let hub = hub(Limits { command_timeout, expiry_grace: Duration::ZERO, ..Limits::default() });
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let identity = Identity { expires_at: NonZeroU64::new(now.as_secs() + 10), ..Identity::default() };
     let end = Instant::now() + Duration::from_secs(11);
