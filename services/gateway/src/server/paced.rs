@@ -195,8 +195,10 @@ impl PacedBody {
             // The last byte does not keep the others in memory.
             self.rest = Bytes::copy_from_slice(&self.rest);
         }
-        // What follows the end of an answer is not asked for: an observed one costs a poll more.
-        if frame.len() > SMALL_ANSWER && (self.large || !last) { self.progress.observe(frame) } else { frame }
+        // Every frame of a large answer but the last byte keeps the whole in memory. What follows the end of an answer is not
+        // asked for: an observed one costs a poll more.
+        let observed = (self.large && !self.rest.is_empty()) || (frame.len() > SMALL_ANSWER && !last);
+        if observed { self.progress.observe(frame) } else { frame }
     }
 
     /// Whether the end must wait for h2, or the next frame because h2 lags.
@@ -256,5 +258,42 @@ impl Body for PacedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn data(frame: Poll<Option<Result<Frame<Bytes>, axum::Error>>>) -> Option<Bytes> {
+        match frame {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+            _ => None,
+        }
+    }
+
+    /// A frame that h2 keeps has the whole answer in memory: the end waits for it, however small it is.
+    #[test]
+    fn the_end_of_a_large_answer_waits_for_every_frame() {
+        let mut cx = Context::from_waker(Waker::noop());
+        for size in [16_385, 16_386, 17_408, 17_409, 32_769, 65_536, 65_536 + 1_000] {
+            let gauge = prometheus::IntGauge::new("held", "held").expect("a gauge");
+            let progress = Arc::new(Progress::new(ConnectionBytes::new(gauge.clone())));
+            let mut body = progress.pace(AxumBody::from(vec![b'x'; size]));
+            let (mut taken, mut kept) = (0, Bytes::new());
+            while taken < size - 1 {
+                // h2 lets go of each frame once it has the next.
+                kept = data(Pin::new(&mut body).poll_frame(&mut cx)).expect("a frame");
+                taken += kept.len();
+            }
+            assert_eq!(taken, size - 1, "it ends in a single byte");
+            assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending(), "{size}: of {} bytes", kept.len());
+            assert_eq!(gauge.get(), size as i64);
+            drop(kept);
+            let last = data(Pin::new(&mut body).poll_frame(&mut cx)).expect("the last frame");
+            assert_eq!((last.len(), gauge.get()), (1, 0), "{size}: the last byte keeps nothing");
+        }
     }
 }
