@@ -204,6 +204,17 @@ pub(super) fn preflight_bytes(page: &CrossOrigin) -> Vec<u8> {
     encode_head(answer.status(), answer.headers())
 }
 
+/// The answer to an `EventSource` that must not come back, for a connection that ends with it. Never cached: a new
+/// `EventSource` may have the same URL.
+pub(super) fn stop_bytes(form: &AnswerForm) -> Vec<u8> {
+    let mut answer = no_content();
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(page) = &form.cross_origin {
+        page.mark(answer.headers_mut());
+    }
+    encode_head(answer.status(), answer.headers())
+}
+
 /// The answer to `OPTIONS *`, which asks about the server as a whole (RFC 9110, section 9.3.7).
 pub(super) fn options() -> Response<Body> {
     let mut response = no_content();

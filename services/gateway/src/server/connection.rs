@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
+use fanway_protocol::cursor::STOP;
 use hyper::server::conn;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use rand::RngExt;
@@ -169,7 +170,8 @@ fn as_negotiated(io: &Io, first: First) -> Result<First, Shut> {
 /// Tells a client that there is no room and when to come back: at random within ten seconds, so that those who were
 /// turned away together do not return together. For HTTP/2 there is no way to say when, just that it is too much.
 ///
-/// A preflight is answered as by a node that is not full: a page whose preflight fails cannot read the 503 after it.
+/// A preflight is answered as by a node that is not full: a page whose preflight fails cannot read the 503 after it. So is an
+/// `EventSource` that must not come back: on 204 it does not.
 async fn turn_away(shared: &Shared, io: Io, first: &Bytes) {
     if head::is_http2(first) {
         return answer::send_last(io, http2::GO_AWAY).await;
@@ -178,7 +180,11 @@ async fn turn_away(shared: &Shared, io: Io, first: &Bytes) {
     if let Some(preflight) = form.cross_origin.as_ref().filter(|page| page.is_preflight()) {
         return answer::send_last(io, &answer::preflight_bytes(preflight)).await;
     }
-    let refusal = if head::wants_event_stream(first) && !form.head_only {
+    let is_stream = head::wants_event_stream(first) && !form.head_only;
+    if is_stream && head::header(first, "last-event-id") == Some(STOP.as_bytes()) {
+        return answer::send_last(io, &answer::stop_bytes(&form)).await;
+    }
+    let refusal = if is_stream {
         let retry = Duration::from_millis(rand::rng().random_range(1000..=10_000));
         Refusal::FullEventStream { retry, chunked: head::reads_chunks(first) }
     } else {

@@ -42,6 +42,25 @@ async fn beyond_the_limit_clients_are_told_to_come_back() {
     assert!(server.say("GET / HTTP/1.0\r\n\r\n").await.ends_with("hello"));
 }
 
+/// An `EventSource` that was ended for good learns so from a full node too.
+#[tokio::test]
+async fn a_full_node_calls_nobody_back_who_must_not_come() {
+    let server = Server::start(Settings { max_connections: 1, ..patient() });
+    let _only = server.connect().await;
+    eventually("it is full", || server.open() == 1).await;
+    let ask = "GET /sse?channel=a HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example\r\nLast-Event-ID: ";
+    let answer = server.say(format!("{ask}stop\r\n\r\n")).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 204 ") && body.is_empty(), "{answer}");
+    for expected in ["cache-control: no-store", "access-control-allow-origin: https://app.example", "connection: close"]
+    {
+        assert!(head.contains(expected), "{expected}: {answer}");
+    }
+    assert!(!head.contains("content-length"), "{answer}");
+    let answer = server.say(format!("{ask}2~x\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
 /// A line that says when to come back, and no blank line: some clients take that for a message.
 fn is_retry(line: &str) -> bool {
     let retry = line.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix('\n'));
