@@ -171,6 +171,7 @@ async fn large_answers_wait_for_memory() {
     println!("slowest small poll: {slowest:?}");
     attack.end().await;
     assert!(held <= (16 * MIB) as f64);
-    assert!(largest <= before + 72 * MIB, "{} MiB", largest / MIB);
+    // 62 to 73 MiB more in nine runs, 111 to 113 in three without a bound for answers.
+    assert!(largest <= before + 92 * MIB, "{} MiB", largest / MIB);
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
 }

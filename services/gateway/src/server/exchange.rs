@@ -265,8 +265,7 @@ impl OpenRequest {
             // hyper drops the content of an answer to a HEAD over HTTP/1.1 only.
             Some(_) if self.head_only => AxumBody::empty(),
             Some(progress) => progress.pace(body),
-            None if held::is_large(&body) => held::count(body, Arc::clone(self.exchange.held())),
-            None => body,
+            None => held::count(body, || Arc::clone(self.exchange.held())),
         };
         let mut state = self.exchange.state();
         state.answering += 1;

@@ -7,8 +7,9 @@
 //!
 //! Patience is the longest time that a client may take nothing: of the answer on a stream, or of what the socket of its
 //! connection has for it. It is `write_timeout`. For a request or connection that holds counted bytes, it shrinks in
-//! proportion to the bytes that the listener holds, down to [`SHORTEST`] from [`HELD_BYTES`] on. So what clients do not
-//! take occupies more than that for a second at most, and nobody else is cut early for it.
+//! proportion to the bytes that the listener holds, down to [`SHORTEST`] from [`HELD_BYTES`] on. So what clients that take
+//! nothing hold is more than that for a second at most, and nobody else is cut early for it. A client that takes a little
+//! keeps its answer: over HTTP/1.1 any byte, over HTTP/2 a frame of 16 KiB of each stream, within patience.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use http_body::{Body, Frame, SizeHint};
 use prometheus::IntGauge;
 
 /// Largest answer that is not counted.
-pub(super) const LARGE_ANSWER: usize = 16 * 1024;
+const LARGE_ANSWER: usize = 16 * 1024;
 /// Bytes of large answers of a listener from which on patience with those who hold them is shortest.
 const HELD_BYTES: i64 = 16 * 1024 * 1024;
 /// Shortest patience, and how often a deadline is compared with the patience of the moment.
@@ -58,15 +59,16 @@ impl RequestBytes {
         Self { request: AtomicUsize::new(0), connection }
     }
 
-    /// Counts bytes of a large answer, until [`Self::release`].
-    pub(super) fn hold(&self, bytes: usize) {
-        self.request.fetch_add(bytes, Ordering::Relaxed);
-        self.connection.connection.fetch_add(bytes, Ordering::Relaxed);
-        self.connection.listener.add(bytes as i64);
+    /// Counts bytes of a large answer until the last reference to them is dropped.
+    pub(super) fn count(self: &Arc<Self>, data: Bytes) -> Bytes {
+        self.request.fetch_add(data.len(), Ordering::Relaxed);
+        self.connection.connection.fetch_add(data.len(), Ordering::Relaxed);
+        self.connection.listener.add(data.len() as i64);
+        Bytes::from_owner(Counted { data, bytes: Arc::clone(self) })
     }
 
     /// Counts bytes no longer.
-    pub(super) fn release(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         self.request.fetch_sub(bytes, Ordering::Relaxed);
         self.connection.connection.fetch_sub(bytes, Ordering::Relaxed);
         self.connection.listener.sub(bytes as i64);
@@ -79,14 +81,17 @@ impl RequestBytes {
     }
 }
 
-/// Whether an answer is large and of a known length.
-pub(super) fn is_large(body: &AxumBody) -> bool {
-    body.size_hint().exact().is_some_and(|bytes| bytes > LARGE_ANSWER as u64)
+/// Whether an answer, or a frame of a body of unknown end, is counted.
+pub(super) fn is_large(bytes: usize) -> bool {
+    bytes > LARGE_ANSWER
 }
 
-/// A body over HTTP/1.1 that counts from when hyper asks for it.
-pub(super) fn count(body: AxumBody, connection: Arc<ConnectionBytes>) -> AxumBody {
-    AxumBody::new(CountedBody { body, bytes: Arc::new(RequestBytes::new(connection)) })
+/// A body over HTTP/1.1, which counts from when hyper asks for it if it is large and of a known length.
+pub(super) fn count(body: AxumBody, connection: impl FnOnce() -> Arc<ConnectionBytes>) -> AxumBody {
+    if body.size_hint().exact().is_none_or(|bytes| bytes <= LARGE_ANSWER as u64) {
+        return body;
+    }
+    AxumBody::new(CountedBody { body, bytes: Arc::new(RequestBytes::new(connection())) })
 }
 
 /// Body over HTTP/1.1 whose frames count until they are dropped.
@@ -101,7 +106,7 @@ impl Body for CountedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|data| Counted::bytes(data, &self.bytes)))))
+        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|data| self.bytes.count(data)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -117,13 +122,6 @@ impl Body for CountedBody {
 struct Counted {
     data: Bytes,
     bytes: Arc<RequestBytes>,
-}
-
-impl Counted {
-    fn bytes(data: Bytes, bytes: &Arc<RequestBytes>) -> Bytes {
-        bytes.hold(data.len());
-        Bytes::from_owner(Self { data, bytes: Arc::clone(bytes) })
-    }
 }
 
 impl AsRef<[u8]> for Counted {

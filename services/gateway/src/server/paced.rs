@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 
-use super::held::{ConnectionBytes, LARGE_ANSWER, RequestBytes};
+use super::held::{self, ConnectionBytes, RequestBytes};
 use super::window::WhenBlocked;
 
 /// Largest frame: the largest that every client takes as one (RFC 9113, section 4.2).
@@ -31,7 +31,7 @@ pub(super) struct Progress {
     /// h2 has let go of none of them for a while: the body waits.
     lags: AtomicBool,
     when_blocked: OnceLock<WhenBlocked>,
-    held: RequestBytes,
+    held: Arc<RequestBytes>,
     /// The task, if it waits until h2 lets go of a frame.
     waits: AtomicWaker,
 }
@@ -44,7 +44,7 @@ impl Progress {
             queued: AtomicU32::new(0),
             lags: AtomicBool::new(false),
             when_blocked: OnceLock::new(),
-            held: RequestBytes::new(connection),
+            held: Arc::new(RequestBytes::new(connection)),
             waits: AtomicWaker::new(),
         }
     }
@@ -100,15 +100,6 @@ impl Progress {
         AxumBody::new(PacedBody { body, rest: Bytes::new(), large: false, ended: false, waits: false, progress })
     }
 
-    /// Counts a large answer until it is dropped.
-    fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
-        if bytes.len() <= LARGE_ANSWER {
-            return bytes;
-        }
-        self.held.hold(bytes.len());
-        Bytes::from_owner(Held { bytes, progress: Arc::clone(self) })
-    }
-
     /// A frame that is seen to be let go of.
     fn observe(self: &Arc<Self>, frame: Bytes) -> Bytes {
         self.queued.fetch_add(1, Ordering::Relaxed);
@@ -121,24 +112,6 @@ impl Progress {
             self.waits.register(cx.waker());
             self.is_queued()
         }
-    }
-}
-
-/// A large answer, which counts as held until the last reference to it is dropped.
-struct Held {
-    bytes: Bytes,
-    progress: Arc<Progress>,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.progress.held.release(self.bytes.len());
     }
 }
 
@@ -233,8 +206,8 @@ impl Body for PacedBody {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        this.large = data.len() > LARGE_ANSWER;
-                        this.rest = this.progress.hold(data);
+                        this.large = held::is_large(data.len());
+                        this.rest = if this.large { this.progress.held.count(data) } else { data };
                     }
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
