@@ -25,6 +25,7 @@ pub mod namespace;
 mod outbox;
 mod pace;
 mod pages;
+pub mod quota;
 mod registry;
 #[cfg(test)]
 #[path = "registry/tests.rs"]
