@@ -4,8 +4,8 @@ use bytes::Bytes;
 use fanway_protocol::{Channel, Position};
 
 use crate::{
-    Broker, BrokerError, Health, History, HistoryQuery, LogView, MemoryBroker, PageLimit, Publish, Published,
-    RedisBroker, Retention,
+    Broker, BrokerError, Health, History, HistoryQuery, LogTop, LogView, MemoryBroker, PageLimit, Publish, Published,
+    RedisBroker, Retention, Timeline,
 };
 
 /// One of the engines.
@@ -52,8 +52,12 @@ impl Broker for AnyBroker {
         dispatch!(self, engine => engine.create(channel, retention).await)
     }
 
-    async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
+    async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<LogTop>>, BrokerError> {
         dispatch!(self, engine => engine.tops(channels, refresh).await)
+    }
+
+    async fn cut(&self, channel: &Channel, timeline: &Timeline) -> Result<bool, BrokerError> {
+        dispatch!(self, engine => engine.cut(channel, timeline).await)
     }
 
     async fn history(

@@ -31,8 +31,8 @@ use fanway_protocol::{Channel, Epoch, Position, Publication};
 pub use announcements::ANNOUNCEMENT_BYTES;
 pub use any::AnyBroker;
 pub use error::{BrokerError, Outcome, Refusal};
-pub use ledger::Ledger;
-pub use log::{HISTORY_BYTES, History, HistoryQuery, LogView, PageLimit, Retention};
+pub use ledger::{Ledger, Timeline};
+pub use log::{HISTORY_BYTES, History, HistoryQuery, LogTop, LogView, PageLimit, Retention};
 pub use log_limit::LogLimit;
 pub use memory::MemoryBroker;
 pub use metrics::BrokerMetrics;
@@ -79,7 +79,14 @@ pub trait Broker: Send + Sync + 'static {
         &self,
         channels: &[Channel],
         refresh: bool,
-    ) -> impl Future<Output = Result<Vec<Option<Position>>, BrokerError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Option<LogTop>>, BrokerError>> + Send;
+
+    /// Records in a log's epoch history that it lacks publications of a timeline which this node has passed on, so that
+    /// no position from before the loss is resumed from any more without a gap. Returns whether it was recorded by this
+    /// call: not if the log lacks nothing, if the loss is recorded already, or if there is no log.
+    ///
+    /// Never for a timeline that only a client claims: a cursor can be forged.
+    fn cut(&self, channel: &Channel, timeline: &Timeline) -> impl Future<Output = Result<bool, BrokerError>> + Send;
 
     /// A page of the channel's history for a reader, in either direction. A log that does not exist is created, so that
     /// the answer always names a position to resume from: see [`Broker::create`].
@@ -194,6 +201,8 @@ pub struct Health {
     pub echo: bool,
     /// Commands answer but the echo does not return: this node's own fault, it must not be ready.
     pub deaf: bool,
+    /// Connections of this node lead to different servers: its own fault, it must not be ready.
+    pub split: bool,
     /// Commands are answered, but the last publishes were refused, for this reason.
     pub refused: Option<Refusal>,
     /// Age of the newest echo that returned.

@@ -85,7 +85,7 @@ impl PageLimit {
 /// One atomic view of a log, generic over the payload so that the model checker can use small ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogView<M = Arc<Publication>> {
-    /// Newest position: current epoch and top offset.
+    /// Newest position, in the epoch of the newest publication: see [`Ledger::position_of`].
     pub top: Position,
     /// The epochs of the line.
     pub ledger: Ledger,
@@ -99,7 +99,7 @@ pub struct LogView<M = Arc<Publication>> {
 impl<M> LogView<M> {
     /// The position of an entry: its offset with the epoch it was written in.
     pub fn position_of(&self, offset: u64) -> Position {
-        Position { epoch: self.ledger.epoch_of(offset), offset }
+        self.ledger.position_of(offset)
     }
 
     /// Whether a position lies on the line that this view shows. See [`Ledger::holds`].
@@ -111,6 +111,22 @@ impl<M> LogView<M> {
     pub fn kept(&self, offset: u64) -> bool {
         let begins_after = self.entries.first().is_some_and(|(first, _)| *first > offset + 1);
         offset == self.top.offset || (self.oldest <= offset + 1 && !begins_after)
+    }
+}
+
+/// The top of a log, for comparing many at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LogTop {
+    /// Newest position, as in [`LogView::top`].
+    pub position: Position,
+    /// The epochs of the line.
+    pub ledger: Ledger,
+}
+
+impl LogTop {
+    /// The view that a read from this position would give.
+    pub fn view<M>(self) -> LogView<M> {
+        LogView { top: self.position, ledger: self.ledger, oldest: self.position.offset + 1, entries: Vec::new() }
     }
 }
 

@@ -73,6 +73,8 @@ metrics! {
         broker_unannounced_total: IntCounter,
         /// Echo probes that did not come back although the broker answered: this node did not hear.
         broker_deaf_total: IntCounter,
+        /// Times this node's connections to the broker were found to lead to different servers.
+        broker_split_total: IntCounter,
         /// Failed broker calls by operation and reason.
         broker_errors_total: IntCounterVec["operation", "reason"],
         /// Time of broker calls in seconds, by operation.

@@ -13,4 +13,8 @@ mod outage;
 mod refusals;
 #[path = "redis_faults/reign.rs"]
 mod reign;
+#[path = "redis_faults/rights.rs"]
+mod rights;
+#[path = "redis_faults/servers.rs"]
+mod servers;
 mod support;

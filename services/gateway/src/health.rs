@@ -1,7 +1,7 @@
 //! Health endpoints: is the process alive, should it get traffic, how is its way to the other nodes.
 //!
 //! Liveness never depends on the broker: restarting nodes does not bring a broker back. Readiness does so only where
-//! other nodes would do better: before the first contact, and when this node alone has gone deaf. An outage that all
+//! other nodes would do better: before the first contact, and when this node alone has gone deaf or its connections are split. An outage that all
 //! nodes share leaves them ready, because an ingress without endpoints answers 503 and browsers' `EventSource` then
 //! stops for good; [`HealthSettings::broker_outage_is_unready`] turns that round.
 //!
@@ -99,6 +99,7 @@ fn unready(health: &Health, stage: Stage, settings: &HealthSettings) -> Vec<&'st
         (stage == Stage::Drained, "drained"),
         (!health.started, "broker_not_reached_yet"),
         (health.deaf, "deaf"),
+        (health.split, "split"),
         (settings.broker_outage_is_unready && health.started && !health.commands, "broker_unavailable"),
     ];
     reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
@@ -123,6 +124,8 @@ struct BrokerDetails<'a> {
     echo: bool,
     /// Commands are answered, but nothing comes back.
     deaf: bool,
+    /// Connections lead to different servers.
+    split: bool,
     /// Commands are answered, but the last publishes were refused: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'static str>,
@@ -145,6 +148,7 @@ async fn broker(State(state): State<HealthState>) -> Response {
         commands: health.commands,
         echo: health.echo,
         deaf: health.deaf,
+        split: health.split,
         refused: health.refused.map(Refusal::label),
         echo_age_ms: health.echo_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         detail: health.detail.as_deref(),
@@ -154,7 +158,7 @@ async fn broker(State(state): State<HealthState>) -> Response {
 
 /// Whether publications of this node reach others and those of others reach it.
 fn is_whole(health: &Health) -> bool {
-    health.started && health.commands && health.echo && !health.deaf && health.refused.is_none()
+    health.started && health.commands && health.echo && !health.deaf && !health.split && health.refused.is_none()
 }
 
 #[cfg(test)]
@@ -174,6 +178,7 @@ mod tests {
             hears: echo,
             echo,
             deaf: commands && started && !echo,
+            split: false,
             refused: None,
             echo_age: None,
             detail: None,
@@ -199,6 +204,8 @@ mod tests {
         assert!(unready(&outage, serving, &default).is_empty(), "a shared outage leaves nodes ready");
         assert_eq!(unready(&outage, serving, &strict), ["broker_unavailable"]);
         assert_eq!(unready(&deaf, draining, &default), ["draining", "deaf"]);
+        let split = Health { split: true, ..health(true, true, true) };
+        assert_eq!(unready(&split, serving, &default), ["split"]);
     }
 
     #[test]
@@ -207,6 +214,7 @@ mod tests {
         assert!(!is_whole(&health(false, true, true)));
         assert!(!is_whole(&health(true, false, true)));
         assert!(!is_whole(&health(true, true, false)));
+        assert!(!is_whole(&Health { split: true, ..health(true, true, true) }));
         for cause in Refusal::ALL {
             assert!(!is_whole(&Health { refused: Some(cause), ..health(true, true, true) }), "{}", cause.label());
         }

@@ -45,6 +45,14 @@ pub enum Joined {
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How far a subscription has come that falls behind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached {
+    pub(crate) position: Position,
+    /// See [`crate::session::subscription::Subscription::start`].
+    pub(crate) start: u64,
+}
+
 /// A client joined to a channel.
 #[derive(Debug)]
 pub(crate) struct Attached {
@@ -53,6 +61,8 @@ pub(crate) struct Attached {
     pub(crate) next: u64,
     /// The head at joining; `None` for channels without history.
     pub(crate) head: Option<Position>,
+    /// See [`crate::session::subscription::Subscription::start`].
+    pub(crate) start: u64,
     pub(crate) joined: Joined,
 }
 
@@ -94,6 +104,8 @@ struct JoinAttempts<'a> {
     index: u32,
     /// Most publications that it may have missed.
     most: usize,
+    /// Offset at which the client came to this node, if that was earlier.
+    start: Option<u64>,
     /// Number of the channel's newest read of the log when it began.
     reads: u32,
     /// Repairs that it has asked for because the log's view did not fit the channel's head.
@@ -103,7 +115,7 @@ struct JoinAttempts<'a> {
 impl<'a> JoinAttempts<'a> {
     fn new(interest: &'a Interest, from: From, handle: &'a Arc<Handle>, index: u32, most: usize) -> Self {
         let reads = interest.0.state().reads();
-        Self { interest, from, handle, index, most, reads, retries: 0 }
+        Self { interest, from, handle, index, most, start: None, reads, retries: 0 }
     }
 }
 
@@ -186,7 +198,7 @@ impl Hub {
             page.forget();
         }
         self.metrics.recoveries_total.with_label_values(&["recovered"]).inc();
-        Some(Attached { joined: Joined::Recovered(page), ..attached })
+        Some(Attached { joined: Joined::Recovered(page), start: cursor.offset, ..attached })
     }
 
     /// Joins a client anew that is behind, at the position it has reached. The page is at least one publication. Where the
@@ -197,14 +209,17 @@ impl Hub {
     pub(crate) async fn next_page(
         self: &Arc<Self>,
         channel: &Channel,
-        position: Position,
+        reached: Reached,
         handle: &Arc<Handle>,
         index: u32,
         mut limit: PageLimit,
     ) -> Result<Attached, AttachError> {
         let mut pause = FIRST_PAUSE;
         let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
-        let begin = || JoinAttempts::new(&interest, From::Position(position), handle, index, usize::MAX);
+        let begin = || JoinAttempts {
+            start: Some(reached.start),
+            ..JoinAttempts::new(&interest, From::Position(reached.position), handle, index, usize::MAX)
+        };
         let mut joining = begin();
         let mut kept = None;
         loop {
@@ -254,7 +269,7 @@ impl Hub {
         joining: &mut JoinAttempts<'_>,
         limit: PageLimit,
     ) -> Result<Option<Attached>, AttachError> {
-        let JoinAttempts { interest: Interest(local), from, handle, index, most, reads, retries } = joining;
+        let JoinAttempts { interest: Interest(local), from, handle, index, most, start, reads, retries } = joining;
         let (from, most) = (*from, *most);
         let mut alone = false;
         loop {
@@ -268,7 +283,10 @@ impl Hub {
                 (From::Position(cursor), Some(head)) => (cursor, head),
                 (From::Beginning, Some(head)) => (beginning(head), head),
             };
-            if let Some(missed) = served_by_ring(&attached, cursor, most) {
+            let attached = Attached { start: start.unwrap_or(cursor.offset), ..attached };
+            // The ring may have dropped the notice of a loss that the client has passed over.
+            let ring_serves = start.is_none() || !local.state().has_lost();
+            if let Some(missed) = served_by_ring(&attached, cursor, most).filter(|_| ring_serves) {
                 return joined(Joined::Recovered(Page::of(missed, true, limit)), attached);
             }
             if resume::needs_repair_first(cursor, head) && !local.state().verified_after(*reads) {
@@ -290,7 +308,7 @@ impl Hub {
                 // The part that the ring adds may have begun another epoch.
                 From::Beginning if target.epoch != head.epoch => Decision::Gap(GapReason::UnknownEpoch),
                 From::Beginning => resume::decide_from_beginning(target, &view, most),
-                _ => resume::decide(cursor, target, &view, most),
+                _ => resume::decide(cursor, attached.start, target, &view, most),
             };
             let (mut missed, whole) = match decision {
                 Decision::CaughtUp => (Vec::new(), true),
@@ -304,13 +322,22 @@ impl Hub {
                     alone = true;
                     continue;
                 }
-                Decision::Gap(reason) => return joined(Joined::Gap(reason), attached),
+                Decision::Gap(reason) => {
+                    // Its own cursor tells what it knows to be lost, and no notice has to repeat it.
+                    let known = match (reason, view.ledger.end_of(cursor.epoch, view.top.offset)) {
+                        (GapReason::Truncated, Some(end)) => end + 1,
+                        _ => 0,
+                    };
+                    return joined(Joined::Gap(reason), Attached { start: head.offset.max(known), ..attached });
+                }
                 Decision::Retry if *retries < MAX_RETRIES => {
                     *retries += 1;
                     self.suspect(local);
                     return Ok(None);
                 }
-                Decision::Retry => return joined(Joined::Gap(GapReason::UnknownEpoch), attached),
+                Decision::Retry => {
+                    return joined(Joined::Gap(GapReason::UnknownEpoch), Attached { start: head.offset, ..attached });
+                }
             };
             let missing = head.offset.saturating_sub(cursor.offset);
             // Those that came since the read may have displaced its oldest in the log.
@@ -319,7 +346,7 @@ impl Hub {
                 continue;
             }
             if missing > most as u64 {
-                return joined(Joined::Gap(GapReason::Limit), attached);
+                return joined(Joined::Gap(GapReason::Limit), Attached { start: head.offset, ..attached });
             }
             if whole {
                 missed.extend(newer);
@@ -382,7 +409,8 @@ fn place(local: &Arc<LocalChannel>, handle: &Arc<Handle>, index: u32) -> Option<
     let head = state.head();
     let next = local.ring().head();
     let attachment = Attachment::new(local, &mut state, handle.clone(), index);
-    Some(Attached { attachment, next, head, joined: Joined::Fresh })
+    let start = head.map_or(0, |head| head.offset);
+    Some(Attached { attachment, next, head, start, joined: Joined::Fresh })
 }
 
 /// Before the first publication of the head's epoch. The ring's positions prove the epoch of each of its publications.

@@ -104,6 +104,7 @@ impl LocalChannel {
             breaks: 0,
             silent_since: now,
             repairing: false,
+            uncompared: false,
             dead: false,
             interest: 0,
             reads: 0,
@@ -189,6 +190,7 @@ impl LocalChannel {
                 state.confirmed = true;
                 if let Some(sequencer) = sequencer {
                     sequencer.restored();
+                    state.uncompared = sequencer.head().is_some();
                 }
                 state.tell_change();
             }
@@ -235,6 +237,7 @@ impl LocalChannel {
                     self.shared.metrics.gaps_total.with_label_values(&[reason.as_str()]).inc();
                     Entry::gap(reason, Some(position), received)
                 }
+                Step::Loss { before, position } => Entry::loss(before, position, received),
             };
             self.push(state, entry, marked);
         }

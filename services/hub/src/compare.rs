@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use fanway_broker::{Broker, Ledger, LogView};
-use fanway_protocol::{Channel, Position};
+use fanway_broker::{Broker, LogTop};
+use fanway_protocol::Channel;
 
 use crate::channel::{LocalChannel, Marked};
 use crate::hub::{CHECK_BATCH, Hub};
@@ -43,13 +43,13 @@ impl Hub {
     }
 
     /// Takes a log's top as the answer to a read, if it shows that there is nothing to read.
-    fn compared(self: &Arc<Self>, local: &Arc<LocalChannel>, top: Option<Position>, marked: &mut Marked) {
+    fn compared(self: &Arc<Self>, local: &Arc<LocalChannel>, top: Option<LogTop>, marked: &mut Marked) {
         // While a read is under way the head stands still.
-        match top.filter(|top| local.state().head() == Some(*top)) {
+        let is_at = |top: &LogTop| local.state().sequencer.as_ref().is_some_and(|sequencer| sequencer.is_at(top));
+        match top.filter(is_at) {
             Some(top) => {
-                let view = LogView { top, ledger: Ledger::new(top.epoch), oldest: top.offset + 1, entries: Vec::new() };
-                // Only an error could be given back, and there was none.
-                let _ = self.take_read(local, Ok(view), marked);
+                // Only an error could be given back, and there was none; nor is there a loss to record.
+                let _ = self.take_read(local, Ok(top.view()), marked);
             }
             None => {
                 if let Some(sequencer) = &mut local.state().sequencer {
@@ -68,7 +68,7 @@ impl Hub {
 /// Begins a read that the comparison may answer, in the place of a repair. False if only a real one will do.
 fn begin(local: &LocalChannel) -> bool {
     let mut state = local.state();
-    if !state.wanted() || !state.needs_repair() || state.head().is_none() {
+    if !state.needs_repair() || state.head().is_none() {
         return false;
     }
     state.begin_read();

@@ -25,7 +25,13 @@ pub enum Kind {
         selective: bool,
     },
     /// Continuity was lost; the stream goes on at the entry's position.
-    Gap(GapReason),
+    Gap {
+        /// Why.
+        reason: GapReason,
+        /// A gap for those alone who came to this node before this offset: the log has lost publications there, and the
+        /// stream had passed over them. [`u64::MAX`] for a gap of the stream itself.
+        before: u64,
+    },
 }
 
 /// An element of the ordered stream.
@@ -79,14 +85,32 @@ impl Entry {
 
     /// A gap.
     pub fn gap(reason: GapReason, position: Option<Position>, received: Instant) -> Self {
-        Self { position, kind: Kind::Gap(reason), received, encoded: OnceLock::new() }
+        Self { position, kind: Kind::Gap { reason, before: u64::MAX }, received, encoded: OnceLock::new() }
+    }
+
+    /// A gap for those who came to this node before an offset.
+    pub(crate) fn loss(before: u64, position: Position, received: Instant) -> Self {
+        Self {
+            position: Some(position),
+            kind: Kind::Gap { reason: GapReason::Truncated, before },
+            received,
+            encoded: OnceLock::new(),
+        }
+    }
+
+    /// First offset after the loss, if this is a gap only for those who came before it.
+    pub(crate) fn loss_before(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Gap { before, .. } if before < u64::MAX => Some(before),
+            Kind::Publication { .. } | Kind::Gap { .. } => None,
+        }
     }
 
     /// The publication, if not every subscriber is sent it.
     pub(crate) fn selective(&self) -> Option<&Publication> {
         match &self.kind {
             Kind::Publication { publication, selective: true, .. } => Some(publication),
-            Kind::Publication { .. } | Kind::Gap(_) => None,
+            Kind::Publication { .. } | Kind::Gap { .. } => None,
         }
     }
 
@@ -99,7 +123,7 @@ impl Entry {
     pub(crate) fn gap_reason(&self) -> Option<GapReason> {
         match self.kind {
             Kind::Publication { .. } => None,
-            Kind::Gap(reason) => Some(reason),
+            Kind::Gap { reason, .. } => Some(reason),
         }
     }
 
@@ -107,7 +131,7 @@ impl Entry {
     pub(crate) fn trace(&self) -> Option<&str> {
         match &self.kind {
             Kind::Publication { publication, .. } => publication.trace.as_deref().map(String::as_str),
-            Kind::Gap(_) => None,
+            Kind::Gap { .. } => None,
         }
     }
 
@@ -145,7 +169,7 @@ impl Entry {
     pub(crate) fn payload_bytes(&self) -> usize {
         match &self.kind {
             Kind::Publication { publication, .. } => publication.data.len(),
-            Kind::Gap(_) => 0,
+            Kind::Gap { .. } => 0,
         }
     }
 

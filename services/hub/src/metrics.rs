@@ -35,6 +35,12 @@ fanway_broker::metrics! {
         recoveries_total: IntCounterVec["outcome"],
         /// Gaps announced to a channel's subscribers, by reason.
         gaps_total: IntCounterVec["reason"],
+        /// Losses of publications that logs were found to have suffered, and that this node recorded in them.
+        losses_recorded_total: IntCounter,
+        /// Failed attempts to record a loss of publications in a log, by reason.
+        losses_unrecorded_total: IntCounterVec["reason"],
+        /// Gaps for subscriptions that had passed over a loss before it was recorded: "first", or "second" if the subscription had a gap on this node before.
+        loss_notices_total: IntCounterVec["notice"],
         /// Reads of the log to repair a channel.
         repair_reads_total: IntCounter,
         /// Reads of the log for resumes; clients that come back together share one.

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanway_broker::{Broker, BrokerError, Ledger, LogView, PageLimit, log_limited};
+use fanway_broker::{Broker, BrokerError, Ledger, LogView, PageLimit, Timeline, log_limited};
 use fanway_protocol::Channel;
 
 use crate::channel::{LocalChannel, Marked, Source};
 use crate::hub::Hub;
+use crate::sequencer::{Answered, Step};
 
 /// What one read for a repair returns. More is read in further steps.
 const REPAIR_PAGE: PageLimit = PageLimit::new(512, 256 * 1024);
@@ -74,29 +75,60 @@ impl Hub {
         let mut marked = Marked::default();
         let done = self.take_read(local, read, &mut marked);
         self.serve(&mut marked);
-        done
+        self.record_losses(local, done?).await
     }
 
+    /// Records in a log that it lacks publications of these timelines. Where the server refuses to write, the channel goes
+    /// on without: nothing can be published there meanwhile, and the next comparison tries again.
+    async fn record_losses(&self, local: &LocalChannel, lacking: Vec<Timeline>) -> Result<(), BrokerError> {
+        for timeline in lacking {
+            match self.broker.cut(&local.name, &timeline).await {
+                Ok(true) => {
+                    self.metrics.losses_recorded_total.inc();
+                    log_limited!(WARN, channel = %local.name, "the log has lost publications; subscribers are sent a gap");
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.metrics.losses_unrecorded_total.with_label_values(&[error.metric_label()]).inc();
+                    if let (BrokerError::Refused { .. }, Some(sequencer)) = (&error, &mut local.state().sequencer) {
+                        sequencer.cut_refused();
+                        return Ok(());
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the answer to a read. Returns the timelines whose loss is to be recorded before the next one.
     pub(crate) fn take_read(
         &self,
         local: &LocalChannel,
         read: Result<LogView, BrokerError>,
         marked: &mut Marked,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Vec<Timeline>, BrokerError> {
         let mut state = local.state();
         let state = &mut *state;
         let held = state.held_bytes();
-        let Some(sequencer) = &mut state.sequencer else { return Ok(()) };
+        let Some(sequencer) = &mut state.sequencer else { return Ok(Vec::new()) };
         match read {
             Ok(view) => {
                 let mut steps = Vec::new();
-                sequencer.read(&view, &mut steps);
+                let answered = sequencer.read(&view, &mut steps);
                 if sequencer.is_live() {
                     state.end_read();
                 }
                 local.shared.held.changed(held, state.held_bytes());
+                if steps.iter().any(|step| !matches!(step, Step::Emit { .. })) {
+                    // Under the channel's lock: whoever takes a place after this must not be served by such a view.
+                    self.resumes.forget(&local.name);
+                }
                 local.emit(state, steps, Source::Log(Instant::now()), marked);
-                Ok(())
+                match answered {
+                    Answered::CutFirst(lacking) => Ok(lacking),
+                    Answered::Whole | Answered::Again => Ok(Vec::new()),
+                }
             }
             Err(error) => {
                 sequencer.unanswered();
@@ -131,12 +163,11 @@ impl Hub {
 fn next_work(local: &LocalChannel) -> Work {
     let mut state = local.state();
     let state = &mut *state;
-    // A channel that nobody wants is left as it is: the next attach repairs it.
-    let wanted = state.wanted();
-    if wanted && !state.confirmed() {
+    if state.wanted() && !state.confirmed() {
         return Work::Subscribe;
     }
-    if let Some(sequencer) = state.sequencer.as_ref().filter(|sequencer| wanted && sequencer.needs_read()) {
+    let is_read = state.is_read() && state.confirmed();
+    if let Some(sequencer) = state.sequencer.as_ref().filter(|sequencer| is_read && sequencer.needs_read()) {
         let since = sequencer.since();
         state.begin_read();
         return Work::Read(since);

@@ -41,8 +41,12 @@ pub fn needs_repair_first(cursor: Position, head: Position) -> bool {
 
 /// Decides by a view of the log read from the cursor's offset. More missing publications than `limit` are a gap; fewer
 /// are served as far as the view goes.
-pub fn decide<M>(cursor: Position, head: Position, view: &LogView<M>, limit: usize) -> Decision {
-    if cursor == head {
+///
+/// `start`: the offset at which the client came to this node, or had its last gap. A loss that the log recorded after it
+/// is a gap, wherever the client stands by now: it has passed over the loss.
+pub fn decide<M>(cursor: Position, start: u64, head: Position, view: &LogView<M>, limit: usize) -> Decision {
+    let passed_over = view.on_the_line(cursor) && view.ledger.is_before_loss(start);
+    if cursor == head && !passed_over {
         return Decision::CaughtUp;
     }
     // Without this the client would be joined to a line that the log has left, or has not reached yet.
@@ -51,6 +55,9 @@ pub fn decide<M>(cursor: Position, head: Position, view: &LogView<M>, limit: usi
     }
     if let Some(reason) = off_the_line(cursor, view) {
         return Decision::Gap(reason);
+    }
+    if passed_over {
+        return Decision::Gap(GapReason::Truncated);
     }
     if cursor.offset > head.offset {
         return Decision::Retry;
@@ -81,7 +88,7 @@ pub fn decide<M>(cursor: Position, head: Position, view: &LogView<M>, limit: usi
 /// lost: of a single epoch, with all publications still there. A log that was lost altogether and begun anew looks the
 /// same; that is why every reply names the epoch.
 pub fn decide_from_beginning<M>(head: Position, view: &LogView<M>, limit: usize) -> Decision {
-    let decision = decide(Position { epoch: head.epoch, offset: 0 }, head, view, limit);
+    let decision = decide(Position { epoch: head.epoch, offset: 0 }, 0, head, view, limit);
     match decision {
         Decision::CaughtUp | Decision::Serve { .. } if view.ledger.entries().len() > 1 => {
             Decision::Gap(GapReason::UnknownEpoch)
@@ -95,11 +102,12 @@ pub(crate) fn obstacle<M>(position: Position, view: &LogView<M>) -> Option<GapRe
     off_the_line(position, view).or_else(|| (!view.kept(position.offset)).then_some(GapReason::Retention))
 }
 
-fn off_the_line<M>(position: Position, view: &LogView<M>) -> Option<GapReason> {
+/// Why a position is not on the line that a view shows; `None` if it is.
+pub(crate) fn off_the_line<M>(position: Position, view: &LogView<M>) -> Option<GapReason> {
     match view.ledger.end_of(position.epoch, view.top.offset) {
         None => Some(GapReason::UnknownEpoch),
         Some(end) if position.offset > end => Some(GapReason::Truncated),
-        Some(_) => None,
+        Some(_) => view.ledger.is_before_loss(position.offset).then_some(GapReason::Truncated),
     }
 }
 
@@ -156,7 +164,7 @@ mod tests {
             // The same point under two labels.
             (at(1, 3), at(0, 3), since(3), Decision::CaughtUp),
         ] {
-            assert_eq!(decide(cursor, head, &view, 10), expected, "{cursor:?} at {head:?}");
+            assert_eq!(decide(cursor, cursor.offset, head, &view, 10), expected, "{cursor:?} at {head:?}");
         }
     }
 
@@ -164,15 +172,15 @@ mod tests {
     fn serves_as_far_as_the_view_goes() {
         let head = at(1, 6);
         let part = |entries| Decision::Serve { entries, whole: false };
-        assert_eq!(decide(at(0, 2), head, &view(6, 3..=6), 4), whole(0..4));
-        assert_eq!(decide(at(0, 2), head, &view(6, 3..=6), 3), Decision::Gap(GapReason::Limit));
-        assert_eq!(decide(at(0, 2), head, &view(9, 3..=5), 10), part(0..3), "cut before the head");
-        assert_eq!(decide(at(0, 2), head, &view(9, 3..=5), 3), Decision::Gap(GapReason::Limit), "four are missing");
-        assert_eq!(decide(at(0, 2), head, &view(9, 3..=6), 10), whole(0..4), "cut at the head");
+        assert_eq!(decide(at(0, 2), 2, head, &view(6, 3..=6), 4), whole(0..4));
+        assert_eq!(decide(at(0, 2), 2, head, &view(6, 3..=6), 3), Decision::Gap(GapReason::Limit));
+        assert_eq!(decide(at(0, 2), 2, head, &view(9, 3..=5), 10), part(0..3), "cut before the head");
+        assert_eq!(decide(at(0, 2), 2, head, &view(9, 3..=5), 3), Decision::Gap(GapReason::Limit), "four are missing");
+        assert_eq!(decide(at(0, 2), 2, head, &view(9, 3..=6), 10), whole(0..4), "cut at the head");
         let none = LogView { oldest: 3, ..view(9, []) };
-        assert_eq!(decide(at(0, 2), head, &none, 10), part(0..0), "cut before the first");
-        assert_eq!(decide(at(0, 1), head, &none, 10), Decision::Gap(GapReason::Retention));
-        assert_eq!(decide(at(0, 2), head, &view(6, [3, 5, 6]), 10), Decision::Gap(GapReason::Retention), "a hole");
+        assert_eq!(decide(at(0, 2), 2, head, &none, 10), part(0..0), "cut before the first");
+        assert_eq!(decide(at(0, 1), 1, head, &none, 10), Decision::Gap(GapReason::Retention));
+        assert_eq!(decide(at(0, 2), 2, head, &view(6, [3, 5, 6]), 10), Decision::Gap(GapReason::Retention), "a hole");
     }
 
     #[test]

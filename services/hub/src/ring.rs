@@ -131,14 +131,14 @@ impl Ring {
         };
         // A publication that skipped the history has no place in what is resumed.
         let missed = self.entries.range(start..end);
-        let missed = missed.filter(|entry| entry.position.is_some() || matches!(entry.kind, Kind::Gap(_)));
+        let missed = missed.filter(|entry| entry.position.is_some() || !entry.is_publication());
         if !retained(missed.clone(), retention, now) {
             return None;
         }
         missed
             .map(|entry| match &entry.kind {
                 Kind::Publication { publication, .. } => Some((entry.position?, publication.clone())),
-                Kind::Gap(_) => None,
+                Kind::Gap { .. } => None,
             })
             .collect()
     }

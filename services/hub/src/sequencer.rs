@@ -11,9 +11,10 @@
 //! [`Sequencer::asked`], and ends it with [`Sequencer::read`] or [`Sequencer::unanswered`]. The same code runs in
 //! production, in the property tests and in the model checker, hence plain data.
 
-use fanway_broker::{LogView, Place};
-use fanway_protocol::{GapReason, Position};
+use fanway_broker::{LogTop, LogView, Place, Timeline};
+use fanway_protocol::{Epoch, GapReason, Position};
 
+use crate::history::Past;
 use crate::resume;
 
 /// A publication as the feed brought it.
@@ -44,6 +45,26 @@ pub enum Step<M> {
         /// Where the stream goes on: its next step is the successor of this position.
         position: Position,
     },
+    /// The log records a loss that the stream has passed over: it goes on, but whoever came to this node before the loss
+    /// must learn of it.
+    Loss {
+        /// First offset after the loss.
+        before: u64,
+        /// Where the stream stands.
+        position: Position,
+    },
+}
+
+/// What the log's answer to a read leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// Nothing more is needed.
+    Whole,
+    /// Another read: the limit cut the view, or something was missed after the read was sent.
+    Again,
+    /// Another read, after the loss of publications of these timelines was recorded in the log ([`fanway_broker::Broker::cut`]),
+    /// or [`Sequencer::cut_refused`].
+    CutFirst(Vec<Timeline>),
 }
 
 /// How much the sequencer trusts its feed.
@@ -94,6 +115,30 @@ impl<M> Held<M> {
     }
 }
 
+/// Rare parts of a sequencer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Aside<M> {
+    /// Received while in need: what was published after the read saw the log.
+    held: Option<Held<M>>,
+    /// What is remembered of the stream's past.
+    past: Past,
+    /// Hash of the name of the newest loss marker that was handled; 0 for none. Not its offset: the same offset can be
+    /// lost twice.
+    marker: u32,
+}
+
+impl<M> Default for Aside<M> {
+    fn default() -> Self {
+        Self { held: None, past: Past::default(), marker: 0 }
+    }
+}
+
+impl<M> Aside<M> {
+    fn is_empty(&self) -> bool {
+        self.held.is_none() && self.past.is_empty() && self.marker == 0
+    }
+}
+
 /// The order of one channel on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sequencer<M> {
@@ -102,8 +147,8 @@ pub struct Sequencer<M> {
     /// The last position passed on; `None` until the first read. Its epoch is always the one its publication was written
     /// in, so that it stays comparable on every line that has the publication.
     head: Option<Position>,
-    /// Received while in need: what was published after the read saw the log. In a box, as nearly always there are none.
-    held: Option<Box<Held<M>>>,
+    /// What most streams have nothing of. In a box, so that they are small.
+    aside: Option<Box<Aside<M>>>,
     /// Bounds of what is held. What exceeds them is dropped and read from the log instead.
     hold_limit: HoldLimit,
     /// A read was sent and has not ended.
@@ -115,13 +160,13 @@ pub struct Sequencer<M> {
 impl<M> Sequencer<M> {
     /// A channel without a feed and without a head.
     pub fn new(hold_limit: HoldLimit) -> Self {
-        Self { phase: Phase::Down, head: None, held: None, hold_limit, reading: false, overtaken: false }
+        Self { phase: Phase::Down, head: None, aside: None, hold_limit, reading: false, overtaken: false }
     }
 
     /// The feed broke. What it brought before is forgotten: the log has it.
     pub fn interrupted(&mut self) {
         self.phase = Phase::Down;
-        self.held = None;
+        self.take_held();
     }
 
     /// The feed is confirmed: everything published from now on will be heard. What came before must be read.
@@ -132,7 +177,7 @@ impl<M> Sequencer<M> {
 
     /// Nobody waits for the stream any more: drops what is held. The log has it.
     pub fn release(&mut self) {
-        if self.held.take().is_some() {
+        if self.take_held().is_some() {
             self.overtaken = self.reading;
         }
     }
@@ -149,10 +194,24 @@ impl<M> Sequencer<M> {
     /// The periodic comparison with the log's top, `None` if there is no log. It alone finds the loss of the last
     /// publication before silence. The epoch counts as much as the offset: a log that was lost and refilled to the same
     /// offset differs in nothing else.
-    pub fn check(&mut self, top: Option<Position>) {
-        if self.phase == Phase::Live && top != self.head {
+    pub fn check(&mut self, top: Option<&LogTop>) {
+        if self.phase == Phase::Live && !top.is_some_and(|top| self.is_at(top)) {
             self.phase = Phase::Need;
         }
+    }
+
+    /// True if a log with this top has nothing that the stream lacks, nor lacks anything that it had: a read would show
+    /// nothing new.
+    pub fn is_at(&self, top: &LogTop) -> bool {
+        let LogTop { position, ledger } = top;
+        let lacks = self.aside.as_ref().is_some_and(|aside| aside.past.lacks_elsewhere(ledger, position.offset));
+        self.head == Some(*position) && !lacks && marker_hash(ledger.marker()).is_none_or(|hash| hash == self.marker())
+    }
+
+    /// The loss that [`Answered::CutFirst`] named cannot be recorded, because the server refuses writes. The next read goes
+    /// on without; it is tried again with the next comparison.
+    pub fn cut_refused(&mut self) {
+        self.past_mut().pass_over();
     }
 
     /// The feed brought a publication. `size`: its bytes, asked for only where it must be held.
@@ -162,7 +221,11 @@ impl<M> Sequencer<M> {
             Phase::Down => {}
             Phase::Need => {
                 let bytes = size(&incoming.publication);
-                if !self.held.get_or_insert_default().push(incoming, bytes, self.hold_limit) {
+                if !self.aside.get_or_insert_default().held.get_or_insert_default().push(
+                    incoming,
+                    bytes,
+                    self.hold_limit,
+                ) {
                     self.overtaken = self.reading;
                 }
             }
@@ -176,7 +239,7 @@ impl<M> Sequencer<M> {
 
     /// Bytes of the publications that it holds.
     pub fn held_bytes(&self) -> usize {
-        self.held.as_ref().map_or(0, |held| held.bytes)
+        self.aside.as_ref().and_then(|aside| aside.held.as_ref()).map_or(0, |held| held.bytes)
     }
 
     /// What to ask the log for: the entries after this offset, `None` for the top alone.
@@ -210,6 +273,35 @@ impl<M> Sequencer<M> {
         self.head
     }
 
+    /// Whether the log has recorded a loss.
+    pub fn has_lost(&self) -> bool {
+        self.marker() != 0
+    }
+
+    fn take_held(&mut self) -> Option<Held<M>> {
+        let held = self.aside.as_mut()?.held.take();
+        self.aside.take_if(|aside| aside.is_empty());
+        held
+    }
+
+    fn has_past(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| !aside.past.is_empty())
+    }
+
+    fn past_mut(&mut self) -> &mut Past {
+        &mut self.aside.get_or_insert_default().past
+    }
+
+    fn marker(&self) -> u32 {
+        self.aside.as_ref().map_or(0, |aside| aside.marker)
+    }
+
+    fn set_marker(&mut self, marker: Option<u32>) {
+        if marker.is_some() || self.aside.is_some() {
+            self.aside.get_or_insert_default().marker = marker.unwrap_or(0);
+        }
+    }
+
     /// Passes a publication on if it is the head's successor. False if it shows that something is missing, or that the
     /// log is on another line; the log has it then.
     fn follow(&mut self, incoming: Incoming<M>, out: &mut Vec<Step<M>>) -> bool {
@@ -228,60 +320,121 @@ impl<M> Sequencer<M> {
     }
 
     fn emit(&mut self, position: Position, publication: M, out: &mut Vec<Step<M>>) {
-        let first_of_epoch = self.head.is_some_and(|head| head.epoch != position.epoch);
+        let first_of_epoch = match self.head {
+            Some(head) if head.epoch != position.epoch => {
+                self.past_mut().enter_epoch(head);
+                true
+            }
+            _ => false,
+        };
         self.head = Some(position);
         out.push(Step::Emit { position, first_of_epoch, publication });
     }
 }
 
 impl<M: Clone> Sequencer<M> {
-    /// The log's answer to a read of [`Sequencer::since`] with a limit of at least one. Returns whether another read is
-    /// needed: the limit cut the view, or something was missed after the read was sent.
+    /// The log's answer to a read of [`Sequencer::since`] with a limit of at least one. Returns what is needed next.
     ///
     /// An answer that arrives without a feed is worthless (see [`Phase::Down`]) and ignored.
-    pub fn read(&mut self, view: &LogView<M>, out: &mut Vec<Step<M>>) -> bool {
+    pub fn read(&mut self, view: &LogView<M>, out: &mut Vec<Step<M>>) -> Answered {
         self.reading = false;
         if self.phase != Phase::Need {
-            return false;
+            return Answered::Whole;
         }
-        if !self.catch_up(view, out) {
-            return true; // Cut by the limit. The next view tells anew whether the point reached is on the line.
+        // The record comes first and the gap afterwards: a client that is told of a gap at a position which the record
+        // then makes void would be told twice.
+        let lacking = self.unrecorded(view);
+        if !lacking.is_empty() {
+            return Answered::CutFirst(lacking);
+        }
+        let whole = self.catch_up(view, out);
+        self.aside.take_if(|aside| aside.is_empty());
+        if !whole {
+            return Answered::Again; // Cut by the limit. The next view tells anew whether the point reached is on the line.
         }
         let mut whole = !self.overtaken;
-        for incoming in self.held.take().into_iter().flat_map(|held| held.publications) {
+        for incoming in self.take_held().into_iter().flat_map(|held| held.publications) {
             whole &= self.follow(incoming, out);
         }
         if whole {
             self.phase = Phase::Live;
+            return Answered::Whole;
         }
-        !whole
+        Answered::Again
+    }
+
+    /// Timelines of this node that the log lacks publications of, if that is to be recorded before the view is used.
+    fn unrecorded(&mut self, view: &LogView<M>) -> Vec<Timeline> {
+        let Some(head) = self.head else { return Vec::new() };
+        let reason = resume::off_the_line(head, view);
+        // A stream whose position is on the line, and that has always been, lacks nothing.
+        if reason.is_none() && !self.has_past() {
+            return Vec::new();
+        }
+        let past = self.past_mut();
+        if past.passes_over() {
+            return Vec::new();
+        }
+        let lacking = past.lacking(head, view);
+        if !lacking.is_empty() {
+            past.begin_round(view, reason);
+        }
+        lacking
     }
 
     /// Brings the head to the view's top, by its entries or by a gap. False if the entries end before the top.
     fn catch_up(&mut self, view: &LogView<M>, out: &mut Vec<Step<M>>) -> bool {
+        let marker = marker_hash(view.ledger.marker());
         let Some(head) = self.head else {
             self.head = Some(view.top);
+            self.set_marker(marker);
+            self.remember(view, view.top);
             return true;
         };
         if let Some(reason) = resume::obstacle(head, view) {
-            return self.reset(reason, view.top, out);
+            return self.reset(reason, view, out);
+        }
+        if let Some((_, before)) = view.ledger.marker().filter(|_| marker != Some(self.marker())) {
+            self.set_marker(marker);
+            out.push(Step::Loss { before, position: head });
         }
         let mut reached = head.offset;
         for (offset, publication) in view.entries.iter().filter(|(offset, _)| *offset > head.offset) {
             if *offset != reached + 1 {
-                return self.reset(GapReason::Retention, view.top, out); // Somebody deleted within the log.
+                return self.reset(GapReason::Retention, view, out); // Somebody deleted within the log.
             }
             reached = *offset;
             self.emit(view.position_of(reached), publication.clone(), out);
         }
+        if let Some(head) = self.head {
+            self.remember(view, head);
+        }
         reached == view.top.offset
     }
 
-    fn reset(&mut self, reason: GapReason, position: Position, out: &mut Vec<Step<M>>) -> bool {
-        self.head = Some(position);
-        out.push(Step::Gap { reason, position });
+    /// Keeps the epochs before that of a position on the view, if there are any.
+    fn remember(&mut self, view: &LogView<M>, position: Position) {
+        if self.has_past() || view.ledger.entries().len() > 1 {
+            self.past_mut().follow(view, position);
+        }
+    }
+
+    /// Goes on at the view's top, after a gap.
+    fn reset(&mut self, reason: GapReason, view: &LogView<M>, out: &mut Vec<Step<M>>) -> bool {
+        let first = self.head.and_then(|head| self.past_mut().part(head, view));
+        self.head = Some(view.top);
+        self.set_marker(marker_hash(view.ledger.marker()));
+        out.push(Step::Gap { reason: first.unwrap_or(reason), position: view.top });
         true
     }
+}
+
+/// Hash of a loss marker's name, never 0.
+fn marker_hash(marker: Option<(Epoch, u64)>) -> Option<u32> {
+    marker.map(|(name, _)| {
+        let fnv = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        name.as_str().as_bytes().iter().fold(0x811c_9dc5, fnv).max(1)
+    })
 }
 
 #[cfg(test)]
@@ -318,6 +471,10 @@ mod tests {
         LogView { top, ledger, oldest, entries }
     }
 
+    fn top_at(position: Position) -> LogTop {
+        LogTop { position, ledger: Ledger::new(position.epoch) }
+    }
+
     fn emit(e: u64, offset: u64, first_of_epoch: bool) -> Step<u64> {
         Step::Emit { position: at(e, offset), first_of_epoch, publication: offset }
     }
@@ -330,9 +487,17 @@ mod tests {
     fn live_at(e: u64, offset: u64) -> Sequencer<u64> {
         let mut sequencer = Sequencer::new(HoldLimit { publications: 2, kib: 1 });
         sequencer.restored();
-        assert!(!sequencer.read(&view(&[(e, 1)], offset, []), &mut Vec::new()));
+        assert_eq!(sequencer.read(&view(&[(e, 1)], offset, []), &mut Vec::new()), Answered::Whole);
         assert_eq!((sequencer.is_live(), sequencer.head()), (true, Some(at(e, offset))));
         sequencer
+    }
+
+    /// Reads, and goes on without a record of what the log has lost.
+    fn read_on(sequencer: &mut Sequencer<u64>, view: &LogView<u64>, out: &mut Vec<Step<u64>>) {
+        if sequencer.read(view, out) != Answered::Whole {
+            sequencer.cut_refused();
+            assert_eq!(sequencer.read(view, out), Answered::Whole);
+        }
     }
 
     fn steps(act: impl FnOnce(&mut Vec<Step<u64>>)) -> Vec<Step<u64>> {
@@ -372,7 +537,7 @@ mod tests {
             sequencer.live(heard(1, 6, 1), byte, out);
             sequencer.asked();
             sequencer.live(heard(1, 7, 1), byte, out);
-            assert!(!sequencer.read(&view(&[(0, 1), (1, 5)], 6, 4..=6), out));
+            assert_eq!(sequencer.read(&view(&[(0, 1), (1, 5)], 6, 4..=6), out), Answered::Whole);
         });
         assert_eq!(out, [emit(0, 4, false), emit(1, 5, true), emit(1, 6, false), emit(1, 7, false)]);
     }
@@ -388,7 +553,7 @@ mod tests {
         ] {
             let mut sequencer = live_at(0, 3);
             sequencer.suspect();
-            assert_eq!(steps(|out| assert!(!sequencer.read(&view, out))), [expected]);
+            assert_eq!(steps(|out| read_on(&mut sequencer, &view, out)), [expected]);
             assert_eq!(sequencer.head(), Some(view.top));
         }
     }
@@ -397,7 +562,7 @@ mod tests {
     fn a_hole_in_the_log_is_a_gap() {
         let mut sequencer = live_at(0, 3);
         sequencer.suspect();
-        let out = steps(|out| assert!(!sequencer.read(&view(&[(0, 1)], 6, [4, 6]), out)));
+        let out = steps(|out| assert_eq!(sequencer.read(&view(&[(0, 1)], 6, [4, 6]), out), Answered::Whole));
         assert_eq!(out, [emit(0, 4, false), gap(GapReason::Retention, 0, 6)]);
     }
 
@@ -405,11 +570,11 @@ mod tests {
     fn a_view_cut_by_its_limit_is_followed_by_another_read() {
         let mut sequencer = live_at(0, 3);
         sequencer.suspect();
-        let out = steps(|out| assert!(sequencer.read(&view(&[(0, 1), (1, 5)], 7, 4..=5), out)));
+        let out = steps(|out| assert_eq!(sequencer.read(&view(&[(0, 1), (1, 5)], 7, 4..=5), out), Answered::Again));
         assert_eq!(out, [emit(0, 4, false), emit(1, 5, true)]);
         assert_eq!((sequencer.needs_read(), sequencer.since()), (true, Some(5)));
         // In between the tail was lost: the point reached is no longer on the line.
-        let out = steps(|out| assert!(!sequencer.read(&view(&[(0, 1), (2, 5)], 6, [6]), out)));
+        let out = steps(|out| read_on(&mut sequencer, &view(&[(0, 1), (2, 5)], 6, [6]), out));
         assert_eq!(out, [gap(GapReason::UnknownEpoch, 2, 6)]);
     }
 
@@ -431,7 +596,7 @@ mod tests {
             assert!(!sequencer.needs_read(), "{name}: one read at a time");
             let out = steps(|out| {
                 miss(&mut sequencer, out);
-                assert!(sequencer.read(&view(&[(0, 1)], 3, []), out), "{name}");
+                assert_eq!(sequencer.read(&view(&[(0, 1)], 3, []), out), Answered::Again, "{name}");
             });
             assert!(sequencer.needs_read() && !sequencer.is_live(), "{name}: {out:?}");
         }
@@ -453,10 +618,10 @@ mod tests {
                 }
             };
             let mut out = steps(|out| publications(&mut sequencer, out));
-            let again = sequencer.read(&view(&[(0, 1)], 3, []), &mut out);
+            let again = sequencer.read(&view(&[(0, 1)], 3, []), &mut out) == Answered::Again;
             assert_eq!((out.len(), again), (held, held < 3), "{sizes:?}");
             sequencer.asked();
-            assert!(!again || !sequencer.read(&view(&[(0, 1)], 6, 4 + held as u64..=6), &mut out));
+            assert!(!again || sequencer.read(&view(&[(0, 1)], 6, 4 + held as u64..=6), &mut out) == Answered::Whole);
             assert_eq!(out, [4, 5, 6].map(|offset| emit(0, offset, false)), "{sizes:?}");
         }
     }
@@ -471,7 +636,7 @@ mod tests {
             sequencer.live(heard(0, 4, 0), byte, out);
             sequencer.suspect();
             sequencer.check(None);
-            assert!(!sequencer.read(&view(&[(0, 1)], 4, [4]), out));
+            assert_eq!(sequencer.read(&view(&[(0, 1)], 4, [4]), out), Answered::Whole);
         });
         assert_eq!(out, []);
         assert!(!sequencer.needs_read() && !sequencer.is_live());
@@ -481,7 +646,7 @@ mod tests {
     fn the_periodic_check_compares_epoch_and_offset() {
         for (top, need) in [(Some(at(0, 3)), false), (Some(at(0, 4)), true), (Some(at(1, 3)), true), (None, true)] {
             let mut sequencer = live_at(0, 3);
-            sequencer.check(top);
+            sequencer.check(top.map(top_at).as_ref());
             assert_eq!(sequencer.needs_read(), need, "{top:?}");
         }
     }

@@ -72,6 +72,15 @@ impl Resumes {
         }
     }
 
+    /// Forgets the views of a channel, kept and under way, whose log was found to have lost publications: a read from
+    /// before the loss was recorded does not show it. Those who wait for one took their place in the ring before.
+    pub(crate) fn forget(&self, channel: &Channel) {
+        let mut forgotten = Vec::new();
+        let Reads { under_way, kept } = &mut *self.lock();
+        forgotten.extend(kept.remove(channel));
+        under_way.retain(|(of, ..), _| of != channel);
+    }
+
     /// Keeps a view, if it is small and was not cut off, and there is memory for it.
     fn keep(&self, hub: &Hub, (channel, offset, _): &ReadKey, view: &Arc<LogView>, began: Instant) {
         let last = view.entries.last().map_or(*offset, |(last, _)| *last);

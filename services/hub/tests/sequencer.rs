@@ -1,8 +1,8 @@
 //! The sequencer against a naive log, with a feed that loses, repeats and reorders, and a server that forgets.
 #![allow(clippy::unwrap_used)]
 
-use fanway_broker::{Ledger, LogView, Place};
-use fanway_hub::{HoldLimit, Incoming, Sequencer, Step};
+use fanway_broker::{Ledger, LogTop, LogView, Place};
+use fanway_hub::{Answered, HoldLimit, Incoming, Sequencer, Step};
 use fanway_protocol::{Epoch, Position};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -101,6 +101,10 @@ impl World {
         if offset == 0 { self.log.root } else { self.log.ids[offset as usize - 1] }
     }
 
+    fn log_top(&self) -> LogTop {
+        LogTop { position: self.top(), ledger: Ledger::from_entries(self.log.epochs.clone()).unwrap() }
+    }
+
     fn publish(&mut self) {
         let Position { epoch: previous_epoch, offset } = self.top();
         if std::mem::take(&mut self.log.new_reign) {
@@ -144,8 +148,15 @@ impl World {
         let Some((view, top_id, can_continue)) = self.answer.take() else { return Ok(()) };
         let first = self.sequencer.head().is_none();
         let mut steps = Vec::new();
-        let again = self.sequencer.read(&view, &mut steps);
-        prop_assert!(!again || self.sequencer.needs_read());
+        let answered = self.sequencer.read(&view, &mut steps);
+        prop_assert!(answered == Answered::Whole || self.sequencer.needs_read());
+        if let Answered::CutFirst(lacking) = answered {
+            prop_assert!(steps.is_empty() && !lacking.is_empty());
+            // What the stream promises, it keeps without the record too.
+            self.sequencer.cut_refused();
+            self.ask(usize::MAX);
+            return self.answered();
+        }
         if first && self.sequencer.head().is_some() {
             self.reader = top_id;
         }
@@ -209,7 +220,7 @@ impl World {
                 self.sequencer.restored();
             }
             Event::Restored => {}
-            Event::Check => self.sequencer.check(Some(self.top())),
+            Event::Check => self.sequencer.check(Some(&self.log_top())),
             Event::Asked(limit) if self.sequencer.needs_read() => {
                 prop_assert!(self.answer.is_none(), "one read at a time");
                 self.ask(limit);
@@ -242,7 +253,7 @@ impl World {
             for incoming in std::mem::take(&mut self.feed) {
                 self.hear(incoming)?;
             }
-            self.sequencer.check(Some(self.top()));
+            self.sequencer.check(Some(&self.log_top()));
             self.sequencer.needs_read().then(|| self.ask(usize::MAX));
             self.answered()?;
         }

@@ -110,7 +110,7 @@ impl Encoder for Encoding {
                 let data = String::from_utf8_lossy(publication.data.bytes());
                 writeln!(out, "pub {channel} {} {data}", text(entry.position)).unwrap();
             }
-            Kind::Gap(reason) => {
+            Kind::Gap { reason, .. } => {
                 writeln!(out, "gap {channel} {} {}", text(entry.position), reason.as_str()).unwrap();
             }
         }

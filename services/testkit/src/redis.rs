@@ -25,6 +25,8 @@ pub struct RedisOptions {
     config: Vec<String>,
     /// Serve TLS instead of plain TCP.
     tls: bool,
+    /// Be a Sentinel instead of a server that keeps data.
+    sentinel: bool,
 }
 
 impl RedisOptions {
@@ -52,6 +54,12 @@ impl RedisOptions {
         self
     }
 
+    /// Makes it a Sentinel.
+    pub fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self
+    }
+
     /// Starts the server and waits until it answers.
     pub async fn start(self) -> RedisServer {
         let dir = TempDir::new().unwrap();
@@ -62,9 +70,9 @@ impl RedisOptions {
         loop {
             let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
             fs::write(dir.path().join("redis.conf"), self.config_file(&dir, port)).unwrap();
-            let mut child = spawn(&dir);
+            let mut child = spawn(&dir, self.sentinel);
             if wait_until_ready(&dir, &mut child).await {
-                return RedisServer { child, dir, port, tls: self.tls };
+                return RedisServer { child, dir, port, tls: self.tls, sentinel: self.sentinel };
             }
             let log = fs::read_to_string(dir.path().join("redis.log")).unwrap_or_default();
             assert!(log.contains("Address already in use"), "redis-server does not start: {log}");
@@ -107,6 +115,7 @@ pub struct RedisServer {
     dir: TempDir,
     port: u16,
     tls: bool,
+    sentinel: bool,
 }
 
 impl RedisServer {
@@ -168,7 +177,7 @@ impl RedisServer {
         if self.child.try_wait().unwrap().is_none() {
             self.stop().await;
         }
-        self.child = spawn(&self.dir);
+        self.child = spawn(&self.dir, self.sentinel);
         assert!(wait_until_ready(&self.dir, &mut self.child).await, "redis-server does not start again");
     }
 
@@ -199,9 +208,10 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(dir: &TempDir) -> Child {
+fn spawn(dir: &TempDir, sentinel: bool) -> Child {
     Command::new("redis-server")
         .arg(dir.path().join("redis.conf"))
+        .args(sentinel.then_some("--sentinel"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -80,6 +80,17 @@ export const delivery = {
       alerts: ["FanwayGaps"],
     }),
     lines({
+      title: "Losses of Redis",
+      description: "Per second: logs found to lack publications that had been acknowledged, attempts to record that which failed, and gaps sent to subscriptions that had passed over such a loss.",
+      unit: "cps",
+      queries: [
+        query(`sum(${rate("fanway_losses_recorded_total")})`, { legend: "recorded" }),
+        query(`sum by (reason) (${rate("fanway_losses_unrecorded_total")})`, { legend: "not recorded: {{reason}}" }),
+        query(`sum by (notice) (${rate("fanway_loss_notices_total")})`, { legend: "{{notice}} notices" }),
+      ],
+      alerts: ["FanwayPublicationsLost", "FanwayLossesUnrecorded"],
+    }),
+    lines({
       title: "Channels and subscriptions",
       description: "Channels that nodes have subscribers for (one that several nodes have counts on each), and subscriptions.",
       unit: "short",

@@ -21,15 +21,16 @@ export const redis = {
     }),
     lines({
       title: "What went wrong",
-      description: "Per second: lost feeds, nodes that were deaf, publications that could not be read, and those that were kept but not announced.",
+      description: "Per second: lost feeds, nodes that were deaf, nodes whose connections led to different servers, publications that could not be read, and those that were kept but not announced.",
       unit: "cps",
       queries: [
         query(`sum(${rate("fanway_broker_interruptions_total")})`, { legend: "interrupted" }),
         query(`sum(${rate("fanway_broker_deaf_total")})`, { legend: "deaf" }),
+        query(`sum(${rate("fanway_broker_split_total")})`, { legend: "split" }),
         query(`sum(${rate("fanway_broker_unreadable_total")})`, { legend: "unreadable" }),
         query(`sum(${rate("fanway_broker_unannounced_total")})`, { legend: "unannounced" }),
       ],
-      alerts: ["FanwayBrokerInterruptions", "FanwayPublicationsUnreadable", "FanwayPublicationsUnannounced"],
+      alerts: ["FanwayNodeSplit", "FanwayBrokerInterruptions", "FanwayPublicationsUnreadable", "FanwayPublicationsUnannounced"],
     }),
     lines({
       title: "Calls",

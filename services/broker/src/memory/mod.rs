@@ -22,8 +22,8 @@ use fanway_protocol::{Channel, Position};
 use self::shard::Shard;
 use crate::announcements::Announcements;
 use crate::{
-    ANNOUNCEMENT_BYTES, Broker, BrokerError, Delivery, Event, Health, History, HistoryQuery, LogView, PageLimit,
-    Publish, Published, Retention, Sink, epochs,
+    ANNOUNCEMENT_BYTES, Broker, BrokerError, Delivery, Event, Health, History, HistoryQuery, LogTop, LogView,
+    PageLimit, Publish, Published, Retention, Sink, Timeline, epochs,
 };
 
 /// A power of two well above the number of cores of a node that runs alone.
@@ -137,7 +137,7 @@ impl Broker for MemoryBroker {
         Ok(shard.log_or_new(channel, retention, now, || epochs::random(&self.reign)).top())
     }
 
-    async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
+    async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<LogTop>>, BrokerError> {
         let now = Instant::now();
         let top = |channel| {
             let mut shard = self.shard(channel, now);
@@ -145,9 +145,14 @@ impl Broker for MemoryBroker {
             if refresh {
                 log.refresh(now);
             }
-            Some(log.top())
+            Some(LogTop { position: log.top(), ledger: log.ledger() })
         };
         Ok(channels.iter().map(top).collect())
+    }
+
+    /// Nothing is ever lost: what a node has passed on and its logs end with the same process.
+    async fn cut(&self, _channel: &Channel, _timeline: &Timeline) -> Result<bool, BrokerError> {
+        Ok(false)
     }
 
     async fn history(
@@ -182,6 +187,7 @@ impl Broker for MemoryBroker {
             hears: true,
             echo: true,
             deaf: false,
+            split: false,
             refused: None,
             echo_age: None,
             detail: None,

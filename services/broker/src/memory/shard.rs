@@ -264,7 +264,7 @@ impl Log {
         }
     }
 
-    fn ledger(&self) -> Ledger {
+    pub(super) fn ledger(&self) -> Ledger {
         Ledger::new(self.epoch)
     }
 

@@ -20,7 +20,11 @@ use super::pipe::Pipe;
 use super::reader::Reader;
 use super::refusals::Kind;
 use super::selftest::{self, Findings, Trouble};
+use super::server::{SPLIT, Server};
 use super::{Context, settings::RedisSettings};
+
+/// Connections for reading made beside one for publishing, if they lead to other servers.
+const ATTEMPTS: usize = 4;
 
 /// Connections that passed their self-test.
 #[derive(Clone)]
@@ -29,6 +33,8 @@ pub(crate) struct Link {
     pub(crate) pipe: Pipe,
     /// For reading logs.
     pub(crate) reads: Pipe,
+    /// The server that both lead to.
+    pub(crate) server: Server,
     /// Which of all connections so far, so that a late complaint about old ones does not end the new ones.
     number: u64,
 }
@@ -101,6 +107,11 @@ impl Keeper {
                         tracing::warn!(reason, "redis does not answer");
                     }
                 }
+                Trouble::Split(reason) => {
+                    if state.split(&reason) | state.commands_down(reason.clone()) {
+                        tracing::error!(reason, "this node's connections to redis are split");
+                    }
+                }
             }
             tokio::select! {
                 () = self.cancel.cancelled() => break,
@@ -115,14 +126,17 @@ impl Keeper {
         let RedisSettings { connect_timeout, command_timeout, read_timeout, .. } = self.context.settings;
         let mut drivers = JoinSet::new();
         let connected = timeout(connect_timeout, async {
-            let pipe = self.open(command_timeout, &mut drivers).await?;
-            Ok::<_, RedisError>(Link { pipe, reads: self.open(read_timeout, &mut drivers).await?, number })
+            let (pipe, server) = self.open(command_timeout, &mut drivers).await?;
+            let reads = self.open_beside(&server, read_timeout, &mut drivers).await?;
+            Ok(Link { pipe, reads, server, number })
         });
         let link = match connected.await {
             Ok(Ok(link)) => link,
-            Ok(Err(error)) => return Trouble::of(&error, &self.context.names),
+            Ok(Err(trouble)) => return trouble,
             Err(_) => return Trouble::Passing(format!("no connection within {connect_timeout:?}")),
         };
+        self.context.server.set(&link.server);
+        self.reader.renew();
         tokio::select! {
             ended = drivers.join_next() => match ended {
                 Some(Ok(reason)) => Trouble::Passing(reason),
@@ -132,19 +146,55 @@ impl Keeper {
         }
     }
 
-    /// Connects and logs in.
-    async fn open(&self, patience: Duration, drivers: &mut JoinSet<String>) -> Result<Pipe, RedisError> {
+    /// Connects and logs in. Returns which server answers.
+    async fn open(&self, patience: Duration, drivers: &mut JoinSet<String>) -> Result<(Pipe, Server), Trouble> {
         let target = &self.context.target;
-        let (mut pipe, driver) = Pipe::new(dial(target).await?, patience);
+        let trouble = |error: RedisError| Trouble::of(&error, &self.context.names);
+        let stream = dial(target).await.map_err(|error| trouble(error.into()))?;
+        let (mut pipe, driver) = Pipe::new(stream, patience);
         drivers.spawn(driver);
         if let Some(password) = target.login.password() {
             let mut login = redis::cmd("AUTH");
-            login.arg(target.login.username()).arg(password).query_async::<Value>(&mut pipe).await?;
+            login.arg(target.login.username()).arg(password);
+            login.query_async::<Value>(&mut pipe).await.map_err(trouble)?;
+        }
+        let server = Server::ask(&mut pipe).await.map_err(trouble)?;
+        if let Some(reason) = server.unsuitable() {
+            return Err(Trouble::Refused(reason));
         }
         if target.login.db() != 0 {
-            redis::cmd("SELECT").arg(target.login.db()).query_async::<Value>(&mut pipe).await?;
+            redis::cmd("SELECT").arg(target.login.db()).query_async::<Value>(&mut pipe).await.map_err(trouble)?;
         }
-        Ok(pipe)
+        Ok((pipe, server))
+    }
+
+    /// As [`Keeper::open`], to the same server: the address may lead elsewhere at one attempt and there at the next.
+    async fn open_beside(
+        &self,
+        server: &Server,
+        patience: Duration,
+        drivers: &mut JoinSet<String>,
+    ) -> Result<Pipe, Trouble> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            // What drives a connection that is not used ends when the pipe is dropped.
+            let mut driven = JoinSet::new();
+            let (pipe, other) = self.open(patience, &mut driven).await?;
+            match server.split_from(&other) {
+                None => {
+                    drivers.spawn(async move {
+                        match driven.join_next().await {
+                            Some(Ok(reason)) => reason,
+                            _ => "the connection was lost".to_owned(),
+                        }
+                    });
+                    return Ok(pipe);
+                }
+                Some(split) if attempts == ATTEMPTS => return Err(Trouble::of(&split, &self.context.names)),
+                Some(_) => {}
+            }
+        }
     }
 
     async fn serve(&self, link: Link, backoff: &mut Backoff) -> Trouble {
@@ -195,6 +245,7 @@ impl Trouble {
     pub(crate) fn of(error: &redis::RedisError, names: &super::names::Names) -> Self {
         match failure::cure(error, names) {
             Some(cure) => Self::Refused(cure),
+            None if error.code() == Some(SPLIT) => Self::Split(error.detail().unwrap_or_default().to_owned()),
             None => Self::Passing(failure::said(error)),
         }
     }

@@ -13,7 +13,7 @@ use super::pipe::Pipe;
 use super::reader::Reader;
 use super::script::SCRIPTS;
 use super::{Context, failure, millis, place, text, unreadable};
-use crate::{BrokerError, History, HistoryQuery, Ledger, LogView, PageLimit, Retention, epochs};
+use crate::{BrokerError, History, HistoryQuery, Ledger, LogTop, LogView, PageLimit, Retention, Timeline, epochs};
 
 /// Logs asked about in one pipeline.
 const CHUNK: usize = 500;
@@ -141,7 +141,27 @@ impl Logs {
         .await
     }
 
-    pub(crate) async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
+    /// Records that a log lacks publications of a timeline. Returns whether this call did.
+    pub(crate) async fn cut(&self, channel: &Channel, timeline: &Timeline) -> Result<bool, BrokerError> {
+        let meta = self.context.names.meta(channel);
+        let newest_first = timeline.entries().iter().rev().map(|(epoch, last)| format!("{epoch}:{last}"));
+        let known = newest_first.collect::<Vec<_>>().join(",");
+        let random = epochs::salt();
+        self.ask(async |connection| {
+            let arguments = [known.as_bytes(), &random];
+            match SCRIPTS.cut.run(connection, &self.context.functions, &[&meta], &arguments).await? {
+                Value::Nil => Ok(false),
+                Value::Array(parts) => match parts.get(1) {
+                    Some(Value::Int(changed)) => Ok(*changed == 1),
+                    _ => Err(unreadable("the cut script's answer")),
+                },
+                _ => Err(unreadable("the cut script's answer")),
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<LogTop>>, BrokerError> {
         let mut tops = Vec::with_capacity(channels.len());
         for chunk in channels.chunks(CHUNK) {
             tops.extend(self.ask(async |connection| self.chunk_of_tops(connection, chunk, refresh).await).await?);
@@ -154,7 +174,7 @@ impl Logs {
         connection: &mut impl ConnectionLike,
         channels: &[Channel],
         refresh: bool,
-    ) -> RedisResult<Vec<Option<Position>>> {
+    ) -> RedisResult<Vec<Option<LogTop>>> {
         let metas: Vec<_> = channels.iter().map(|channel| self.context.names.meta(channel)).collect();
         let mut reads = redis::pipe();
         for meta in &metas {
@@ -181,7 +201,8 @@ impl Logs {
         {
             tracing::debug!(reason = failure::said(&error), "logs were not refreshed");
         }
-        Ok(found.into_iter().map(|meta| meta.map(|meta| meta.top)).collect())
+        let top = |meta: Meta<'_>| LogTop { position: meta.top, ledger: meta.ledger };
+        Ok(found.into_iter().map(|meta| meta.map(top)).collect())
     }
 
     /// Asks over the connection that all reads share: many at once leave in one write.

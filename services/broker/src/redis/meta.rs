@@ -8,7 +8,7 @@ use crate::Ledger;
 /// A meta as it was read.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Meta<'a> {
-    /// Newest position.
+    /// Newest position, in the epoch of the newest publication.
     pub(crate) top: Position,
     /// For how long it is kept, in milliseconds.
     pub(crate) life: &'a str,
@@ -30,9 +30,9 @@ impl<'a> Meta<'a> {
             entries.push((Epoch::parse(epoch)?, first.parse().ok()?));
         }
         entries.reverse();
-        let top = Position { epoch, offset: top.parse().ok()? };
+        let ledger = Ledger::from_entries(entries)?;
         life.parse::<u64>().ok()?;
-        Some(Self { top, life, ledger: Ledger::from_entries(entries)? })
+        Some(Self { top: ledger.position_of(top.parse().ok()?), life, ledger })
     }
 }
 

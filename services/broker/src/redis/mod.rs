@@ -23,6 +23,7 @@ mod refusals;
 mod resp;
 mod script;
 mod selftest;
+mod server;
 mod settings;
 mod state;
 mod subscriber;
@@ -47,14 +48,15 @@ use self::names::Names;
 use self::probe::Probe;
 use self::publisher::Publisher;
 use self::reader::Reader;
+use self::server::Expected;
 use self::settings::Target;
 use self::state::State;
 use self::subscriber::{Hearing, Subscriber, Subscriptions};
 use crate::announcements::Announcements;
 use crate::trace::{Begun, Trace, Work};
 use crate::{
-    Broker, BrokerError, BrokerMetrics, Health, History, HistoryQuery, LogView, PageLimit, Publish, Published,
-    Retention, Sink, epochs,
+    Broker, BrokerError, BrokerMetrics, Health, History, HistoryQuery, LogTop, LogView, PageLimit, Publish, Published,
+    Retention, Sink, Timeline, epochs,
 };
 
 pub use self::settings::{RedisSettings, SettingError};
@@ -65,6 +67,8 @@ struct Context {
     target: Target,
     names: Names,
     state: State,
+    /// The server that the connections for commands lead to.
+    server: Arc<Expected>,
     /// Whether the server is to be called by functions rather than scripts: it has been seen to allow them.
     functions: AtomicBool,
 }
@@ -82,6 +86,7 @@ struct Operations {
     read: Operation,
     create: Operation,
     tops: Operation,
+    cut: Operation,
     history: Operation,
     announce: Operation,
 }
@@ -95,6 +100,7 @@ impl Operations {
             read: of("read"),
             create: of("create"),
             tops: of("tops"),
+            cut: of("cut"),
             history: of("history"),
             announce: of("announce"),
         }
@@ -127,11 +133,12 @@ impl RedisBroker {
         cancel: CancellationToken,
     ) -> Result<Self, SettingError> {
         let target = settings.target()?;
-        let reader = Arc::new(Reader::new(&settings, &target)?);
+        let server = Arc::new(Expected::default());
+        let reader = Arc::new(Reader::new(&settings, &target, server.clone())?);
         let names = Names::new(&settings.fleet, &epochs::random_text(12));
         let echo_fresh = settings.probe_interval * 2 + settings.probe_timeout;
         let state = State::new(metrics, echo_fresh);
-        let context = Arc::new(Context { settings, target, names, state, functions: AtomicBool::new(false) });
+        let context = Arc::new(Context { settings, target, names, state, server, functions: AtomicBool::new(false) });
         let (commands, hearing) = (Arc::new(Commands::new()), Arc::new(Hearing::new()));
         let (subscriptions, ready) = (Arc::new(Subscriptions::new()), Arc::new(Notify::new()));
         let announcements = Arc::new(Announcements::default());
@@ -247,10 +254,17 @@ impl Broker for RedisBroker {
         outcome
     }
 
-    async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<Position>>, BrokerError> {
+    async fn tops(&self, channels: &[Channel], refresh: bool) -> Result<Vec<Option<LogTop>>, BrokerError> {
         let begun = Instant::now();
         let outcome = self.logs.tops(channels, refresh).await;
         self.record(&self.operations.tops, begun, &outcome);
+        outcome
+    }
+
+    async fn cut(&self, channel: &Channel, timeline: &Timeline) -> Result<bool, BrokerError> {
+        let begun = Instant::now();
+        let outcome = self.logs.cut(channel, timeline).await;
+        self.record(&self.operations.cut, begun, &outcome);
         outcome
     }
 

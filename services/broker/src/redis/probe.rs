@@ -4,16 +4,24 @@
 //! and silent for ever while commands are answered. So the node publishes to a pub/sub channel of its own and listens.
 //! When the publish fails, the broker is away; when it is answered and the echo does not come, this node is deaf: its
 //! subscriber connection is replaced, and until an echo returns the node says so.
+//!
+//! Before that it compares which servers the connections lead to (see [`super::server`]): where they differ, an echo can
+//! come back although nothing that is published is delivered.
 
 use std::sync::Arc;
 
+use redis::RedisError;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Commands, Link};
+use super::server::Server;
 use super::subscriber::Hearing;
 use super::{Context, failure};
+
+/// Probes in a row that found connections split, after which all of them are replaced.
+const SPLITS: u32 = 3;
 
 /// The task that probes.
 pub(crate) struct Probe {
@@ -34,6 +42,8 @@ enum Found {
     Silence,
     /// The connection that should have heard it was lost meanwhile.
     Interrupted,
+    /// Connections lead to different servers.
+    Split(String),
     /// Nothing could be published.
     Outage,
 }
@@ -41,7 +51,7 @@ enum Found {
 impl Probe {
     pub(crate) async fn run(self) {
         let mut nonce = 0;
-        let mut interruptions = 0;
+        let (mut interruptions, mut splits) = (0, 0);
         loop {
             nonce += 1;
             let found = tokio::select! {
@@ -49,10 +59,13 @@ impl Probe {
                 found = self.probe(nonce) => found,
             };
             interruptions = if found == Found::Interrupted { interruptions + 1 } else { 0 };
+            splits = if matches!(found, Found::Split(_)) { splits + 1 } else { 0 };
             match found {
                 Found::Echo => {
+                    self.context.state.whole();
                     self.context.state.echo(true);
                 }
+                Found::Split(reason) => self.mend(reason, splits),
                 // Once may be the server's restart; a connection that is lost during each probe hears nothing either.
                 Found::Interrupted if interruptions < 2 => continue,
                 Found::Silence | Found::Interrupted => {
@@ -74,6 +87,37 @@ impl Probe {
         }
     }
 
+    /// Has connections replaced that lead to different servers: first the one that hears, and if that does not help, all.
+    fn mend(&self, reason: String, splits: u32) {
+        if self.context.state.split(&reason) {
+            tracing::error!(reason, "this node's connections to redis are split");
+        }
+        self.hearing.replace_connection();
+        if let Some(link) = self.commands.link().filter(|_| splits % SPLITS == 0) {
+            self.commands.complain(&link, reason);
+        }
+    }
+
+    /// The difference between the servers that connections lead to, if there is one. Those that take commands are asked,
+    /// since a proxy may have moved them; the one that hears was asked when it was made.
+    async fn split(&self, link: &Link) -> Option<RedisError> {
+        let heard = self.hearing.server.get();
+        let mut found = None;
+        // Twice, because the replication id can change between two answers.
+        for _ in 0..2 {
+            let (mut pipe, mut reads) = (link.pipe.clone(), link.reads.clone());
+            let (pipe, reads) = tokio::join!(Server::ask(&mut pipe), Server::ask(&mut reads));
+            // Without an answer the publish that follows fails too.
+            let (pipe, reads) = (pipe.ok()?, reads.ok()?);
+            found =
+                pipe.split_now(&reads).or_else(|| pipe.split_from(&link.server)).or_else(|| pipe.split_from(&heard));
+            if found.is_none() {
+                break;
+            }
+        }
+        found
+    }
+
     async fn probe(&self, nonce: u64) -> Found {
         let Some(mut link) = self.commands.link() else { return Found::Outage };
         let patience = self.context.settings.probe_timeout;
@@ -81,6 +125,9 @@ impl Probe {
             // Commands may have been lost at the same time: then it is an outage.
             return if self.commands.link().is_some() { Found::Silence } else { Found::Outage };
         };
+        if let Some(split) = self.split(&link).await {
+            return Found::Split(split.detail().unwrap_or_default().to_owned());
+        }
         if let Err(reason) = self.publish(&mut link, nonce).await {
             self.commands.complain(&link, reason);
             return Found::Outage;

@@ -20,6 +20,8 @@ pub(crate) enum Frame<'a> {
     Status(&'a [u8]),
     /// `-ERR why`
     Error(&'a [u8]),
+    /// An answer to a question that is asked before the first subscription.
+    Bulk(&'a [u8]),
     /// Everything on a subscribed connection: kind, pub/sub channel, payload or count.
     Array(Parts<'a>),
 }
@@ -93,6 +95,11 @@ impl<'a> Cursor<'a> {
         match line.split_first() {
             Some((b'+', status)) => Ok(Some(Frame::Status(status))),
             Some((b'-', error)) => Ok(Some(Frame::Error(error))),
+            Some((b'$', length)) => {
+                let length = usize::try_from(number(length)?).map_err(|_| Violation("a null"))?;
+                let Some(Part::Bytes(bytes)) = self.bulk(length)? else { return Ok(None) };
+                Ok(Some(Frame::Bulk(bytes)))
+            }
             Some((b'*', length)) => {
                 let length = usize::try_from(number(length)?).map_err(|_| Violation("a null array"))?;
                 if length > MAX_PARTS {
@@ -277,7 +284,6 @@ mod tests {
     #[test]
     fn what_it_never_sends() {
         for text in [
-            "$1\r\na\r\n",
             "*5\r\n",
             "*-1\r\n",
             "*x\r\n",

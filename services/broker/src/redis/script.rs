@@ -18,11 +18,12 @@ use crate::ledger::MAX_LEDGER;
 /// What each script begins with.
 const SERVER: &str = include_str!("lua/server.lua");
 /// Name, text, and whether it is called by the commands that cannot write: those work on a server that refuses writes.
-const SOURCES: [(&str, &str, bool); 4] = [
+const SOURCES: [(&str, &str, bool); 5] = [
     ("publish", include_str!("lua/publish.lua"), false),
     ("announce", include_str!("lua/announce.lua"), false),
     ("read", include_str!("lua/read.lua"), true),
     ("create", include_str!("lua/create.lua"), false),
+    ("cut", include_str!("lua/cut.lua"), false),
 ];
 
 /// All scripts, and the library of them.
@@ -38,6 +39,8 @@ pub(crate) struct Scripts {
     pub(crate) read: Script,
     /// Makes an empty log.
     pub(crate) create: Script,
+    /// Records a loss in a log's epoch history.
+    pub(crate) cut: Script,
     /// The library's text.
     library: String,
 }
@@ -113,7 +116,7 @@ impl Scripts {
             functions +=
                 &format!("redis.register_function{{ function_name = '{library}_{name}', callback = {name}{flags} }}\n");
         }
-        let [publish, announce, read, create] = SOURCES.map(|(name, text, read_only)| {
+        let [publish, announce, read, create, cut] = SOURCES.map(|(name, text, read_only)| {
             let text = format!("{}{}", body(SERVER), body(text));
             let digest = hex(&Sha1::digest(text.as_bytes()));
             let suffix = |all, read_only_too| if read_only { read_only_too } else { all };
@@ -123,7 +126,7 @@ impl Scripts {
                 text: Form::new(suffix("EVAL", "EVAL_RO"), text),
             }
         });
-        Self { publish, announce, read, create, library: format!("#!lua name={library}\n{functions}") }
+        Self { publish, announce, read, create, cut, library: format!("#!lua name={library}\n{functions}") }
     }
 
     /// Has the server load the library. Not to be repeated when refused: scripts do as well.
@@ -206,7 +209,7 @@ mod tests {
     #[test]
     fn one_text_in_two_forms() {
         assert!(SCRIPTS.library.starts_with("#!lua name=fanway_"));
-        for script in [&SCRIPTS.publish, &SCRIPTS.announce, &SCRIPTS.read, &SCRIPTS.create] {
+        for script in [&SCRIPTS.publish, &SCRIPTS.announce, &SCRIPTS.read, &SCRIPTS.create, &SCRIPTS.cut] {
             assert!(SCRIPTS.library.contains(&format!("function_name = '{}'", script.function.script)));
             assert!(script.text.script.contains("reign_here") && !script.text.script.contains("--"));
         }

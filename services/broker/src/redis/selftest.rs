@@ -28,6 +28,8 @@ pub(crate) enum Trouble {
     Refused(String),
     /// It may pass by itself.
     Passing(String),
+    /// Connections lead to different servers: this node's own trouble, which new connections may cure.
+    Split(String),
 }
 
 /// What the self-test found out about a connection that can be used.
@@ -43,8 +45,7 @@ pub(crate) struct Findings {
 pub(crate) async fn run(context: &Context, link: &Link, reader: &Reader) -> Result<Findings, Trouble> {
     let connection = &mut link.pipe.clone();
     let trouble = |error: RedisError| Trouble::of(&error, &context.names);
-    let info: String = redis::cmd("INFO").arg("replication").query_async(connection).await.map_err(trouble)?;
-    if !info.contains("role:master") {
+    if !link.server.is_primary() {
         return Err(Trouble::Passing("this server is a replica: redis.url must lead to the primary".into()));
     }
     let info: String = redis::cmd("INFO").arg("memory").query_async(connection).await.map_err(trouble)?;
@@ -125,16 +126,21 @@ async fn writes(names: &Names, pipe: &Pipe, functions: &AtomicBool) -> Result<()
     let random = epochs::random_text(16);
     let idempotency = Idempotency { key: &random, fingerprint: rand::random(), ttl: LIFE };
     redis::cmd("EVAL").arg(TRIVIAL).arg(0).query_async::<Value>(connection).await?;
+    let timeline = format!("{}:1", "0".repeat(fanway_protocol::position::EPOCH_LEN));
+    SCRIPTS.cut.run(connection, functions, &[meta], &[timeline.as_bytes(), &random.as_bytes()[..8]]).await?;
     SCRIPTS.create.run(connection, functions, &[entries, meta], &[&random.as_bytes()[..8], b"10000"]).await?;
     let result = format!("{result}:{random}");
-    // The second time there is an entry to drop. With a result of its own: what is stored is not done again.
-    for result in [&result, &format!("{result}:b")] {
+    // The second finds one entry and looks for it, the third displaces both. Each with a result of its own: what is
+    // stored is not done again.
+    for (number, count) in [1, 2, 1].into_iter().enumerate() {
+        let result = format!("{result}:{number}");
         let log = publisher::Log {
             entries: [entries, "", ""],
             meta: [meta, "", ""],
             topic: [names.echo(), "", ""],
-            result: Some(result),
+            result: Some(&result),
         };
+        let retention = Retention { count, ..retention };
         let answer = publisher::append(pipe, functions, &log, b"", retention, Some(&idempotency)).await?;
         if let publisher::Answer::Done { unannounced: Some(reason), .. } = answer {
             return Err(redis::make_extension_error(

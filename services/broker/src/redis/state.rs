@@ -36,6 +36,8 @@ struct Facts {
     functions_refused: bool,
     /// Commands are answered, but the last probe's echo did not come back.
     deaf: bool,
+    /// Connections lead to different servers, and what they are called.
+    split: Option<String>,
     /// When the newest echo came back.
     echo: Option<Instant>,
 }
@@ -139,6 +141,19 @@ impl State {
         newly_deaf
     }
 
+    /// Connections were found to lead to different servers. Returns whether that is news.
+    pub(crate) fn split(&self, reason: &str) -> bool {
+        self.metrics.broker_split_total.inc();
+        self.facts().split.replace(reason.to_owned()).is_none()
+    }
+
+    /// All connections lead to one server.
+    pub(crate) fn whole(&self) {
+        if self.facts().split.take().is_some() {
+            tracing::info!("this node's connections to redis lead to one server again");
+        }
+    }
+
     /// Brings the gauge of the echo's age up to date.
     pub(crate) fn show_echo_age(&self) {
         let age = self.facts().echo.map_or(-1.0, |echo| echo.elapsed().as_secs_f64());
@@ -151,17 +166,17 @@ impl State {
         let deaf = facts.deaf.then(|| "commands are answered, but this node's own echo does not come back".to_owned());
         let refusal = self.refusals.newest();
         let refused = refusal.as_ref().map(|(_, reason)| format!("publishes are refused: {reason}"));
-        let details: Vec<_> = [&facts.commands_trouble, &refused, &facts.subscriber_trouble, &deaf, &facts.warning]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .collect();
+        // While commands are away because of it, it stands there.
+        let split = facts.split.clone().filter(|_| facts.commands);
+        let troubles = [&facts.commands_trouble, &split, &refused, &facts.subscriber_trouble, &deaf, &facts.warning];
+        let details: Vec<_> = troubles.into_iter().flatten().map(String::as_str).collect();
         Health {
             started: facts.started,
             commands: facts.commands,
             hears: facts.subscriber_trouble.is_none(),
             echo: echo_age.is_some_and(|age| age < self.echo_fresh),
             deaf: facts.deaf,
+            split: facts.split.is_some(),
             refused: refusal.map(|(cause, _)| cause),
             echo_age,
             detail: (!details.is_empty()).then(|| details.join("; ")),

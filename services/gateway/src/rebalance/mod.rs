@@ -156,7 +156,7 @@ impl Rebalance {
     fn step(&self, fleet: &mut Fleet, shedder: &mut Shedder, oldest: &mut VecDeque<Arc<Handle>>) {
         let now = Instant::now();
         let health = self.broker.health();
-        let hears = health.hears && health.echo && !health.deaf;
+        let hears = health.hears && health.echo && !health.deaf && !health.split;
         let well = health.started && health.commands && hears && !self.leaving();
         let (mine, before) = (self.mine(), shedder.sheds());
         self.broker.limit_envelope(fleet.envelope(now));

@@ -13,6 +13,7 @@ mod fanout;
 mod faults;
 mod follow;
 mod leader_term;
+mod lost_tail;
 mod max_age;
 mod methods;
 mod metrics;

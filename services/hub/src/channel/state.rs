@@ -24,6 +24,9 @@ pub(crate) struct State {
     pub(super) silent_since: Moment,
     /// A repair task is at work; there is at most one.
     pub(crate) repairing: bool,
+    /// The feed was restored, and the log has not been compared with the stream since: what the log has lost meanwhile is
+    /// found even if nobody wants the channel at the moment.
+    pub(super) uncompared: bool,
     /// Removed from the hub; whoever still holds it must look the channel up again.
     pub(crate) dead: bool,
     /// Attaches under way; keeps the channel from being removed.
@@ -75,9 +78,18 @@ impl State {
         self.wanted() && !self.confirmed && !self.repairing && self.silent_since.ago(now) >= patience
     }
 
-    /// Whether a repair task has something to do. Not for a channel that nobody wants: the next attach repairs it.
+    /// Whether a repair task has something to do.
     pub(crate) fn needs_repair(&self) -> bool {
-        self.confirmed && !self.repairing && self.sequencer.as_ref().is_some_and(Sequencer::needs_read) && self.wanted()
+        self.confirmed
+            && !self.repairing
+            && self.sequencer.as_ref().is_some_and(Sequencer::needs_read)
+            && self.is_read()
+    }
+
+    /// Whether its log is read where it must be. Not for a channel that nobody wants, which the next attach repairs; but for
+    /// one that lingers, once after the feed broke.
+    pub(crate) fn is_read(&self) -> bool {
+        self.wanted() || self.uncompared && !self.dead
     }
 
     /// Whether a subscriber can be attached now.
@@ -102,6 +114,7 @@ impl State {
     /// The newest read left the stream live.
     pub(crate) fn end_read(&mut self) {
         self.verified = self.reads;
+        self.uncompared = false;
     }
 
     /// Number of the newest read of the log.
@@ -118,6 +131,11 @@ impl State {
     /// Where the stream stands; `None` for a channel without history.
     pub(crate) fn head(&self) -> Option<Position> {
         self.sequencer.as_ref().and_then(Sequencer::head)
+    }
+
+    /// Whether the log has recorded a loss.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.sequencer.as_ref().is_some_and(Sequencer::has_lost)
     }
 
     /// Bytes of the publications that it holds while its log is read.

@@ -122,7 +122,7 @@ impl Hub {
                         continue;
                     }
                     if let Some(sequencer) = &mut state.sequencer {
-                        sequencer.check(top);
+                        sequencer.check(top.as_ref());
                     }
                     if state.needs_repair() {
                         drop(state);

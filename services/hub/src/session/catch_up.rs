@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use super::core::{Core, OwnBytes};
 use super::page_read::PageRead;
 use super::subscription::Subscription;
-use crate::attach::{AttachError, Attached, Joined};
+use crate::attach::{AttachError, Attached, Joined, Reached};
 use crate::close_reason::CloseReason;
 use crate::entry::Entry;
 use crate::pages::{PAGE_BYTES, PAGE_LIFE, SLOW_PAGE_BYTES, page_with};
@@ -121,7 +121,8 @@ impl Core {
             let bytes = if catch_ups.small_pages > 0 { SLOW_PAGE_BYTES } else { PAGE_BYTES };
             let limit = page_with(bytes, self.own_bytes());
             let channel = sub.channel().clone();
-            let reading = PageRead::begin(&self.hub, &self.handle, channel, position, index, limit);
+            let reached = Reached { position, start: sub.start };
+            let reading = PageRead::begin(&self.hub, &self.handle, channel, reached, index, limit);
             catch_ups.reading = Some((index, reading));
         }
         if self.closing.is_some() || !catch_ups.are_over() {
@@ -148,14 +149,17 @@ impl Core {
         now: Instant,
     ) {
         let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return };
-        let Ok(Attached { attachment, next, head, joined }) = caught_up else {
+        let Ok(Attached { attachment, next, head, start, joined }) = caught_up else {
             self.hub.metrics.slow_consumers_total.with_label_values(&["closed"]).inc();
             return self.close(CloseReason::Slow);
         };
         sub.attach(attachment, next);
         match joined {
             Joined::Fresh => {}
-            Joined::Gap(reason) => sub.give_back(Arc::new(Entry::gap(reason, head, now))),
+            Joined::Gap(reason) => {
+                sub.start = start;
+                sub.give_back(Arc::new(Entry::gap(reason, head, now)));
+            }
             Joined::Recovered(page) => {
                 sub.take_page(page, head, now);
                 if sub.holds_page() {

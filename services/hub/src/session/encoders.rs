@@ -68,7 +68,7 @@ impl Encoder for ListItems {
 fn write_item(channel: &Channel, entry: &Entry, out: &mut Vec<u8>) {
     match &entry.kind {
         Kind::Publication { publication, .. } => json::write_event(channel, publication, entry.position, out),
-        Kind::Gap(reason) => json::write_gap(channel, *reason, entry.position, out),
+        Kind::Gap { reason, .. } => json::write_gap(channel, *reason, entry.position, out),
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fanway_protocol::framing::{chunk, sse};
-use fanway_protocol::{Cursor, GapReason, Position, Publication};
+use fanway_protocol::{Cursor, Position, Publication};
 
 use super::core::{Core, OwnBytes};
+use super::subscription::Resubscribe;
 use crate::entry::Entry;
 use crate::handle::MARK_BITS;
 use crate::pace::longest_wait;
@@ -140,12 +141,16 @@ impl Core {
     /// Puts one entry into the turn. False if the turn is full, or the subscription can have nothing more for now.
     fn put(&mut self, index: u32, entry: &Arc<Entry>, from_backlog: bool, turn: &mut Turn) -> bool {
         let skips = self.skips(entry);
-        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
         if turn.bytes.len() >= turn.limit {
             return false;
         }
+        if !entry.is_publication() && !self.put_break(index, entry, from_backlog) {
+            // Nothing for this subscription.
+            return true;
+        }
+        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
         if sub.misreads(entry) {
-            self.force_resubscription(index, entry.gap_reason());
+            self.force_resubscription(index, entry);
             return false;
         }
         let (seq, position) = (sub.next, sub.position);
@@ -180,6 +185,30 @@ impl Core {
         true
     }
 
+    /// A break in continuity is about to be put. False if it is none for this subscription, which then has advanced past
+    /// it.
+    #[cold]
+    fn put_break(&mut self, index: u32, entry: &Entry, from_backlog: bool) -> bool {
+        let Some(Some(sub)) = self.subs.get_mut(index as usize) else { return false };
+        let position = entry.position.map_or(0, |position| position.offset);
+        match entry.loss_before() {
+            Some(before) if sub.start >= before => {
+                sub.next += 1;
+                return false;
+            }
+            Some(before) => {
+                let notice = if sub.had_gap { "second" } else { "first" };
+                self.hub.metrics.loss_notices_total.with_label_values(&[notice]).inc();
+                sub.start = before.max(position);
+            }
+            // A page's own gap was accounted for when it was read.
+            None if from_backlog => {}
+            None => sub.start = position,
+        }
+        sub.had_gap = true;
+        true
+    }
+
     /// True if the session is not sent an entry, but advances past it.
     fn skips(&self, entry: &Entry) -> bool {
         entry.selective().is_some_and(|publication| self.is_excluded(publication))
@@ -201,7 +230,7 @@ impl Core {
 
     /// Schedules the forced resubscription of a subscription, at the node's rate.
     #[cold]
-    fn force_resubscription(&mut self, index: u32, gap: Option<GapReason>) {
+    fn force_resubscription(&mut self, index: u32, entry: &Entry) {
         let now = Instant::now();
         let Some(Some(sub)) = self.subs.get(index as usize) else { return };
         let longest = longest_wait(sub.attachment.channel.shared.namespace.history_ttl);
@@ -212,7 +241,8 @@ impl Core {
             None => self.hub.resubscribes.permit(now, longest),
         };
         if let Some(Some(sub)) = self.subs.get_mut(index as usize) {
-            sub.resubscribe(at, gap);
+            let (gap, passed_over) = (entry.gap_reason(), entry.loss_before().is_some());
+            sub.resubscribe(Resubscribe { at, gap, passed_over });
         }
         // Others of the session catch up meanwhile.
         self.end_catch_up(index);
@@ -317,6 +347,10 @@ impl Core {
         let Some(sub) = self.subs[piece.sub as usize].as_mut().filter(|_| taken < piece.count) else { return };
         if taken == 0 {
             sub.position = piece.position;
+            if piece.gap && piece.backlog.is_none() {
+                // What it was before is not known any more: it is told in any case.
+                sub.start = 0;
+            }
         } else if piece.placed {
             let back = u64::from(piece.count - taken);
             sub.position = sub.position.map(|last| Position { offset: last.offset - back, ..last });

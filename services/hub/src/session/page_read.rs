@@ -6,10 +6,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fanway_broker::PageLimit;
-use fanway_protocol::{Channel, Position};
+use fanway_protocol::Channel;
 use tokio::task::AbortHandle;
 
-use crate::attach::{AttachError, Attached, Joined};
+use crate::attach::{AttachError, Attached, Joined, Reached};
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::pages::PAGE_LIFE;
@@ -28,7 +28,7 @@ impl PageRead {
         hub: &Arc<Hub>,
         handle: &Arc<Handle>,
         channel: Channel,
-        position: Position,
+        reached: Reached,
         index: u32,
         limit: PageLimit,
     ) -> Self {
@@ -36,7 +36,7 @@ impl PageRead {
         let (hub, handle, slot) = (hub.clone(), handle.clone(), result.clone());
         let tracker = hub.tracker.clone();
         let task = tracker.spawn(async move {
-            let read = hub.next_page(&channel, position, &handle, index, limit).await;
+            let read = hub.next_page(&channel, reached, &handle, index, limit).await;
             *lock(&slot) = Some(read);
             handle.tick();
             tokio::time::sleep(PAGE_LIFE).await;

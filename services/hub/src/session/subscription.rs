@@ -24,6 +24,11 @@ pub(crate) struct Subscription {
     detour: Option<Box<Detour>>,
     /// Position of the last delivered publication, or the one it joined at.
     pub(crate) position: Option<Position>,
+    /// Offset from which it has had everything: its cursor when it came to this node, where it joined, or where its last
+    /// gap was. It is sent a gap for every loss that the log records after it.
+    pub(crate) start: u64,
+    /// It had a gap on this node.
+    pub(crate) had_gap: bool,
     /// The client learns the epoch only from a subscribe reply, which named that of `position`. It is never sent anything
     /// of another epoch, but made to subscribe anew. False for clients that read each entry's own.
     pub(crate) labelled: bool,
@@ -54,6 +59,9 @@ pub(crate) struct Resubscribe {
     pub(crate) at: Instant,
     /// The reason of the gap; none if only the epoch has changed.
     pub(crate) gap: Option<GapReason>,
+    /// The client's position may be valid although it has passed over a loss: the subscription that it makes must not be
+    /// taken for recovered.
+    pub(crate) passed_over: bool,
 }
 
 impl Subscription {
@@ -61,6 +69,8 @@ impl Subscription {
     pub(crate) fn new(attached: Attached) -> (Self, Joined) {
         let positioned = attached.attachment.channel.shared.namespace.recovery && attached.head.is_some();
         let subscription = Self {
+            start: attached.start,
+            had_gap: matches!(attached.joined, Joined::Gap(_)),
             attachment: attached.attachment,
             next: attached.next,
             detour: None,
@@ -94,8 +104,8 @@ impl Subscription {
 
     /// It must be made to subscribe anew at a time, because of a gap or because the epoch has changed. What it was still to
     /// deliver is dropped: the client receives it, or a gap, with its next subscribe.
-    pub(crate) fn resubscribe(&mut self, at: Instant, gap: Option<GapReason>) {
-        *self.detour() = Detour { resubscribe: Some(Resubscribe { at, gap }), ..Detour::default() };
+    pub(crate) fn resubscribe(&mut self, resubscribe: Resubscribe) {
+        *self.detour() = Detour { resubscribe: Some(resubscribe), ..Detour::default() };
     }
 
     /// It gets on from its position, not from the ring.
@@ -198,6 +208,6 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Option<Subscription>>() <= 72, "{}", size_of::<Option<Subscription>>());
+        assert!(size_of::<Option<Subscription>>() <= 80, "{}", size_of::<Option<Subscription>>());
     }
 }

@@ -21,8 +21,24 @@ pub enum Fault {
 /// A step of the stream with the truth about it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    Emit { position: Position, first_of_epoch: bool, publication: Publication },
-    Gap { position: Position, id: u8, honest: bool },
+    Emit {
+        position: Position,
+        first_of_epoch: bool,
+        publication: Publication,
+    },
+    /// `lost`: what the log lacks.
+    Gap {
+        position: Position,
+        id: u8,
+        honest: bool,
+        lost: Vec<u8>,
+    },
+    /// For whoever came before the loss.
+    Loss {
+        before: u64,
+        honest: bool,
+        lost: Vec<u8>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +64,18 @@ pub struct Client {
     pub nameless: bool,
     /// The last publication it was given.
     pub id: u8,
+    /// The one with which it came to its node, or went on after its last gap.
+    pub came: u8,
+    /// The latter alone, with [`Setup::strict`].
+    pub told: Vec<u8>,
+    /// It was told of a gap on its node. A notice of a loss that is recorded later may be the second for the same loss.
+    pub had_gap: bool,
+    /// Its offset, as the node keeps it.
+    pub start: u64,
+    /// What it was given, and what was missing in the log when it was told of a gap.
+    pub known: Vec<u8>,
+    /// The node that owes it a gap: it was made to subscribe anew there.
+    pub owed: Option<usize>,
     /// It was given a page, and nothing is judged any more: without [`Rule::EachPage`].
     unjudged: bool,
     /// What the stream brought while it was joining.
@@ -56,7 +84,20 @@ pub struct Client {
 
 impl Client {
     pub fn new(cursor: Position, id: u8, nameless: bool) -> Self {
-        Self { at: At::Away, cursor, nameless, id, unjudged: false, held: Vec::new() }
+        Self {
+            at: At::Away,
+            cursor,
+            nameless,
+            id,
+            came: id,
+            had_gap: false,
+            start: 0,
+            known: Vec::new(),
+            told: Vec::new(),
+            owed: None,
+            unjudged: false,
+            held: Vec::new(),
+        }
     }
 
     /// Goes, or is made to; comes back with its cursor.
@@ -69,8 +110,8 @@ impl Client {
     /// A node's stream went on.
     pub fn hear(&mut self, node: usize, event: Event, setup: &Setup) -> Option<Fault> {
         match self.at {
-            At::On { node: at } if at == node => self.take(event, setup),
-            At::Joining { node: at, .. } if at == node && !setup.keeps(Rule::Hold) => self.take(event, setup),
+            At::On { node: at } if at == node => self.take(node, event, setup),
+            At::Joining { node: at, .. } if at == node && !setup.keeps(Rule::Hold) => self.take(node, event, setup),
             At::Joining { node: at, .. } if at == node => {
                 self.held.push(event);
                 None
@@ -79,11 +120,34 @@ impl Client {
         }
     }
 
-    fn take(&mut self, event: Event, setup: &Setup) -> Option<Fault> {
+    /// It was told of a gap, and goes on after this.
+    fn tell(&mut self, lost: Vec<u8>, id: u8, start: u64, setup: &Setup) {
+        if setup.strict {
+            self.told = lost.clone();
+        }
+        lost.into_iter().for_each(|lost| self.know(lost, setup));
+        (self.id, self.came, self.start, self.had_gap) = (id, id, start, true);
+    }
+
+    fn take(&mut self, node: usize, event: Event, setup: &Setup) -> Option<Fault> {
         match event {
-            Event::Gap { position, id, honest } => {
+            Event::Loss { before, .. } if setup.keeps(Rule::Start) && self.start >= before => None,
+            Event::Loss { before, honest, lost } => {
+                let honest =
+                    self.had_gap || honest && (!setup.strict || lost.iter().any(|lost| !self.told.contains(lost)));
                 if setup.kind == Kind::Follows {
-                    (self.cursor, self.id) = (position, id);
+                    self.tell(lost, self.id, before.max(self.cursor.offset), setup);
+                } else {
+                    self.leave(); // Subscribes again, and its reply tells it.
+                    self.owed = Some(node);
+                }
+                (!honest).then_some(Fault::FalseGap)
+            }
+            Event::Gap { position, id, honest, lost } => {
+                let honest = honest && (!setup.strict || lost.iter().any(|lost| !self.told.contains(lost)));
+                if setup.kind == Kind::Follows {
+                    self.cursor = position;
+                    self.tell(lost, id, position.offset, setup);
                 } else {
                     self.leave(); // Subscribes again: the reply tells it.
                 }
@@ -100,12 +164,19 @@ impl Client {
                         return None;
                     }
                 };
-                self.give(Position { epoch, offset: position.offset }, publication)
+                self.give(Position { epoch, offset: position.offset }, publication, setup)
             }
         }
     }
 
-    fn give(&mut self, cursor: Position, publication: Publication) -> Option<Fault> {
+    fn know(&mut self, id: u8, setup: &Setup) {
+        if let (Err(at), true) = (self.known.binary_search(&id), setup.told) {
+            self.known.insert(at, id);
+        }
+    }
+
+    fn give(&mut self, cursor: Position, publication: Publication, setup: &Setup) -> Option<Fault> {
+        self.know(publication.id, setup);
         let before = std::mem::replace(&mut self.id, publication.id);
         (self.cursor, self.nameless) = (cursor, false);
         match before {
@@ -129,6 +200,11 @@ impl World {
             self.nodes[node].sequencer.suspect();
             self.repair_fully(node, setup);
         }
+        if self.client.owed != Some(node) {
+            self.client.owed = None;
+            (self.client.came, self.client.start) = (self.client.id, self.client.cursor.offset);
+            self.client.had_gap = false;
+        }
         let head = self.nodes[node].sequencer.head().unwrap();
         self.client.at = At::Joining { node, head, head_id: self.nodes[node].head_id };
         true
@@ -139,8 +215,11 @@ impl World {
     pub fn resume(&mut self, partial: bool, setup: &Setup) -> Option<Decision> {
         let At::Joining { node, head, head_id } = self.client.at else { return None };
         let (cursor, nameless) = (self.client.cursor, self.client.nameless);
-        let log = self.servers[self.nodes[node].server].create(&mut self.fresh, setup);
-        let can_continue = log.can_continue(self.client.id, setup);
+        let log = self.servers[self.nodes[node].server].create(&mut self.fresh, setup).clone();
+        let after = self.lost_after(self.client.came, &log);
+        let told = setup.strict && after.iter().all(|lost| self.client.told.contains(lost));
+        let can_continue = log.can_continue(self.client.id, setup) && (after.is_empty() || told);
+        let lost = self.lost(&log);
         let mut view = log.view(Some(cursor.offset), setup.page, setup);
         if !setup.keeps(Rule::EndOfEpoch) {
             forget_end(&mut view, cursor);
@@ -151,8 +230,11 @@ impl World {
         let mut decision = if nameless && cursor != judged {
             resume::decide_from_beginning(judged, &view, usize::MAX)
         } else {
-            resume::decide(cursor, judged, &view, usize::MAX)
+            resume::decide(cursor, cursor.offset, judged, &view, usize::MAX)
         };
+        if self.client.owed.take().is_some() {
+            decision = Decision::Gap(GapReason::Truncated);
+        }
         if self.client.unjudged {
             let end = view.entries.partition_point(|(offset, _)| *offset <= head.offset);
             decision = Decision::Serve { entries: 0..end, whole: cursor.offset + end as u64 >= head.offset };
@@ -175,7 +257,7 @@ impl World {
                 Kind::Adopts if first_of_epoch => own.epoch,
                 _ => head.epoch, // The reply's.
             };
-            let fault = self.client.give(Position { epoch, offset: *offset }, *publication);
+            let fault = self.client.give(Position { epoch, offset: *offset }, *publication, setup);
             self.fault = self.fault.or(fault);
         }
         if partial {
@@ -198,9 +280,14 @@ impl World {
                 return Some(decision);
             }
             // What a client without an epoch would have followed is not known: to it this is a gap.
-            Decision::Gap(_) if nameless && view.ledger.entries().len() > 1 => self.client.id = head_id,
-            Decision::Gap(_) if can_continue => self.fault = self.fault.or(Some(Fault::FalseGap)),
-            Decision::Gap(_) => self.client.id = head_id,
+            Decision::Gap(_) if can_continue && !(nameless && view.ledger.entries().len() > 1) => {
+                self.fault = self.fault.or(Some(Fault::FalseGap));
+            }
+            Decision::Gap(reason) => {
+                let known = view.ledger.end_of(cursor.epoch, view.top.offset);
+                let known = known.filter(|_| reason == GapReason::Truncated).map_or(0, |end| end + 1);
+                self.client.tell(lost, head_id, head.offset.max(known), setup);
+            }
             // From here on the stream continues at the head: that must be where the client is.
             _ if self.client.id != head_id => self.fault = self.fault.or(Some(Fault::SilentGap)),
             _ => {}
@@ -210,7 +297,7 @@ impl World {
         self.client.unjudged = false;
         for event in std::mem::take(&mut self.client.held) {
             if self.client.at != At::Away {
-                self.fault = self.fault.or(self.client.take(event, setup));
+                self.fault = self.fault.or(self.client.take(node, event, setup));
             }
         }
         Some(decision)

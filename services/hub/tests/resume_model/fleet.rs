@@ -29,6 +29,7 @@ pub enum Action {
     Repair(usize),
     Hear(usize),
     Check(usize),
+    Record(usize),
     Join(usize),
     Resume,
     PartialResume,
@@ -63,6 +64,7 @@ pub struct Met {
 pub const NO_SILENT_GAP: &str = "no silent gap, no duplicate";
 pub const NO_FALSE_GAP: &str = "no false gap";
 pub const CONVERGES: &str = "converges when the faults end";
+pub const TOLD: &str = "everything that was passed on and lost was told";
 
 impl Fleet {
     pub fn new(setup: Setup) -> Self {
@@ -88,8 +90,8 @@ impl Fleet {
         Some(())
     }
 
-    /// Whether the client reaches the primary's top when nothing goes wrong any more.
-    fn converges(&self, world: &World) -> bool {
+    /// The world after nothing has gone wrong any more; none if the client does not reach the primary's top.
+    fn end(&self, world: &World) -> Option<World> {
         let setup = &self.setup;
         let mut world = world.clone();
         world.left = Budget::default();
@@ -97,8 +99,8 @@ impl Fleet {
             world.demote(1 - world.primary, setup);
         }
         for _ in 0..20 {
-            if world.fault.is_some() || world.has_converged() {
-                return true; // A fault is another property's matter.
+            if world.fault.is_some() || world.has_converged() && world.is_settled(setup) {
+                return Some(world); // A fault is another property's matter.
             }
             for node in 0..2 {
                 world.answered(node, setup);
@@ -121,19 +123,50 @@ impl Fleet {
                 _ => {}
             }
         }
-        false
+        None
+    }
+
+    fn converges(&self, world: &World) -> bool {
+        self.end(world).is_some()
+    }
+
+    /// Whether the client has everything that a node passed on after the position with which it came to its node, or was
+    /// told that it is lost.
+    fn is_told(&self, world: &World) -> bool {
+        let Some(world) = self.end(world) else { return false };
+        if world.fault.is_some() || world.diverged {
+            return true;
+        }
+        let client = &world.client;
+        let known = |id: u8| world.follows(client.id, id) || client.known.contains(&id);
+        let passed = world.nodes.iter().flat_map(|node| &node.passed);
+        passed.filter(|id| world.follows(**id, client.came)).all(|id| known(*id))
     }
 }
 
 impl World {
     pub fn repair_fully(&mut self, node: usize, setup: &Setup) {
+        self.record(node, setup);
         while self.nodes[node].sequencer.needs_read() && self.fault.is_none() {
             self.repair(node, setup);
+            self.record(node, setup);
         }
     }
 
+    /// Whether no node finds anything new in the log.
+    fn is_settled(&self, setup: &Setup) -> bool {
+        let top = self.servers[self.primary].log.as_ref().map(|log| log.log_top(setup));
+        let settled = |node: &crate::world::Node| {
+            let top = top.as_ref().is_some_and(|top| node.sequencer.is_at(top));
+            node.sequencer.is_live()
+                && node.queue.is_empty()
+                && (top || !setup.keeps(Rule::PeriodicCheck) || !setup.keeps(Rule::Cut) || !setup.keeps(Rule::Marker))
+        };
+        self.nodes.iter().all(settled)
+    }
+
     fn has_converged(&self) -> bool {
-        let at_top = |log: &Log| self.client.id == log.top_id() && self.client.cursor.offset == log.top().offset;
+        let at_top = |log: &Log| self.client.id == log.top_id() && self.client.cursor.offset == log.length();
         matches!(self.client.at, At::On { .. }) && self.servers[self.primary].log.as_ref().is_some_and(at_top)
     }
 
@@ -149,6 +182,7 @@ impl World {
             if let At::On { node } | At::Joining { node, .. } = &mut self.client.at {
                 *node = 1 - *node;
             }
+            self.client.owed = self.client.owed.map(|node| 1 - node);
         }
     }
 }
@@ -183,7 +217,7 @@ impl Model for Fleet {
         offer(may_fail && setup.stale, Action::FailOver(FailOver::Stale));
         offer(both_masters, Action::Heal);
         offer(both_masters && setup.switchback && left.failovers > 0, Action::Switchback);
-        let filled = world.servers[current].log.as_ref().is_some_and(|log| log.top().offset > 0);
+        let filled = world.servers[current].log.as_ref().is_some_and(|log| log.length() > 0);
         offer(left.flushes > 0 && filled, Action::Flush);
         offer(left.restarts > 0 && world.snapshot.is_none(), Action::Snapshot);
         offer(left.restarts > 0 && world.snapshot.is_some(), Action::Restart);
@@ -196,7 +230,8 @@ impl Model for Fleet {
             offer(adrift && both_masters, Action::Reconnect { node: n, server: other });
             offer(node.feed == Feed::Late && sequencer.is_live(), Action::Subscribe(n));
             let read = if setup.slow_reads { Action::Ask(n) } else { Action::Repair(n) };
-            offer(sequencer.needs_read() && can_read && node.answer.is_none(), read);
+            offer(sequencer.needs_read() && can_read && node.answer.is_none() && node.cuts.is_none(), read);
+            offer(node.cuts.is_some(), Action::Record(n));
             offer(node.answer.is_some(), Action::Answer(n));
             offer(!node.queue.is_empty() && (sequencer.is_live() || setup.slow_reads), Action::Hear(n));
             offer(setup.keeps(Rule::PeriodicCheck) && sequencer.is_live() && can_read, Action::Check(n));
@@ -238,11 +273,17 @@ impl Model for Fleet {
             }
             Action::Flush => {
                 world.left.flushes -= 1;
+                world.copied = false;
                 world.servers[current].log = None;
             }
-            Action::Snapshot => world.snapshot = Some(world.servers[current].log.clone()),
+            Action::Snapshot => {
+                world.snapshot = Some(world.servers[current].log.clone());
+                world.stale_snapshot = false;
+            }
             Action::Restart => {
                 world.left.restarts -= 1;
+                world.copied = false;
+                world.diverged |= world.stale_snapshot;
                 world.servers[current].log = world.snapshot.clone()?;
                 if setup.keeps(Rule::NoRollback) {
                     world.servers[current].reign = take(&mut world.fresh.reign);
@@ -263,6 +304,7 @@ impl Model for Fleet {
             Action::Answer(node) => world.answered(node, setup),
             Action::Repair(node) => world.repair(node, setup),
             Action::Hear(node) => world.hear(node, setup),
+            Action::Record(node) => world.record(node, setup),
             Action::Check(node) => world.check(node, setup).then_some(())?,
             Action::Join(node) => world.join(node, setup).then_some(())?,
             Action::Resume => self.resume(&mut world, false)?,
@@ -284,8 +326,14 @@ impl Model for Fleet {
             Property::always(NO_SILENT_GAP, |_: &Self, world: &World| {
                 !matches!(world.fault, Some(Fault::SilentGap | Fault::Duplicate))
             }),
-            Property::always(NO_FALSE_GAP, |_: &Self, world: &World| world.fault != Some(Fault::FalseGap)),
-            Property::always(CONVERGES, |fleet: &Self, world: &World| fleet.converges(world)),
+            Property::always(NO_FALSE_GAP, |_: &Self, world: &World| {
+                world.fault != Some(Fault::FalseGap) || world.diverged
+            }),
+            // What was told is judged where the client has come to the top, so that this is judged as well.
+            match self.setup.told {
+                true => Property::always(TOLD, |fleet: &Self, world: &World| fleet.is_told(world)),
+                false => Property::always(CONVERGES, |fleet: &Self, world: &World| fleet.converges(world)),
+            },
         ]
     }
 }

@@ -17,7 +17,7 @@ mod world;
 use std::time::Instant;
 
 use fanway_hub::HoldLimit;
-use fleet::{CONVERGES, Fleet, Met, NO_FALSE_GAP, NO_SILENT_GAP};
+use fleet::{CONVERGES, Fleet, Met, NO_FALSE_GAP, NO_SILENT_GAP, TOLD};
 use setup::{Kind, Rule, Setup};
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -58,12 +58,12 @@ fn fails(property: &'static str, setup: Setup) {
 fn failover_to_a_lagging_replica() {
     for kind in KINDS {
         let setup = Setup { failovers: 1, lossy: true, ..Setup::new(kind) };
-        let met = holds(Setup { kills: 1, ..setup.clone() });
-        assert_eq!(met, Met { served: true, paged: false, over_epochs: true, retry: true, gap: true });
         holds(Setup { publishes: 2, kills: 1, drops: 1, ..setup.clone() });
-        holds(Setup { cold: true, ..setup.clone() });
-        holds(Setup { retention: 1, ..setup });
+        holds(Setup { publishes: 2, cold: true, ..setup.clone() });
+        holds(Setup { publishes: 2, retention: 1, ..setup });
     }
+    let setup = Setup { failovers: 1, lossy: true, kills: 1, ..Setup::new(Kind::Follows) };
+    assert_eq!(holds(setup), Met { served: true, paged: false, over_epochs: true, retry: true, gap: true });
     holds(Setup { failovers: 1, lossy: true, drops: 1, ..Setup::new(Kind::Follows) });
 }
 
@@ -116,6 +116,24 @@ fn primary_restarts_from_an_older_snapshot() {
     holds(Setup { publishes: 2, restarts: 1, failovers: 1, lossy: true, ..Setup::new(Kind::Follows) });
 }
 
+/// Publications that a node has passed on and the log has lost: nobody who resumes from before them is served in silence,
+/// and who has passed over the loss is told.
+#[test]
+fn a_lost_tail_is_told() {
+    for kind in [Kind::Follows, Kind::Resubscribes] {
+        let two = Setup { told: true, publishes: 2, ..Setup::new(kind) };
+        assert!(holds(Setup { failovers: 1, lossy: true, ..two.clone() }).gap);
+        holds(Setup { restarts: 1, ..two.clone() });
+        holds(Setup { failovers: 1, stale: true, ..two.clone() });
+        let met = holds(Setup { failovers: 1, planned: true, kills: 1, ..two });
+        assert!(!met.gap, "{met:?}");
+    }
+    let follows = Setup { told: true, publishes: 2, ..Setup::new(Kind::Follows) };
+    // Twice from one snapshot: the record of the loss is lost, too.
+    holds(Setup { restarts: 2, ..follows.clone() });
+    holds(Setup { failovers: 2, lossy: true, ..follows });
+}
+
 /// A client that asks for everything and names no epoch gets everything, or a gap.
 #[test]
 fn no_epoch() {
@@ -134,15 +152,16 @@ fn no_epoch() {
 #[test]
 fn pages() {
     for kind in KINDS {
-        let paged = Setup { page: 1, ..Setup::new(kind) };
-        let met = holds(Setup { failovers: 1, lossy: true, kills: 1, ..paged.clone() });
-        assert_eq!(met, Met { served: true, paged: true, over_epochs: true, retry: true, gap: true });
+        let paged = Setup { page: 1, publishes: 2, ..Setup::new(kind) };
         holds(Setup { failovers: 1, lossy: true, retention: 2, moves: 2, ..paged.clone() });
         holds(Setup { failovers: 1, stale: true, ..paged.clone() });
-        holds(Setup { publishes: 2, flushes: 1, restarts: 1, ..paged.clone() });
-        let met = holds(Setup { failovers: 2, planned: true, moves: 2, ..paged });
+        holds(Setup { flushes: 1, restarts: 1, ..paged.clone() });
+        let planned = Setup { publishes: 3, failovers: 2, planned: true, moves: 2, ..paged };
+        let met = holds(planned);
         assert!(met.paged && met.over_epochs && !met.gap, "{met:?}");
     }
+    let paged = Setup { page: 1, failovers: 1, lossy: true, kills: 1, ..Setup::new(Kind::Follows) };
+    assert_eq!(holds(paged), Met { served: true, paged: true, over_epochs: true, retry: true, gap: true });
     let nameless = Setup { page: 1, nameless: true, failovers: 1, lossy: true, ..Setup::new(Kind::Resubscribes) };
     assert!(holds(nameless).paged);
 }
@@ -197,6 +216,40 @@ mod without {
         fails(NO_SILENT_GAP, Setup { flushes: 1, ..without(&[Rule::RandomEpoch]) });
     }
 
+    /// What happens to a loss that a node knows of.
+    mod losses {
+        use super::*;
+
+        fn lossy(rules: &'static [Rule]) -> Setup {
+            Setup { failovers: 1, lossy: true, ..without(rules) }
+        }
+
+        #[test]
+        fn cut() {
+            fails(TOLD, Setup { told: true, publishes: 2, ..lossy(&[Rule::Cut]) });
+        }
+
+        #[test]
+        fn marker() {
+            fails(TOLD, Setup { told: true, publishes: 2, ..lossy(&[Rule::Marker]) });
+        }
+
+        #[test]
+        fn notice() {
+            fails(TOLD, Setup { told: true, publishes: 2, ..lossy(&[Rule::Notice]) });
+        }
+
+        #[test]
+        fn fork() {
+            fails(NO_FALSE_GAP, lossy(&[Rule::Fork]));
+        }
+
+        #[test]
+        fn start() {
+            fails(NO_FALSE_GAP, lossy(&[Rule::Start]));
+        }
+    }
+
     #[test]
     fn seam() {
         fails(NO_SILENT_GAP, Setup { failovers: 1, lossy: true, ..without(&[Rule::Seam]) });
@@ -204,7 +257,9 @@ mod without {
 
     #[test]
     fn retry() {
-        fails(NO_FALSE_GAP, Setup { failovers: 1, lossy: true, ..without(&[Rule::Retry]) });
+        let setup = Setup { failovers: 1, lossy: true, publishes: 2, strict: true, ..without(&[]) };
+        holds(setup.clone());
+        fails(NO_FALSE_GAP, Setup { without: &[Rule::Retry], ..setup });
     }
 
     #[test]

@@ -38,6 +38,22 @@ pub enum Rule {
     EachPage,
     /// What the stream brings during a resume waits for the reply.
     Hold,
+    /// A node that finds the log without publications that it has passed on has that recorded in it (a cut)...
+    Cut,
+    /// ... also if something was published there since, by a marker...
+    Marker,
+    /// ... whose name is new each time...
+    MarkerName,
+    /// ... at the offset where the timelines part, so that positions after it stay valid...
+    Fork,
+    /// ... by what the log is when it is cut, not when it was read.
+    CutDecides,
+    /// A node that follows a log over a marker tells its clients...
+    Notice,
+    /// ... those who came before the loss, and no others.
+    Start,
+    /// Positions given away are in the epoch of the newest publication, not in one that is still empty.
+    PositionOfTop,
     /// A log never goes back within a reign. No rule of ours: the operator's.
     NoRollback,
 }
@@ -85,6 +101,10 @@ pub struct Setup {
     pub cold: bool,
     /// The client begins before anything, and names no epoch.
     pub nameless: bool,
+    /// Whether everything that was passed on and lost was told is judged too.
+    pub told: bool,
+    /// A gap that tells of nothing new is a false one.
+    pub strict: bool,
 }
 
 impl Setup {
@@ -113,6 +133,8 @@ impl Setup {
             hold_limit: HoldLimit { publications: 10, kib: 10 },
             cold: false,
             nameless: false,
+            told: false,
+            strict: false,
         }
     }
 

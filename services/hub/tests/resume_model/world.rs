@@ -3,8 +3,8 @@
 //! A node's order is the real [`Sequencer`], a resume the real [`resume::decide`]; everything else is as simple as it can
 //! be. Rules are left out here, around that code, never in it.
 
-use fanway_broker::{Ledger, LogView};
-use fanway_hub::{Incoming, Sequencer, Step};
+use fanway_broker::{Ledger, LogView, Timeline};
+use fanway_hub::{Answered, Incoming, Sequencer, Step};
 use fanway_protocol::Position;
 
 use crate::client::{Client, Event, Fault};
@@ -30,8 +30,12 @@ pub struct Node {
     pub sequencer: Sequencer<Publication>,
     /// The id of the publication at the sequencer's head.
     pub head_id: u8,
+    /// Publications that it has passed on.
+    pub passed: Vec<u8>,
     /// A read that has seen the log and is on its way back.
     pub answer: Option<Answer>,
+    /// Timelines to be recorded as lost, in a log that was read at this length.
+    pub cuts: Option<(Vec<Timeline>, u64)>,
 }
 
 /// A view of a log, and what the truth is about it.
@@ -39,8 +43,10 @@ pub struct Node {
 pub struct Answer {
     view: LogView<Publication>,
     top_id: u8,
-    /// The log could continue the reader: no reason for a gap.
+    /// The log could continue the reader, and has everything that was ever published after it: no reason for a gap.
     can_continue: bool,
+    /// What it has not.
+    lost: Vec<u8>,
 }
 
 /// How often each fault may still happen.
@@ -63,8 +69,15 @@ pub struct World {
     pub nodes: [Node; 2],
     pub client: Client,
     pub fresh: Fresh,
-    /// An older copy of the primary's log.
+    /// Everything that was ever published.
+    pub published: Vec<Publication>,
+    /// The other server has copied the primary's log since one of them last changed its timeline. If one was promoted
+    /// without, it brings back what had been lost, and what was published meanwhile is lost: nothing can tell that.
+    pub copied: bool,
+    pub diverged: bool,
+    /// An older copy of the primary's log, and whether another server has become the primary since: it diverges then.
     pub snapshot: Option<Option<Log>>,
+    pub stale_snapshot: bool,
     pub left: Budget,
     pub fault: Option<Fault>,
 }
@@ -72,21 +85,34 @@ pub struct World {
 impl World {
     pub fn new(setup: &Setup) -> Self {
         let log = Log::new(0, epoch(0, 0));
-        let head = log.top();
+        let head = log.top(setup);
         let mut sequencer = Sequencer::new(setup.hold_limit);
         if !setup.cold {
             sequencer.restored();
             sequencer.read(&log.view(None, 1, setup), &mut Vec::new());
         }
         let feed = if setup.cold { Feed::Broken } else { Feed::Up };
-        let node = Node { server: 0, feed, queue: Vec::new(), sequencer, head_id: 0, answer: None };
+        let node = Node {
+            server: 0,
+            feed,
+            queue: Vec::new(),
+            sequencer,
+            head_id: 0,
+            passed: Vec::new(),
+            answer: None,
+            cuts: None,
+        };
         Self {
             servers: [true, false].map(|master| Server { master, reign: 0, log: Some(log.clone()) }),
             primary: 0,
             nodes: [node.clone(), node],
             client: Client::new(head, 0, setup.nameless),
             fresh: Fresh { id: 1, epoch: 1, reign: 1 },
+            published: Vec::new(),
+            copied: true,
+            diverged: false,
             snapshot: None,
+            stale_snapshot: false,
             left: Budget {
                 publishes: setup.publishes,
                 failovers: setup.failovers,
@@ -107,6 +133,7 @@ impl World {
     /// Somebody publishes at a server; the nodes that listen there hear it.
     pub fn publish(&mut self, server: usize, setup: &Setup) {
         let incoming = self.servers[server].publish(&mut self.fresh, setup);
+        self.published.push(incoming.publication);
         for node in &mut self.nodes {
             if node.feed == Feed::Up && node.server == server {
                 node.queue.push(incoming.clone());
@@ -117,6 +144,7 @@ impl World {
     /// The replica takes over all that the primary has.
     pub fn replicate(&mut self) {
         let Server { reign, log, .. } = self.servers[self.primary].clone();
+        self.copied = true;
         let replica = &mut self.servers[1 - self.primary];
         (replica.reign, replica.log) = (reign, log);
     }
@@ -124,6 +152,8 @@ impl World {
     /// The other server becomes the primary, in a new reign. The old one is demoted, or goes on unaware (`stale`).
     pub fn fail_over(&mut self, stale: bool, setup: &Setup) {
         let old = self.primary;
+        self.diverged |= !std::mem::take(&mut self.copied);
+        self.stale_snapshot = true;
         self.primary = 1 - old;
         let reign = take(&mut self.fresh.reign);
         let new = &mut self.servers[self.primary];
@@ -144,6 +174,44 @@ impl World {
         for node in 0..2 {
             if self.nodes[node].server == server {
                 self.kill(node);
+            }
+        }
+    }
+
+    /// Whether a publication is another one or comes after it.
+    pub fn follows(&self, mut id: u8, before: u8) -> bool {
+        loop {
+            if id == before {
+                return true;
+            }
+            let Some(publication) = self.published.iter().find(|publication| publication.id == id) else {
+                return false;
+            };
+            id = publication.after;
+        }
+    }
+
+    /// What was published and is not in a log.
+    pub fn lost(&self, log: &Log) -> Vec<u8> {
+        self.published.iter().map(|publication| publication.id).filter(|id| !log.has(*id)).collect()
+    }
+
+    /// ... after a publication.
+    pub fn lost_after(&self, id: u8, log: &Log) -> Vec<u8> {
+        self.lost(log).into_iter().filter(|later| self.follows(*later, id)).collect()
+    }
+
+    /// A node has losses recorded in the log, if it can.
+    pub fn record(&mut self, node: usize, setup: &Setup) {
+        let Some((timelines, length)) = self.nodes[node].cuts.take() else { return };
+        if !setup.keeps(Rule::Cut) {
+            self.nodes[node].sequencer.cut_refused();
+        } else if self.can_read(node) {
+            for timeline in timelines {
+                self.servers[self.nodes[node].server].cut(&timeline, length, &mut self.fresh, setup);
+            }
+            if !setup.keeps(Rule::Marker) {
+                self.nodes[node].sequencer.cut_refused();
             }
         }
     }
@@ -175,15 +243,17 @@ impl World {
 
     /// A node's read for its sequencer reaches the server, which creates the log if there is none.
     pub fn ask(&mut self, node: usize, setup: &Setup) {
+        let log = self.servers[self.nodes[node].server].create(&mut self.fresh, setup).clone();
+        let after = self.lost_after(self.nodes[node].head_id, &log);
+        let lost = self.lost(&log);
         let node = &mut self.nodes[node];
-        let log = self.servers[node.server].create(&mut self.fresh, setup);
         let mut view = log.view(node.sequencer.since(), setup.read_limit, setup);
         if !setup.keeps(Rule::EndOfEpoch) {
             node.sequencer.head().inspect(|head| forget_end(&mut view, *head));
         }
         node.sequencer.asked();
-        let can_continue = log.can_continue(node.head_id, setup);
-        node.answer = Some(Answer { view, top_id: log.top_id(), can_continue });
+        let can_continue = log.can_continue(node.head_id, setup) && after.is_empty();
+        node.answer = Some(Answer { view, top_id: log.top_id(), can_continue, lost });
     }
 
     /// ... and is answered.
@@ -191,7 +261,9 @@ impl World {
         let Some(answer) = self.nodes[node].answer.take() else { return };
         let mut steps = Vec::new();
         let first = self.nodes[node].sequencer.head().is_none();
-        self.nodes[node].sequencer.read(&answer.view, &mut steps);
+        if let Answered::CutFirst(timelines) = self.nodes[node].sequencer.read(&answer.view, &mut steps) {
+            self.nodes[node].cuts = Some((timelines, answer.view.top.offset));
+        }
         if first && self.nodes[node].sequencer.head().is_some() {
             // The steps that may follow in the same turn continue at the top.
             self.nodes[node].head_id = answer.top_id;
@@ -207,11 +279,11 @@ impl World {
     /// The periodic comparison. Returns whether it found a difference.
     pub fn check(&mut self, node: usize, setup: &Setup) -> bool {
         let node = &mut self.nodes[node];
-        let mut top = self.servers[node.server].log.as_ref().map(Log::top);
+        let mut top = self.servers[node.server].log.as_ref().map(|log| log.log_top(setup));
         if let (Some(top), Some(head), false) = (&mut top, node.sequencer.head(), setup.keeps(Rule::PeriodicEpoch)) {
-            top.epoch = head.epoch;
+            top.position.epoch = head.epoch;
         }
-        node.sequencer.check(top);
+        node.sequencer.check(top.as_ref());
         !node.sequencer.is_live()
     }
 
@@ -220,14 +292,25 @@ impl World {
             let event = match step {
                 Step::Emit { position, first_of_epoch, publication } => {
                     self.nodes[node].head_id = publication.id;
+                    if setup.told {
+                        self.nodes[node].passed.push(publication.id);
+                    }
                     Event::Emit { position, first_of_epoch, publication }
                 }
                 Step::Gap { position, .. } => {
                     let answer = answer.unwrap(); // Only a read finds a gap.
                     assert_eq!(position, answer.view.top);
                     self.nodes[node].head_id = answer.top_id;
-                    Event::Gap { position, id: answer.top_id, honest: !answer.can_continue }
+                    let lost = answer.lost.clone();
+                    Event::Gap { position, id: answer.top_id, honest: !answer.can_continue, lost }
                 }
+                Step::Loss { before, .. } if setup.keeps(Rule::Notice) => {
+                    let log = self.servers[self.nodes[node].server].log.as_ref();
+                    let lost = log.map_or_else(Vec::new, |log| self.lost(log));
+                    let honest = log.is_some_and(|log| !self.lost_after(self.client.came, log).is_empty());
+                    Event::Loss { before, honest, lost }
+                }
+                Step::Loss { .. } => continue,
             };
             self.fault = self.fault.or(self.client.hear(node, event, setup));
         }

@@ -11,8 +11,8 @@ if stored then
 end
 redis.call('set', KEYS[1], '1:' .. ARGV[3], 'PX', ARGV[4])
 local announced = redis.pcall('publish', ARGV[2], ARGV[1])
-if type(announced) == 'table' and announced.err then
-  redis.call('del', KEYS[1])
+if failed(announced) then
+  forget(KEYS[1])
   return announced
 end
 return { 'done' }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::desk::Desk;
 use super::Context;
 use super::backoff::Backoff;
+use super::server::Expected;
 use crate::announcements::Announcements;
 use crate::{BrokerError, Event, Sink};
 
@@ -33,6 +34,8 @@ const GOOD: Duration = Duration::from_secs(5);
 pub(crate) struct Hearing {
     /// Number of the connection that hears, if one does.
     connection: watch::Sender<Option<u64>>,
+    /// The server that the newest connection leads to.
+    pub(super) server: Expected,
     /// The newest echo that came back.
     echo: watch::Sender<u64>,
     /// The newest connection that is to be replaced.
@@ -41,7 +44,12 @@ pub(crate) struct Hearing {
 
 impl Hearing {
     pub(crate) fn new() -> Self {
-        Self { connection: watch::Sender::new(None), echo: watch::Sender::new(0), replace: watch::Sender::new(0) }
+        Self {
+            connection: watch::Sender::new(None),
+            server: Expected::default(),
+            echo: watch::Sender::new(0),
+            replace: watch::Sender::new(0),
+        }
     }
 
     /// Number of the connection that hears.

@@ -12,6 +12,7 @@ use super::Subscriber;
 use crate::redis::dial::{Stream, dial};
 use crate::redis::failure;
 use crate::redis::resp::{self, Frame, Part};
+use crate::redis::server::Server;
 use crate::{Delivery, Event, Place};
 
 /// Names in one command: enough that their cost is that of the names, few enough that Redis is not held up.
@@ -31,11 +32,12 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) async fn run(subscriber: &Subscriber, number: u64) -> String {
     let patience = subscriber.context.settings.connect_timeout;
     let mut input = BytesMut::with_capacity(READ);
-    let stream = match timeout(patience, open(subscriber, &mut input)).await {
-        Ok(Ok(stream)) => stream,
+    let (stream, server) = match timeout(patience, open(subscriber, &mut input)).await {
+        Ok(Ok(opened)) => opened,
         Ok(Err(reason)) => return reason,
         Err(_) => return format!("no connection within {patience:?}"),
     };
+    subscriber.hearing.server.set(&server);
     subscriber.subscriptions.desk().connected();
     let mut session = Session { subscriber, number, input };
     match session.hear(stream).await {
@@ -44,28 +46,42 @@ pub(super) async fn run(subscriber: &Subscriber, number: u64) -> String {
     }
 }
 
-/// Connects and logs in.
-async fn open(subscriber: &Subscriber, input: &mut BytesMut) -> Result<Box<dyn Stream>, String> {
+/// Connects, logs in and asks which server answers.
+async fn open(subscriber: &Subscriber, input: &mut BytesMut) -> Result<(Box<dyn Stream>, Server), String> {
     let target = &subscriber.context.target;
     let mut stream = dial(target).await.map_err(|error| error.to_string())?;
     if let Some(password) = target.login.password() {
-        let mut output = BytesMut::new();
-        let words = [Some("AUTH"), target.login.username(), Some(password)].into_iter().flatten().map(str::as_bytes);
-        resp::command(&mut output, words.collect::<Vec<_>>().into_iter());
-        stream.write_all(&output).await.map_err(|error| error.to_string())?;
-        loop {
-            match resp::parse(input).map_err(|violation| violation.to_string())? {
-                Some((Frame::Status(_), length)) => {
-                    input.advance(length);
-                    break;
-                }
-                Some((Frame::Error(error), _)) => return Err(refusal(subscriber, error)),
-                Some((Frame::Array(_), _)) => return Err("an unexpected answer to AUTH".into()),
-                None => fill(&mut stream, input).await?,
-            }
-        }
+        let words: Vec<_> = [Some("AUTH"), target.login.username(), Some(password)].into_iter().flatten().collect();
+        ask(subscriber, &mut stream, input, &words).await?;
     }
-    Ok(stream)
+    // While there is no subscription: after one the server answers no questions.
+    let info = ask(subscriber, &mut stream, input, &["INFO", "server"]).await?;
+    Ok((stream, Server::parse(&info)))
+}
+
+/// The answer to a command, before there are subscriptions.
+async fn ask(
+    subscriber: &Subscriber,
+    stream: &mut Box<dyn Stream>,
+    input: &mut BytesMut,
+    words: &[&str],
+) -> Result<String, String> {
+    let mut output = BytesMut::new();
+    resp::command(&mut output, words.iter().map(|word| word.as_bytes()));
+    stream.write_all(&output).await.map_err(|error| error.to_string())?;
+    loop {
+        let (answer, length) = match resp::parse(input).map_err(|violation| violation.to_string())? {
+            Some((Frame::Status(text) | Frame::Bulk(text), length)) => (String::from_utf8_lossy(text).into(), length),
+            Some((Frame::Error(error), _)) => return Err(refusal(subscriber, error)),
+            Some((Frame::Array(_), _)) => return Err(format!("an unexpected answer to {}", words[0])),
+            None => {
+                fill(stream, input).await?;
+                continue;
+            }
+        };
+        input.advance(length);
+        return Ok(answer);
+    }
 }
 
 /// What an error of the server means, with the cure if there is one. It never repeats what was sent.
@@ -222,7 +238,7 @@ impl Session<'_> {
             let parts = match frame {
                 Frame::Array(parts) => parts,
                 Frame::Error(error) => return Err(refusal(self.subscriber, error)),
-                Frame::Status(_) => continue,
+                Frame::Status(_) | Frame::Bulk(_) => continue,
             };
             let [Some(Part::Bytes(kind)), Some(Part::Bytes(topic)), third, _] = parts else { continue };
             if topic == context.names.echo().as_bytes() {

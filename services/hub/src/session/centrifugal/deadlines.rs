@@ -45,10 +45,16 @@ impl ClientSession {
     pub(super) fn resubscribe_due(&mut self, now: Instant) {
         for index in 0..self.core.subs.len() {
             let Some(sub) = &self.core.subs[index] else { continue };
-            let Some(Resubscribe { gap, .. }) = sub.to_resubscribe().filter(|due| due.at <= now) else { continue };
+            let Some(Resubscribe { gap, passed_over, .. }) = sub.to_resubscribe().filter(|due| due.at <= now) else {
+                continue;
+            };
             if sub.server_side {
                 // SDKs drop an unsubscribed server-side subscription for good; a reconnect brings it back.
                 return self.core.close(CloseReason::InsufficientState);
+            }
+            if passed_over {
+                let channel = sub.channel().clone();
+                self.protocol.owed_gaps.add(channel);
             }
             let code = UnsubscribeCode::InsufficientState;
             let reason = match gap {

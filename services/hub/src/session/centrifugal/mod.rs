@@ -10,6 +10,7 @@ mod connect;
 mod deadlines;
 mod history;
 mod input;
+mod owed_gaps;
 mod publish;
 mod queue;
 mod refresh;
@@ -27,6 +28,7 @@ use fanway_protocol::reply::{Push, Reply};
 use fanway_protocol::{ErrorCode, UnsubscribeCode};
 use uuid::Uuid;
 
+use self::owed_gaps::OwedGaps;
 use self::queue::{Op, Queue};
 use super::core::{Core, Output, OwnBytes};
 use super::disconnect::Disconnect;
@@ -81,6 +83,8 @@ pub struct Centrifugal {
     next_ping: Instant,
     /// Pings without their pongs; if there are any by [`ClientSession::pong_deadline`] the session ends (3012).
     pings_out: u8,
+    /// Channels of which the client is owed a gap.
+    owed_gaps: OwedGaps,
     /// The client is ahead of its rate of commands, and not read from.
     throttled: bool,
     /// It was so after the last ping: the pong may be among what was not read.
@@ -183,6 +187,7 @@ impl ClientSession {
             next_ping: deadline,
             pings_out: 0,
             throttled: false,
+            owed_gaps: OwedGaps::default(),
             pong_unread: false,
         };
         Self { core, protocol }

@@ -99,14 +99,17 @@ pub(super) struct Subscribe {
 
 impl Subscribe {
     pub(super) fn new(
-        session: &ClientSession,
+        session: &mut ClientSession,
         request: &SubscribeRequest<'_>,
         now: Instant,
     ) -> Result<Self, CommandError> {
         let channel = Channel::new(&request.channel)?;
         check_supported(request)?;
         let namespace = session.namespace(&channel)?;
-        let requested = Requested::new(channel, namespace, request);
+        let mut requested = Requested::new(channel, namespace, request);
+        if session.protocol.owed_gaps.take(&requested.channel) && requested.asked.recover {
+            requested.from = From::Nonsense(GapReason::Truncated);
+        }
         let subscribing = match session.will_be_granted(&requested) {
             true => {
                 let under_way = session.protocol.ops.len() + 1;

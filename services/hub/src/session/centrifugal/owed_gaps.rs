@@ -1,0 +1,35 @@
+//! Channels whose next subscription must not be taken for recovered, although the client's position is valid: it has
+//! passed over a loss, of which it could not be told but by a subscription of its own.
+
+use fanway_protocol::Channel;
+
+/// Most channels. A client has one for each subscription that a loss ended, until it subscribes again.
+const MOST: usize = 1024;
+
+/// Channels of which a client is owed a gap; nearly always none.
+#[derive(Debug, Default)]
+pub(super) struct OwedGaps(Option<Box<Vec<Channel>>>);
+
+impl OwedGaps {
+    /// Adds a channel.
+    pub(super) fn add(&mut self, channel: Channel) {
+        let channels = self.0.get_or_insert_default();
+        if !channels.contains(&channel) {
+            channels.push(channel);
+        }
+        if channels.len() > MOST {
+            channels.remove(0);
+        }
+    }
+
+    /// Takes a channel out. True if a gap of it was owed.
+    pub(super) fn take(&mut self, channel: &Channel) -> bool {
+        let Some(channels) = &mut self.0 else { return false };
+        let at = channels.iter().position(|owed| owed == channel);
+        if let Some(at) = at {
+            channels.swap_remove(at);
+        }
+        self.0.take_if(|channels| channels.is_empty());
+        at.is_some()
+    }
+}
