@@ -3,6 +3,8 @@
 
 #[path = "redis_faults/access.rs"]
 mod access;
+#[path = "redis_faults/cut.rs"]
+mod cut;
 #[path = "redis_faults/damage.rs"]
 mod damage;
 #[path = "redis_faults/life.rs"]

@@ -215,4 +215,22 @@ mod tests {
         assert!(!needs_repair_first(at(1, 4), at(1, 5)));
         assert!(!needs_repair_first(at(1, 5), at(1, 5)));
     }
+
+    #[test]
+    fn who_has_passed_over_a_loss_has_a_gap_wherever_it_stands() {
+        let marker = Epoch::parse("00000000-lost-before").unwrap();
+        let ledger = Ledger::from_entries(vec![(marker, 3), (epoch(1), 3)]).unwrap();
+        let view = LogView { top: at(1, 5), ledger, oldest: 1, entries: (1..=5).map(|at| (at, at)).collect() };
+        let gap = Decision::Gap(GapReason::Truncated);
+        for (cursor, start, expected) in [
+            (at(1, 2), 2, gap.clone()),
+            (at(1, 4), 4, whole(4..5)),
+            (at(1, 4), 3, whole(4..5)),
+            (at(1, 4), 2, gap.clone()),
+            (at(1, 5), 5, Decision::CaughtUp),
+            (at(1, 5), 2, gap),
+        ] {
+            assert_eq!(decide(cursor, start, at(1, 5), &view, 9), expected, "{cursor:?} from {start}");
+        }
+    }
 }

@@ -36,6 +36,8 @@ struct Reads {
     /// Each is kept by those who wait for it.
     under_way: HashMap<ReadKey, WeakShared<Read>>,
     kept: HashMap<Channel, Kept>,
+    /// How often views were forgotten: a read that was under way then is not kept.
+    forgotten: u64,
 }
 
 /// The whole log after an offset, as it was a moment ago. It serves everybody at that offset or after it.
@@ -63,7 +65,7 @@ impl Resumes {
     pub(crate) fn sweep(&self) {
         // Dropped after the lock: one of them may be the last reference to its read.
         let mut waited_for = Vec::new();
-        let Reads { under_way, kept } = &mut *self.lock();
+        let Reads { under_way, kept, .. } = &mut *self.lock();
         // One that was given up before it began has not removed itself.
         under_way.retain(|_, read| read.upgrade().map(|read| waited_for.push(read)).is_some());
         kept.retain(|_, kept| kept.fresh());
@@ -75,20 +77,22 @@ impl Resumes {
     /// Forgets the views of a channel, kept and under way, whose log was found to have lost publications: a read from
     /// before the loss was recorded does not show it. Those who wait for one took their place in the ring before.
     pub(crate) fn forget(&self, channel: &Channel) {
-        let mut forgotten = Vec::new();
-        let Reads { under_way, kept } = &mut *self.lock();
-        forgotten.extend(kept.remove(channel));
+        let Reads { under_way, kept, forgotten } = &mut *self.lock();
+        *forgotten += 1;
+        kept.remove(channel);
         under_way.retain(|(of, ..), _| of != channel);
     }
 
-    /// Keeps a view, if it is small and was not cut off, and there is memory for it.
-    fn keep(&self, hub: &Hub, (channel, offset, _): &ReadKey, view: &Arc<LogView>, began: Instant) {
+    /// Keeps a view, if it is small and was not cut off, there is memory for it, and none was forgotten since `began`.
+    fn keep(&self, hub: &Hub, (channel, offset, _): &ReadKey, view: &Arc<LogView>, (began, forgotten): (Instant, u64)) {
         let last = view.entries.last().map_or(*offset, |(last, _)| *last);
         let bytes = view.entries.iter().map(|(_, publication)| publication.size()).sum::<usize>();
         let small = last == view.top.offset && bytes <= KEPT_BYTES;
         let grant = if small { hub.pages.try_spare(view.entries.len(), bytes) } else { None };
-        let kept = &mut self.lock().kept;
-        if let Some(grant) = grant.filter(|_| kept.len() < KEPT_VIEWS) {
+        let reads = &mut *self.lock();
+        let grant = grant.filter(|_| reads.kept.len() < KEPT_VIEWS && reads.forgotten == forgotten);
+        let kept = &mut reads.kept;
+        if let Some(grant) = grant {
             kept.insert(channel.clone(), Kept { offset: *offset, view: view.clone(), _grant: grant, began });
         } else {
             kept.remove(channel);
@@ -134,7 +138,7 @@ impl Hub {
             let under_way = UnderWay { hub, key };
             let retention = local.shared.namespace.retention();
             under_way.hub.metrics.resume_reads_total.inc();
-            let began = Instant::now();
+            let began = (Instant::now(), under_way.hub.resumes.lock().forgotten);
             let view = Arc::new(under_way.hub.view(&local.name, retention, Some(offset), limit).await?);
             under_way.hub.resumes.keep(&under_way.hub, &under_way.key, &view, began);
             Ok(view)
@@ -194,5 +198,30 @@ mod tests {
         drop(all);
         waiting.unwrap().await.unwrap();
         assert_eq!(under_way(), 0);
+    }
+
+    /// A view from before a loss was recorded does not show it, however late its read ends.
+    #[tokio::test]
+    async fn a_view_that_was_forgotten_serves_nobody_who_comes_later() {
+        let hub = hub(Limits::default());
+        let interest = hub.interest(&Channel::new("a").unwrap()).unwrap();
+        let read = async |alone| hub.resume_view(&interest.0, 0, page(1000), alone).await.unwrap();
+        let (first, _) = read(false).await;
+        let (again, shared) = read(false).await;
+        assert!(shared && Arc::ptr_eq(&first, &again), "kept for a moment");
+        hub.resumes.forget(&interest.0.name);
+        let all = hub.reads.acquire_many(READS as u32).await.unwrap();
+        let mut under_way = Box::pin(read(false));
+        assert!(under_way.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+        hub.resumes.forget(&interest.0.name);
+        let mut later = Box::pin(read(false));
+        assert!(later.as_mut().now_or_never().is_none());
+        drop(all);
+        let (under_way, _) = under_way.await;
+        let (later, shared) = later.await;
+        assert!(!shared && !Arc::ptr_eq(&under_way, &later), "a read of its own");
+        let (kept, _) = read(false).await;
+        assert!(!Arc::ptr_eq(&under_way, &kept));
     }
 }

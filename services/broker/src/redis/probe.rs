@@ -93,7 +93,7 @@ impl Probe {
             tracing::error!(reason, "this node's connections to redis are split");
         }
         self.hearing.replace_connection();
-        if let Some(link) = self.commands.link().filter(|_| splits % SPLITS == 0) {
+        if let Some(link) = self.commands.link().filter(|_| splits.is_multiple_of(SPLITS)) {
             self.commands.complain(&link, reason);
         }
     }

@@ -1,6 +1,6 @@
 //! Other primaries, other times: the log's line changes, and positions tell.
 
-use fanway_broker::{Broker, Event, PageLimit};
+use fanway_broker::{Broker, Event, PageLimit, Timeline};
 use fanway_protocol::Position;
 use fanway_testkit::redis::{RedisOptions, RedisServer};
 use fanway_testkit::wait::until_async;
@@ -67,6 +67,7 @@ async fn a_lost_tail_is_not_on_the_line() {
     node.until_detail("replica").await;
     assert!(node.publish(request(&news, 9, KEEP)).await.is_err());
     assert!(node.read(&news, Some(0), PageLimit::entries(10)).await.is_err());
+    assert!(node.cut(&news, &Timeline::new(Vec::new(), lost)).await.is_err());
     follow(&server, &other).await;
     server.command("REPLICAOF NO ONE").await;
     node.until_well().await;
@@ -78,6 +79,10 @@ async fn a_lost_tail_is_not_on_the_line() {
     assert_eq!((place.position, place.previous_epoch), (next, first.epoch));
     let view = node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
     assert_eq!(view.ledger.entries(), [(first.epoch, 1), (next.epoch, 4)]);
+    // Recorded, it is not on the line for anybody else either, nor is what came before it.
+    assert!(node.cut(&news, &Timeline::new(Vec::new(), lost)).await.unwrap());
+    let view = node.read(&news, Some(0), PageLimit::entries(10)).await.unwrap().unwrap();
+    assert!(!view.on_the_line(first) && view.on_the_line(next) && view.top == next);
     assert_eq!(view.entries.len(), 4);
     assert!(view.on_the_line(first) && view.on_the_line(next) && !view.on_the_line(lost));
     assert_eq!((view.position_of(3).epoch, view.position_of(4).epoch), (first.epoch, next.epoch));

@@ -95,7 +95,7 @@ async fn connections_that_are_sent_to_two_servers_in_turn_end_at_one() {
     node.ears.hear(&news, 3).await;
     // Also over the connections of the pool, those that are made later among them.
     let query = HistoryQuery { since: None, limit: PageLimit::entries(10), reverse: false };
-    let pages = futures_util::future::join_all((0..8).map(|_| node.history(&news, query.clone(), KEEP))).await;
+    let pages = futures_util::future::join_all((0..8).map(|_| node.history(&news, query, KEEP))).await;
     for page in pages {
         assert_eq!(page.unwrap().publications.len(), 3);
     }

@@ -68,6 +68,30 @@ async fn an_old_snapshot_is_a_gap_for_all_who_resume_from_before_it() {
     }
 }
 
+/// The second time the record of the loss is lost with what was published since; the node that knew remembers.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_snapshot_again_is_recorded_again() {
+    let mut redis = RedisServer::start().await;
+    let nodes = nodes(&redis, 2).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    let mut knows = Client::join(&nodes[0], Transport::Sse, "news", None).await;
+    nodes[0].publish("news", json!(1)).await;
+    knows.publications(&nodes[0], 1).await;
+    let before = knows.stand.clone();
+    redis.command("SAVE").await;
+    nodes[0].publish("news", json!(2)).await;
+    knows.publications(&nodes[0], 1).await;
+    for times in 1..=2 {
+        redis.kill().await;
+        redis.restart().await;
+        assert!(is_gap(&knows.next(&nodes[0]).await), "time {times}");
+        until_async("the record of the loss", || async { (recorded(&all).await >= f64::from(times)).then_some(()) })
+            .await;
+        let mut behind = Client::join(&nodes[1], Transport::Sse, "news", Some(&before)).await;
+        assert!(is_gap(&behind.next(&nodes[1]).await), "time {times}");
+    }
+}
+
 /// The only node that knows of the loss comes back after the log has gone on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loss_found_after_newer_publications_is_told_to_those_who_passed_over_it() {

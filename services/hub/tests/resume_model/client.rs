@@ -66,8 +66,6 @@ pub struct Client {
     pub id: u8,
     /// The one with which it came to its node, or went on after its last gap.
     pub came: u8,
-    /// The latter alone, with [`Setup::strict`].
-    pub told: Vec<u8>,
     /// It was told of a gap on its node. A notice of a loss that is recorded later may be the second for the same loss.
     pub had_gap: bool,
     /// Its offset, as the node keeps it.
@@ -93,7 +91,6 @@ impl Client {
             had_gap: false,
             start: 0,
             known: Vec::new(),
-            told: Vec::new(),
             owed: None,
             unjudged: false,
             held: Vec::new(),
@@ -122,9 +119,6 @@ impl Client {
 
     /// It was told of a gap, and goes on after this.
     fn tell(&mut self, lost: Vec<u8>, id: u8, start: u64, setup: &Setup) {
-        if setup.strict {
-            self.told = lost.clone();
-        }
         lost.into_iter().for_each(|lost| self.know(lost, setup));
         (self.id, self.came, self.start, self.had_gap) = (id, id, start, true);
     }
@@ -133,8 +127,7 @@ impl Client {
         match event {
             Event::Loss { before, .. } if setup.keeps(Rule::Start) && self.start >= before => None,
             Event::Loss { before, honest, lost } => {
-                let honest =
-                    self.had_gap || honest && (!setup.strict || lost.iter().any(|lost| !self.told.contains(lost)));
+                let honest = honest || self.had_gap;
                 if setup.kind == Kind::Follows {
                     self.tell(lost, self.id, before.max(self.cursor.offset), setup);
                 } else {
@@ -144,7 +137,6 @@ impl Client {
                 (!honest).then_some(Fault::FalseGap)
             }
             Event::Gap { position, id, honest, lost } => {
-                let honest = honest && (!setup.strict || lost.iter().any(|lost| !self.told.contains(lost)));
                 if setup.kind == Kind::Follows {
                     self.cursor = position;
                     self.tell(lost, id, position.offset, setup);
@@ -217,8 +209,7 @@ impl World {
         let (cursor, nameless) = (self.client.cursor, self.client.nameless);
         let log = self.servers[self.nodes[node].server].create(&mut self.fresh, setup).clone();
         let after = self.lost_after(self.client.came, &log);
-        let told = setup.strict && after.iter().all(|lost| self.client.told.contains(lost));
-        let can_continue = log.can_continue(self.client.id, setup) && (after.is_empty() || told);
+        let can_continue = log.can_continue(self.client.id, setup) && after.is_empty();
         let lost = self.lost(&log);
         let mut view = log.view(Some(cursor.offset), setup.page, setup);
         if !setup.keeps(Rule::EndOfEpoch) {
@@ -238,9 +229,6 @@ impl World {
         if self.client.unjudged {
             let end = view.entries.partition_point(|(offset, _)| *offset <= head.offset);
             decision = Decision::Serve { entries: 0..end, whole: cursor.offset + end as u64 >= head.offset };
-        }
-        if decision == Decision::Retry && !setup.keeps(Rule::Retry) {
-            decision = Decision::Gap(GapReason::Truncated);
         }
         let served = match &decision {
             Decision::Serve { entries, .. } => &view.entries[entries.clone()],

@@ -147,7 +147,11 @@ impl Fleet {
 impl World {
     pub fn repair_fully(&mut self, node: usize, setup: &Setup) {
         self.record(node, setup);
-        while self.nodes[node].sequencer.needs_read() && self.fault.is_none() {
+        // Without some of the rules there is no end to it.
+        for _ in 0..20 {
+            if !self.nodes[node].sequencer.needs_read() || self.fault.is_some() {
+                break;
+            }
             self.repair(node, setup);
             self.record(node, setup);
         }

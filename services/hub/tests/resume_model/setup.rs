@@ -30,10 +30,8 @@ pub enum Rule {
     PeriodicCheck,
     /// ... and its epoch too.
     PeriodicEpoch,
-    /// A resume checks that the node's head is on the line it serves from...
+    /// A resume checks that the node's head is on the line it serves from.
     Seam,
-    /// ... and begins anew if not, instead of declaring a gap.
-    Retry,
     /// Each page of a resume is judged by the log and the head of its time.
     EachPage,
     /// What the stream brings during a resume waits for the reply.
@@ -103,8 +101,6 @@ pub struct Setup {
     pub nameless: bool,
     /// Whether everything that was passed on and lost was told is judged too.
     pub told: bool,
-    /// A gap that tells of nothing new is a false one.
-    pub strict: bool,
 }
 
 impl Setup {
@@ -134,7 +130,6 @@ impl Setup {
             cold: false,
             nameless: false,
             told: false,
-            strict: false,
         }
     }
 

@@ -8,6 +8,7 @@ const MOST: usize = 1024;
 
 /// Channels of which a client is owed a gap; nearly always none.
 #[derive(Debug, Default)]
+#[allow(clippy::box_collection, reason = "sessions are many, and nearly all have none: a third of the size")]
 pub(super) struct OwedGaps(Option<Box<Vec<Channel>>>);
 
 impl OwedGaps {
