@@ -325,7 +325,7 @@ impl Hub {
                 Decision::Gap(reason) => {
                     // Its own cursor tells what it knows to be lost, and no notice has to repeat it.
                     let known = match (reason, view.ledger.end_of(cursor.epoch, view.top.offset)) {
-                        (GapReason::Truncated, Some(end)) => end + 1,
+                        (GapReason::Truncated, Some(end)) if cursor.offset > end => end + 1,
                         _ => 0,
                     };
                     return joined(Joined::Gap(reason), Attached { start: head.offset.max(known), ..attached });

@@ -23,6 +23,8 @@ pub(crate) struct Past {
     lost: Vec<Timeline>,
     /// What a round of reads has found so far, if it has to have a loss recorded first.
     round: Option<Round>,
+    /// A loss could not be recorded, and is to be tried again.
+    unrecorded: bool,
 }
 
 /// Findings of the first read of a round, kept until a read needs no record any more.
@@ -49,6 +51,21 @@ impl Past {
         present.into_iter().chain(self.lost.iter().filter(|timeline| lacks(timeline)).cloned()).collect()
     }
 
+    /// True if a loss is still to be recorded.
+    pub(crate) fn is_unrecorded(&self) -> bool {
+        self.unrecorded
+    }
+
+    /// Every loss is recorded.
+    pub(crate) fn recorded(&mut self) {
+        self.unrecorded = false;
+    }
+
+    /// The feed broke: what a round has found so far says nothing about the log of later.
+    pub(crate) fn end_round(&mut self) {
+        self.round = None;
+    }
+
     /// True if a log whose top is the stream's position lacks publications of an earlier timeline without a record.
     pub(crate) fn lacks_elsewhere(&self, ledger: &Ledger, top: u64) -> bool {
         self.lost.iter().any(|timeline| timeline.lacked_by(ledger, top))
@@ -73,6 +90,7 @@ impl Past {
     /// The loss cannot be recorded at present.
     pub(crate) fn pass_over(&mut self) {
         self.round.get_or_insert_default().passed_over = true;
+        self.unrecorded = true;
     }
 
     /// The stream went on from the first position into another epoch.

@@ -119,6 +119,10 @@ impl Hub {
                 if sequencer.is_live() {
                     state.end_read();
                 }
+                if !matches!(answered, Answered::CutFirst(_)) {
+                    // Once is enough for a channel that nobody wants: what is published there meanwhile is not held.
+                    state.compared();
+                }
                 local.shared.held.changed(held, state.held_bytes());
                 if steps.iter().any(|step| !matches!(step, Step::Emit { .. })) {
                     // Under the channel's lock: whoever takes a place after this must not be served by such a view.

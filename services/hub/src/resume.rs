@@ -90,7 +90,10 @@ pub fn decide<M>(cursor: Position, start: u64, head: Position, view: &LogView<M>
 pub fn decide_from_beginning<M>(head: Position, view: &LogView<M>, limit: usize) -> Decision {
     let decision = decide(Position { epoch: head.epoch, offset: 0 }, 0, head, view, limit);
     match decision {
-        Decision::CaughtUp | Decision::Serve { .. } if view.ledger.entries().len() > 1 => {
+        // A history that begins after the first offset was trimmed, or replaced because a tail was lost.
+        Decision::CaughtUp | Decision::Serve { .. }
+            if view.ledger.entries().len() > 1 || view.ledger.entries()[0].1 > 1 =>
+        {
             Decision::Gap(GapReason::UnknownEpoch)
         }
         decision => decision,
@@ -191,6 +194,7 @@ mod tests {
             oldest: first,
             entries: (first..=top).map(|offset| (offset, offset)).collect(),
         };
+        let cut_at_the_top = || LogView { ledger: Ledger::from_entries(vec![(epoch(0), 4)]).unwrap(), ..one(3, 1) };
         for (head, view, expected) in [
             (at(0, 3), one(3, 1), whole(0..3)),
             (at(0, 2), one(3, 1), whole(0..2)),
@@ -198,6 +202,8 @@ mod tests {
             (at(0, 3), one(3, 2), Decision::Gap(GapReason::Retention)),
             (at(0, 3), one(3, 4), Decision::Gap(GapReason::Retention)),
             (at(0, 9), one(9, 1), Decision::Gap(GapReason::Limit)),
+            // A new epoch at the top, since a tail was lost after it.
+            (at(0, 3), cut_at_the_top(), Decision::Gap(GapReason::UnknownEpoch)),
             // Nothing is missing from offset 1 on, but a tail of the first epoch may have been lost.
             (at(1, 6), view(6, 1..=6), Decision::Gap(GapReason::UnknownEpoch)),
             // Before the second epoch began, on a node that has not heard of it.

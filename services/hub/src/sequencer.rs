@@ -166,6 +166,9 @@ impl<M> Sequencer<M> {
     /// The feed broke. What it brought before is forgotten: the log has it.
     pub fn interrupted(&mut self) {
         self.phase = Phase::Down;
+        if let Some(aside) = &mut self.aside {
+            aside.past.end_round();
+        }
         self.take_held();
     }
 
@@ -273,6 +276,11 @@ impl<M> Sequencer<M> {
         self.head
     }
 
+    /// True if a loss could not be recorded, and is to be tried again: the log is to be compared although it is busy.
+    pub fn is_unrecorded(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.past.is_unrecorded())
+    }
+
     /// Whether the log has recorded a loss.
     pub fn has_lost(&self) -> bool {
         self.marker() != 0
@@ -376,8 +384,9 @@ impl<M: Clone> Sequencer<M> {
             return Vec::new();
         }
         let lacking = past.lacking(head, view);
-        if !lacking.is_empty() {
-            past.begin_round(view, reason);
+        match lacking.is_empty() {
+            true => past.recorded(),
+            false => past.begin_round(view, reason),
         }
         lacking
     }

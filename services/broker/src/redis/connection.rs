@@ -108,7 +108,7 @@ impl Keeper {
                     }
                 }
                 Trouble::Split(reason) => {
-                    if state.split(&reason) | state.commands_down(reason.clone()) {
+                    if state.commands_down(reason.clone()) | state.split(&reason) {
                         tracing::error!(reason, "this node's connections to redis are split");
                     }
                 }
@@ -135,7 +135,7 @@ impl Keeper {
             Ok(Err(trouble)) => return trouble,
             Err(_) => return Trouble::Passing(format!("no connection within {connect_timeout:?}")),
         };
-        self.context.server.set(&link.server);
+        self.context.server.set(link.server.clone());
         self.reader.renew();
         tokio::select! {
             ended = drivers.join_next() => match ended {

@@ -10,7 +10,6 @@
 
 use std::sync::Arc;
 
-use redis::RedisError;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -42,8 +41,8 @@ enum Found {
     Silence,
     /// The connection that should have heard it was lost meanwhile.
     Interrupted,
-    /// Connections lead to different servers.
-    Split(String),
+    /// Connections lead to different servers: those that take commands among themselves, or the one that hears.
+    Split { reason: String, commands: bool },
     /// Nothing could be published.
     Outage,
 }
@@ -59,13 +58,13 @@ impl Probe {
                 found = self.probe(nonce) => found,
             };
             interruptions = if found == Found::Interrupted { interruptions + 1 } else { 0 };
-            splits = if matches!(found, Found::Split(_)) { splits + 1 } else { 0 };
+            splits = if matches!(found, Found::Split { .. }) { splits + 1 } else { 0 };
             match found {
                 Found::Echo => {
                     self.context.state.whole();
                     self.context.state.echo(true);
                 }
-                Found::Split(reason) => self.mend(reason, splits),
+                Found::Split { reason, commands } => self.mend(reason, commands, splits),
                 // Once may be the server's restart; a connection that is lost during each probe hears nothing either.
                 Found::Interrupted if interruptions < 2 => continue,
                 Found::Silence | Found::Interrupted => {
@@ -87,20 +86,24 @@ impl Probe {
         }
     }
 
-    /// Has connections replaced that lead to different servers: first the one that hears, and if that does not help, all.
-    fn mend(&self, reason: String, splits: u32) {
+    /// Has connections replaced that lead to different servers: those for commands if it is them, else the one that hears,
+    /// and if that does not help, all.
+    fn mend(&self, reason: String, commands: bool, splits: u32) {
+        self.context.state.show_echo_age();
         if self.context.state.split(&reason) {
             tracing::error!(reason, "this node's connections to redis are split");
         }
-        self.hearing.replace_connection();
-        if let Some(link) = self.commands.link().filter(|_| splits.is_multiple_of(SPLITS)) {
+        if !commands {
+            self.hearing.replace_connection();
+        }
+        if let Some(link) = self.commands.link().filter(|_| commands || splits.is_multiple_of(SPLITS)) {
             self.commands.complain(&link, reason);
         }
     }
 
     /// The difference between the servers that connections lead to, if there is one. Those that take commands are asked,
     /// since a proxy may have moved them; the one that hears was asked when it was made.
-    async fn split(&self, link: &Link) -> Option<RedisError> {
+    async fn split(&self, link: &Link) -> Option<Found> {
         let heard = self.hearing.server.get();
         let mut found = None;
         // Twice, because the replication id can change between two answers.
@@ -109,8 +112,13 @@ impl Probe {
             let (pipe, reads) = tokio::join!(Server::ask(&mut pipe), Server::ask(&mut reads));
             // Without an answer the publish that follows fails too.
             let (pipe, reads) = (pipe.ok()?, reads.ok()?);
-            found =
-                pipe.split_now(&reads).or_else(|| pipe.split_from(&link.server)).or_else(|| pipe.split_from(&heard));
+            if !pipe.is_primary() {
+                return None; // No matter of two primaries: the publish finds it.
+            }
+            let among = pipe.split_now(&reads).or_else(|| pipe.split_from(&link.server));
+            let commands = among.is_some();
+            let split = among.or_else(|| pipe.split_from(&heard));
+            found = split.map(|error| Found::Split { reason: error.detail().unwrap_or_default().to_owned(), commands });
             if found.is_none() {
                 break;
             }
@@ -126,7 +134,7 @@ impl Probe {
             return if self.commands.link().is_some() { Found::Silence } else { Found::Outage };
         };
         if let Some(split) = self.split(&link).await {
-            return Found::Split(split.detail().unwrap_or_default().to_owned());
+            return split;
         }
         if let Err(reason) = self.publish(&mut link, nonce).await {
             self.commands.complain(&link, reason);

@@ -38,6 +38,7 @@ impl Reader {
             .set_response_timeout(Some(settings.command_timeout));
         let manager = Manager::new_with_config(target.client.clone().set_tcp_settings(tcp), config)
             .map_err(|error| unusable(error.to_string()))?;
+        let newest = expected.clone();
         let pool = Pool::builder(manager)
             .max_size(settings.read_connections)
             .post_create(Hook::async_fn(move |connection: &mut MultiplexedConnection, _| {
@@ -46,6 +47,10 @@ impl Reader {
                     let server = Server::ask(connection).await.map_err(HookError::Backend)?;
                     expected.get().split_from(&server).map_or(Ok(()), |split| Err(HookError::Backend(split)))
                 })
+            }))
+            .pre_recycle(Hook::sync_fn(move |_, metrics| match newest.is_newer_than(metrics.created) {
+                true => Err(HookError::message("made before the connections for commands")),
+                false => Ok(()),
             }))
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
@@ -58,7 +63,8 @@ impl Reader {
         Ok(Self { pool, deadline: settings.read_timeout })
     }
 
-    /// Closes the connections that nobody uses, because they may lead to another server than those made from now on.
+    /// Closes the connections that nobody uses, because they may lead to another server than those made from now on. Those
+    /// in use are closed when they come back.
     pub(crate) fn renew(&self) {
         drop(self.pool.retain(|_, _| false));
     }

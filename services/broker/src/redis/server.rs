@@ -5,7 +5,8 @@
 //! halves of a split fleet) gives each connection one of them, and then what is published on one is not in the log that
 //! is read from the other, although every command is answered. The server's own name for its run tells them apart.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use redis::aio::ConnectionLike;
 use redis::{RedisError, RedisResult};
@@ -92,17 +93,26 @@ impl Server {
 
 /// The server that all connections are to lead to.
 #[derive(Debug, Default)]
-pub(crate) struct Expected(Mutex<Server>);
+pub(crate) struct Expected(Mutex<(Server, Option<Instant>)>);
 
 impl Expected {
+    fn lock(&self) -> MutexGuard<'_, (Server, Option<Instant>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The server that connections made from now on are compared with.
     pub(crate) fn get(&self) -> Server {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().0.clone()
     }
 
     /// Takes another one.
-    pub(crate) fn set(&self, server: &Server) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(server);
+    pub(crate) fn set(&self, server: Server) {
+        *self.lock() = (server, Some(Instant::now()));
+    }
+
+    /// True if a connection was made before the server was taken, and so may lead to another one.
+    pub(crate) fn is_newer_than(&self, made: Instant) -> bool {
+        self.lock().1.is_some_and(|taken| made < taken)
     }
 }
 

@@ -83,6 +83,8 @@ impl State {
         let mut facts = self.facts();
         let news = facts.commands || facts.commands_trouble.as_ref() != Some(&why);
         (facts.commands, facts.deaf) = (false, false);
+        // An outage that all nodes share leaves them ready, whatever was found before it.
+        facts.split.take_if(|split| *split != why);
         facts.commands_trouble = Some(why);
         self.metrics.broker_up.set(0);
         self.refusals.answered(false, &self.metrics);
@@ -210,6 +212,23 @@ mod tests {
         assert_eq!(shown(), (0, None));
         state.commands_up(None);
         assert_eq!(shown(), (1, Some(Refusal::Full)));
+    }
+
+    /// Readiness must not depend on what was found before an outage that all nodes share.
+    #[test]
+    fn an_outage_ends_a_split_that_is_not_its_cause() {
+        let state = state();
+        state.commands_up(None);
+        assert!(state.split("two servers") && !state.split("two servers") && state.health().split);
+        state.commands_down("the connection was lost".to_owned());
+        assert!(!state.health().split);
+        state.commands_down("two servers".to_owned());
+        assert!(state.split("two servers"));
+        state.commands_down("two servers".to_owned());
+        assert!(state.health().split, "connections are made anew because of it");
+        state.commands_up(None);
+        state.whole();
+        assert!(!state.health().split);
     }
 
     #[test]

@@ -100,7 +100,8 @@ impl State {
     /// Whether no publication came for so long that the position is to be checked and the log's meta data refreshed. A read
     /// of the log is no substitute: it does not put off the log's expiry.
     pub(crate) fn check_due(&self, now: Instant, silence: Duration) -> bool {
-        self.sequencer.is_some() && self.active.ago(now) >= silence
+        let Some(sequencer) = &self.sequencer else { return false };
+        self.active.ago(now) >= silence || sequencer.is_unrecorded()
     }
 
     /// A read of the log begins.
@@ -114,6 +115,10 @@ impl State {
     /// The newest read left the stream live.
     pub(crate) fn end_read(&mut self) {
         self.verified = self.reads;
+    }
+
+    /// The log was compared with the stream since the feed was restored.
+    pub(crate) fn compared(&mut self) {
         self.uncompared = false;
     }
 

@@ -316,6 +316,7 @@ fn what_cannot_be_recorded_is_tried_again_with_each_comparison() {
     let log = view(&[(0, 1)], 1, []);
     let out = steps(|out| read_on(&mut sequencer, &log, out));
     assert_eq!(out, [gap(GapReason::Truncated, 0, 1)]);
+    assert!(sequencer.is_unrecorded(), "compared although it is busy");
     for _ in 0..2 {
         sequencer.check(Some(&top_at(at(0, 1))));
         let lost = Answered::CutFirst(vec![timeline(&[], at(0, 3))]);
@@ -323,4 +324,8 @@ fn what_cannot_be_recorded_is_tried_again_with_each_comparison() {
         sequencer.cut_refused();
         assert_eq!(sequencer.read(&log, &mut Vec::new()), Answered::Whole);
     }
+    sequencer.check(Some(&top_at(at(0, 1))));
+    let recorded = history(vec![(epoch(5), 2)], 1);
+    let out = steps(|out| assert_eq!(sequencer.read(&recorded, out), Answered::Whole));
+    assert_eq!((out, sequencer.is_unrecorded()), (vec![gap(GapReason::UnknownEpoch, 5, 1)], false));
 }

@@ -198,7 +198,9 @@ impl Core {
             }
             Some(before) => {
                 let notice = if sub.had_gap { "second" } else { "first" };
-                self.hub.metrics.loss_notices_total.with_label_values(&[notice]).inc();
+                if !sub.server_side {
+                    self.hub.metrics.loss_notices_total.with_label_values(&[notice]).inc();
+                }
                 sub.start = before.max(position);
             }
             // A page's own gap was accounted for when it was read.

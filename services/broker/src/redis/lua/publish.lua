@@ -99,7 +99,8 @@ if not refused then
   local lives = redis.pcall('pexpire', KEYS[1], ARGV[3])
   if lives ~= 1 then
     refused = lives
-    redis.pcall('hdel', KEYS[1], offset)
+    -- An entry that cannot be taken back is replaced by the next publish; alone it would have no lifetime.
+    if failed(redis.pcall('hdel', KEYS[1], offset)) and redis.pcall('hlen', KEYS[1]) == 1 then forget(KEYS[1]) end
   end
 end
 if refused then

@@ -37,7 +37,7 @@ pub(super) async fn run(subscriber: &Subscriber, number: u64) -> String {
         Ok(Err(reason)) => return reason,
         Err(_) => return format!("no connection within {patience:?}"),
     };
-    subscriber.hearing.server.set(&server);
+    subscriber.hearing.server.set(server);
     subscriber.subscriptions.desk().connected();
     let mut session = Session { subscriber, number, input };
     match session.hear(stream).await {

@@ -23,14 +23,16 @@ impl OwedGaps {
         }
     }
 
-    /// Takes a channel out. True if a gap of it was owed.
-    pub(super) fn take(&mut self, channel: &Channel) -> bool {
-        let Some(channels) = &mut self.0 else { return false };
-        let at = channels.iter().position(|owed| owed == channel);
-        if let Some(at) = at {
-            channels.swap_remove(at);
+    /// True if a gap of a channel is owed.
+    pub(super) fn has(&self, channel: &Channel) -> bool {
+        self.0.as_ref().is_some_and(|channels| channels.contains(channel))
+    }
+
+    /// The client was told of a channel.
+    pub(super) fn take(&mut self, channel: &Channel) {
+        if let Some(channels) = &mut self.0 {
+            channels.retain(|owed| owed != channel);
+            self.0.take_if(|channels| channels.is_empty());
         }
-        self.0.take_if(|channels| channels.is_empty());
-        at.is_some()
     }
 }

@@ -99,7 +99,7 @@ pub(super) struct Subscribe {
 
 impl Subscribe {
     pub(super) fn new(
-        session: &mut ClientSession,
+        session: &ClientSession,
         request: &SubscribeRequest<'_>,
         now: Instant,
     ) -> Result<Self, CommandError> {
@@ -107,7 +107,7 @@ impl Subscribe {
         check_supported(request)?;
         let namespace = session.namespace(&channel)?;
         let mut requested = Requested::new(channel, namespace, request);
-        if session.protocol.owed_gaps.take(&requested.channel) && requested.asked.recover {
+        if requested.asked.recover && session.protocol.owed_gaps.has(&requested.channel) {
             requested.from = From::Nonsense(GapReason::Truncated);
         }
         let subscribing = match session.will_be_granted(&requested) {
@@ -221,6 +221,8 @@ impl ClientSession {
             }
             None => return Err(ErrorCode::Internal),
         };
+        // Told by what is answered now; a subscribe that fails leaves it owed.
+        self.protocol.owed_gaps.take(&joining.channel);
         let Asked { recover, offset, error_if_unrecovered } = joining.asked;
         let (mut sub, joined) = Subscription::new(attached);
         let mut behind = false;
