@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use fanway_broker::Refusal;
 use fanway_protocol::GapReason;
 
 use crate::session::Transport;
@@ -80,6 +81,12 @@ impl HubMetrics {
         }
         for action in ["catch_up", "gap", "closed"] {
             self.slow_consumers_total.with_label_values(&[action]);
+        }
+        for notice in ["first", "second"] {
+            self.loss_notices_total.with_label_values(&[notice]);
+        }
+        for reason in Refusal::ALL.map(Refusal::label).into_iter().chain(["unavailable"]) {
+            self.losses_unrecorded_total.with_label_values(&[reason]);
         }
     }
 }
