@@ -2,7 +2,7 @@
 //!
 //! Compared with each view of the log, it shows that the log has lost publications which this node passed on. The record
 //! of a loss can itself be lost, with the same snapshot once more, so timelines that ended in a gap are kept as well.
-//! `notes` on the algorithm: `services/ARCHITECTURE.md`, "A lost tail".
+//! The whole of it is in `services/ARCHITECTURE.md` ("A lost tail").
 //!
 //! Most channels have gone through one epoch and lost nothing: they have no [`Past`].
 
@@ -95,6 +95,8 @@ impl Past {
 
     /// The stream went on from the first position into another epoch.
     pub(crate) fn enter_epoch(&mut self, last: Position) {
+        // After a change of leader term every channel of the node has one.
+        self.older.reserve_exact(1);
         self.older.push((last.epoch, last.offset));
         self.bound();
     }
@@ -131,12 +133,13 @@ impl Past {
 
     /// True if there is nothing to remember.
     pub(crate) fn is_empty(&self) -> bool {
-        self.older.is_empty() && self.lost.is_empty() && self.round.is_none()
+        self.older.is_empty() && self.lost.is_empty() && self.round.is_none() && !self.unrecorded
     }
 
     fn bound(&mut self) {
         let surplus = self.older.len().saturating_sub(MAX_EPOCHS);
         self.older.drain(..surplus);
+        self.older.shrink_to_fit();
     }
 }
 

@@ -81,9 +81,11 @@ impl Hub {
     /// Records in a log that it lacks publications of these timelines. Where the server refuses to write, the channel goes
     /// on without: nothing can be published there meanwhile, and the next comparison tries again.
     async fn record_losses(&self, local: &LocalChannel, lacking: Vec<Timeline>) -> Result<(), BrokerError> {
+        let mut recorded = lacking.is_empty();
         for timeline in lacking {
             match self.broker.cut(&local.name, &timeline).await {
                 Ok(true) => {
+                    recorded = true;
                     self.metrics.losses_recorded_total.inc();
                     log_limited!(WARN, channel = %local.name, "the log has lost publications; subscribers are sent a gap");
                 }
@@ -97,6 +99,10 @@ impl Hub {
                     return Err(error);
                 }
             }
+        }
+        // Another node did, as the next read shows. Should script and node ever disagree, they must not go on asking.
+        if !recorded && let Some(sequencer) = &mut local.state().sequencer {
+            sequencer.cut_refused();
         }
         Ok(())
     }

@@ -211,8 +211,8 @@ impl<M> Sequencer<M> {
         self.head == Some(*position) && !lacks && marker_hash(ledger.marker()).is_none_or(|hash| hash == self.marker())
     }
 
-    /// The loss that [`Answered::CutFirst`] named cannot be recorded, because the server refuses writes. The next read goes
-    /// on without; it is tried again with the next comparison.
+    /// The loss that [`Answered::CutFirst`] named was not recorded, because the server refuses writes or finds none. The next
+    /// read goes on without, if the loss is still not recorded then; it is tried again with the next comparison.
     pub fn cut_refused(&mut self) {
         self.past_mut().pass_over();
     }
@@ -380,13 +380,13 @@ impl<M: Clone> Sequencer<M> {
             return Vec::new();
         }
         let past = self.past_mut();
-        if past.passes_over() {
-            return Vec::new();
-        }
         let lacking = past.lacking(head, view);
-        match lacking.is_empty() {
-            true => past.recorded(),
-            false => past.begin_round(view, reason),
+        if lacking.is_empty() {
+            past.recorded();
+        } else if past.passes_over() {
+            return Vec::new();
+        } else {
+            past.begin_round(view, reason);
         }
         lacking
     }

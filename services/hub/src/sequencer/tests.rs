@@ -329,3 +329,14 @@ fn what_cannot_be_recorded_is_tried_again_with_each_comparison() {
     let out = steps(|out| assert_eq!(sequencer.read(&recorded, out), Answered::Whole));
     assert_eq!((out, sequencer.is_unrecorded()), (vec![gap(GapReason::UnknownEpoch, 5, 1)], false));
 }
+
+#[test]
+fn a_loss_that_another_node_has_recorded_is_recorded() {
+    let mut sequencer = live_at(0, 3);
+    sequencer.suspect();
+    assert!(matches!(sequencer.read(&view(&[(0, 1)], 1, []), &mut Vec::new()), Answered::CutFirst(_)));
+    sequencer.cut_refused();
+    let recorded = history(vec![(epoch(5), 2)], 1);
+    let out = steps(|out| assert_eq!(sequencer.read(&recorded, out), Answered::Whole));
+    assert_eq!((out, sequencer.is_unrecorded()), (vec![gap(GapReason::Truncated, 5, 1)], false));
+}
