@@ -73,6 +73,10 @@ impl Broker for AnyBroker {
         dispatch!(self, engine => engine.limit_envelope(version));
     }
 
+    fn upkeep(&self) {
+        dispatch!(self, engine => engine.upkeep());
+    }
+
     async fn announce(&self, message: &[u8]) -> Result<(), BrokerError> {
         dispatch!(self, engine => engine.announce(message).await)
     }

@@ -102,6 +102,10 @@ pub trait Broker: Send + Sync + 'static {
     /// the oldest. An engine of one node has no envelope, and ignores it.
     fn limit_envelope(&self, version: u32);
 
+    /// Frees a part of what is past its time. Called about once a second. An engine whose server does that has nothing to
+    /// do.
+    fn upkeep(&self) {}
+
     /// Tells every node of the fleet something, this one included. It is kept nowhere: a node that does not hear at that
     /// moment never will. At most [`ANNOUNCEMENT_BYTES`].
     fn announce(&self, message: &[u8]) -> impl Future<Output = Result<(), BrokerError>> + Send;

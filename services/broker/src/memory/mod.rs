@@ -8,11 +8,13 @@
 //! events is the order of its offsets. The sink may call back into the broker, except to publish.
 //!
 //! Memory: what is past its time is never shown, and is freed by later calls: each one looks at a few of the shard's due
-//! entries, more than it can add. No task runs.
+//! entries, more than it can add. What is left, where no calls come, the hub's upkeep frees. Logs that were never published
+//! to are bounded in number, because anybody who may subscribe can begin them.
 
 mod shard;
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -43,6 +45,8 @@ pub struct MemoryBroker {
     reign: String,
     /// What this node, the fleet's only one, tells itself.
     announcements: Announcements,
+    /// Shard of the next upkeep.
+    next: AtomicUsize,
 }
 
 impl MemoryBroker {
@@ -55,6 +59,7 @@ impl MemoryBroker {
             hasher: RandomState::new(),
             reign: epochs::random_text(12),
             announcements: Announcements::default(),
+            next: AtomicUsize::new(0),
         }
     }
 
@@ -164,6 +169,11 @@ impl Broker for MemoryBroker {
         let now = Instant::now();
         let mut shard = self.shard(channel, now);
         Ok(shard.log_or_new(channel, retention, now, || epochs::random(&self.reign)).history(query))
+    }
+
+    fn upkeep(&self) {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner).upkeep(Instant::now());
     }
 
     fn limit_envelope(&self, _version: u32) {}

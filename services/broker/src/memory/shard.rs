@@ -11,6 +11,15 @@ use crate::{BrokerError, History, HistoryQuery, Idempotency, Ledger, LogView, Pa
 
 /// Due things looked at in one call. A call adds at most three, so that a shard in use shrinks to what is alive.
 const SWEEP: usize = 4;
+/// Due things looked at in one upkeep, which holds the lock for a millisecond at most.
+const UPKEEP: usize = 4096;
+/// Logs never published to that a shard keeps without a subscriber. Anybody who may subscribe can begin them, and each costs
+/// half a KiB to one for up to an hour.
+const UNPUBLISHED: usize = 2048;
+/// Logs looked at for one to drop beyond that number.
+const LOOKS: usize = 8;
+/// Tables up to this many places are not shrunk.
+const SMALL_TABLE: usize = 64;
 
 /// Channels that share a lock.
 #[derive(Default)]
@@ -21,7 +30,13 @@ pub(super) struct Shard {
     results: HashMap<Channel, HashMap<Box<str>, Stored>>,
     /// Channels whose publications go to the sink.
     subscribed: HashSet<Channel>,
-    /// When to look at what. Each log, each log's kept entries and each stored result are in it once, perhaps early.
+    /// Logs that were begun without a publication, those first that were looked at longest ago. Some have been published to
+    /// since, or are gone.
+    begun: VecDeque<Channel>,
+    /// Logs that are not in `due`: never published to.
+    unpublished: usize,
+    /// When to look at what. Each log that was published to, each log's kept entries and each stored result are in it once,
+    /// perhaps early.
     due: BinaryHeap<Due>,
 }
 
@@ -80,29 +95,35 @@ impl Shard {
         now: Instant,
         epoch: impl FnOnce() -> Epoch,
     ) -> &mut Log {
-        let due = &mut self.due;
+        let Self { logs, begun, unpublished, subscribed, .. } = self;
         let new = || Log {
             epoch: epoch(),
             top: 0,
             entries: VecDeque::new(),
             entries_expire: now,
             entries_due: false,
+            is_due: false,
             meta_life: retention.unpublished_life(),
             meta_expires: later(now, retention.unpublished_life()),
         };
-        match self.logs.entry(channel.clone()) {
+        if !logs.contains_key(channel) {
+            while *unpublished >= UNPUBLISHED && drop_unpublished(logs, begun, subscribed) {
+                *unpublished -= 1;
+            }
+        }
+        match logs.entry(channel.clone()) {
             Entry::Occupied(entry) => {
                 let log = entry.into_mut();
                 if log.meta_expires <= now {
-                    *log = Log { entries_due: log.entries_due, ..new() };
+                    *log = Log { entries_due: log.entries_due, is_due: log.is_due, ..new() };
                 }
                 log.forget_old_entries(now);
                 log
             }
             Entry::Vacant(entry) => {
-                let log = entry.insert(new());
-                due.push(Due { at: log.meta_expires, what: What::Log(channel.clone()) });
-                log
+                *unpublished += 1;
+                begun.push_back(channel.clone());
+                entry.insert(new())
             }
         }
     }
@@ -118,9 +139,15 @@ impl Shard {
     ) -> Place {
         let log = self.log_or_new(channel, retention, now, epoch);
         let place = log.append(publication, retention, now);
-        if !std::mem::replace(&mut log.entries_due, true) {
-            let at = log.entries_expire;
-            self.due.push(Due { at, what: What::Entries(channel.clone()) });
+        let (entries_expire, meta_expires) = (log.entries_expire, log.meta_expires);
+        let (entries_due, is_due) =
+            (std::mem::replace(&mut log.entries_due, true), std::mem::replace(&mut log.is_due, true));
+        if !entries_due {
+            self.due.push(Due { at: entries_expire, what: What::Entries(channel.clone()) });
+        }
+        if !is_due {
+            self.unpublished -= 1;
+            self.due.push(Due { at: meta_expires, what: What::Log(channel.clone()) });
         }
         place
     }
@@ -171,7 +198,33 @@ impl Shard {
 
     /// Frees a few of the things past their time; what lives longer than thought is looked at again later.
     pub(super) fn sweep(&mut self, now: Instant) {
-        for _ in 0..SWEEP {
+        self.look_at(SWEEP, now);
+    }
+
+    /// Frees what is past its time, and gives memory back where most of it is unused.
+    pub(super) fn upkeep(&mut self, now: Instant) {
+        self.look_at(UPKEEP, now);
+        for _ in 0..self.begun.len().min(UPKEEP) {
+            let Some(channel) = self.begun.pop_front() else { break };
+            match self.logs.get(&channel).filter(|log| !log.is_due).map(|log| log.meta_expires) {
+                // Published to, or gone.
+                None => {}
+                Some(expires) if expires > now => self.begun.push_back(channel),
+                Some(_) => {
+                    self.unpublished -= 1;
+                    self.logs.remove(&channel);
+                }
+            }
+        }
+        shrink(self.begun.len(), self.begun.capacity(), |to| self.begun.shrink_to(to));
+        shrink(self.due.len(), self.due.capacity(), |to| self.due.shrink_to(to));
+        shrink(self.logs.len(), self.logs.capacity(), |to| self.logs.shrink_to(to));
+        shrink(self.results.len(), self.results.capacity(), |to| self.results.shrink_to(to));
+        shrink(self.subscribed.len(), self.subscribed.capacity(), |to| self.subscribed.shrink_to(to));
+    }
+
+    fn look_at(&mut self, most: usize, now: Instant) {
+        for _ in 0..most {
             let Some(due) = self.due.peek().is_some_and(|due| due.at <= now).then(|| self.due.pop()).flatten() else {
                 return;
             };
@@ -219,6 +272,38 @@ impl Shard {
     }
 }
 
+/// Drops a log that was never published to and has no subscriber, of those that were begun first. Who was subscribed to it
+/// before comes back to a new epoch, and has an honest gap. False if there is none among the first few.
+fn drop_unpublished(
+    logs: &mut HashMap<Channel, Log>,
+    begun: &mut VecDeque<Channel>,
+    subscribed: &HashSet<Channel>,
+) -> bool {
+    let mut looks = 0;
+    while looks < LOOKS
+        && let Some(channel) = begun.pop_front()
+    {
+        // Published to, or gone: it does not belong here.
+        if logs.get(&channel).is_none_or(|log| log.is_due) {
+            continue;
+        }
+        if !subscribed.contains(&channel) {
+            logs.remove(&channel);
+            return true;
+        }
+        looks += 1;
+        begun.push_back(channel);
+    }
+    false
+}
+
+/// Shrinks a table of which most is unused, to twice of what is used.
+fn shrink(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
+    if capacity > SMALL_TABLE && len < capacity / 4 {
+        shrink_to(len * 2);
+    }
+}
+
 /// One channel's log.
 pub(super) struct Log {
     /// The line. It changes only with the whole log: a process has one reign.
@@ -231,6 +316,8 @@ pub(super) struct Log {
     entries_expire: Instant,
     /// Whether the entries are in [`Shard::due`].
     entries_due: bool,
+    /// Whether the log is in [`Shard::due`]: it was published to, now or before its epoch.
+    is_due: bool,
     /// How long epoch and top live after the last publish or refresh.
     meta_life: Duration,
     /// When epoch and top go.
@@ -352,6 +439,78 @@ mod tests {
         assert_eq!(at(20, 600), (1001, 0, 3));
         assert_eq!(at(120, 300), (1, 0, 3));
         assert_eq!(shard.due.len(), 2);
+    }
+
+    fn channel(name: impl std::fmt::Display) -> Channel {
+        Channel::new(&format!("c:{name}")).unwrap()
+    }
+
+    fn begin(shard: &mut Shard, channel: &Channel, now: Instant) {
+        shard.log_or_new(channel, RETENTION, now, || Epoch::parse("aaaaaaaabbbbbbbbbbbb").unwrap());
+    }
+
+    #[test]
+    fn logs_that_nobody_publishes_to_are_bounded() {
+        let (mut shard, now) = (Shard::default(), Instant::now());
+        let (kept, published) = (channel("kept"), channel("published"));
+        shard.subscribe(&kept);
+        begin(&mut shard, &kept, now);
+        begin(&mut shard, &published, now);
+        publish(&mut shard, &published, now);
+        for i in 0..UNPUBLISHED * 3 {
+            begin(&mut shard, &channel(i), now);
+        }
+        assert_eq!((shard.logs.len(), shard.unpublished), (UNPUBLISHED + 1, UNPUBLISHED));
+        assert_eq!(shard.due.len(), 2, "of the one that was published to");
+        assert!(shard.begun.len() <= UNPUBLISHED + 1);
+        assert!(shard.log(&kept, now).is_some(), "it has a subscriber");
+        assert_eq!(shard.log(&published, now).unwrap().top().offset, 1);
+        assert!(shard.log(&channel(0), now).is_none() && shard.log(&channel(UNPUBLISHED * 3 - 1), now).is_some());
+        // With subscribers there may be more.
+        for i in 0..UNPUBLISHED * 2 {
+            shard.subscribe(&channel(i));
+            begin(&mut shard, &channel(i), now);
+        }
+        assert!(shard.unpublished >= UNPUBLISHED * 2);
+    }
+
+    #[test]
+    fn what_is_past_its_time_is_given_back_without_a_call() {
+        let (mut shard, start) = (Shard::default(), Instant::now());
+        for i in 0..UNPUBLISHED {
+            begin(&mut shard, &channel(i), start);
+        }
+        let subscribed = channel("subscribed");
+        shard.subscribe(&subscribed);
+        begin(&mut shard, &subscribed, start);
+        let hour = start + Duration::from_secs(3600);
+        shard.log(&subscribed, hour - Duration::from_secs(3599)).unwrap().refresh(hour);
+        for _ in 0..2 {
+            shard.upkeep(hour);
+        }
+        assert_eq!((shard.logs.len(), shard.unpublished, shard.due.len()), (1, 1, 0));
+        assert!(shard.begun.len() <= SMALL_TABLE);
+        assert!(shard.logs.capacity() <= SMALL_TABLE && shard.due.capacity() <= SMALL_TABLE);
+        assert!(shard.begun.capacity() <= SMALL_TABLE);
+    }
+
+    #[test]
+    fn the_number_of_unpublished_logs_is_right_whatever_happens() {
+        let (mut shard, start) = (Shard::default(), Instant::now());
+        let mut now = start;
+        for step in 0..3000_u64 {
+            let channel = channel(step * 7 % 13);
+            match step % 5 {
+                0 | 1 => begin(&mut shard, &channel, now),
+                2 => publish(&mut shard, &channel, now),
+                3 => shard.upkeep(now),
+                _ => now += Duration::from_secs(step * 11 % 97),
+            }
+            let unpublished = shard.logs.values().filter(|log| !log.is_due).count();
+            let due = shard.due.iter().filter(|due| matches!(due.what, What::Log(_))).count();
+            assert_eq!((shard.unpublished, due), (unpublished, shard.logs.len() - unpublished), "after step {step}");
+            assert!(shard.logs.values().all(|log| log.top == 0 || log.is_due));
+        }
     }
 
     #[test]
