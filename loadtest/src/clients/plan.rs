@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channels::Channels;
 use crate::target::Target;
+use crate::token::Tokens;
 use crate::transport::{Position, Transport};
 
 /// What a fleet is to do.
@@ -16,8 +17,8 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// How clients receive.
     pub transports: Transports,
-    /// A connection token; empty for anonymous clients.
-    pub token: String,
+    /// Connection tokens.
+    pub tokens: Tokens,
     /// How many connections.
     pub connections: usize,
     /// The number of the first of them: another process may have those before.
@@ -107,7 +108,7 @@ mod tests {
         let plan = Plan {
             targets: vec![Target::parse("http://127.0.0.1:1", false).unwrap()],
             transports: Transports::all(Transport::Poll),
-            token: String::new(),
+            tokens: Tokens::one(String::new()),
             connections: 10,
             first: 5,
             connect_rate: 30.0,

@@ -142,7 +142,7 @@ impl Worker {
 
     fn open(&self, token: usize) -> io::Result<Connection> {
         let number = self.number(token);
-        let Plan { targets, token: credential, transports, channels, .. } = &*self.plan;
+        let Plan { targets, tokens, transports, channels, .. } = &*self.plan;
         let target = &targets[number % targets.len()];
         let mut stream = socket::connect(target.address, socket::source(number, target.address))?;
         self.poll.registry().register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
@@ -151,7 +151,7 @@ impl Worker {
             None => channels.channel(channel),
         });
         let own = own.collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
-        let opening = Opening { target, token: credential, channels: &own, resume: self.plan.resume.as_ref() };
+        let opening = Opening { target, token: tokens.of(number), channels: &own, resume: self.plan.resume.as_ref() };
         let mut output = Vec::new();
         let wire = Wire::open(transports.of(number), &opening, &mut output);
         let checkers = vec![Checker::starting_at(self.plan.from); own.len()].into();

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_token_is_verified() {
-        let token = crate::token::mint("secret").unwrap();
+        let token = crate::token::mint("secret", "ann").unwrap();
         assert!(verify(&token, &DecodingKey::from_secret(b"secret")));
         assert!(!verify(&token, &DecodingKey::from_secret(b"another")));
         let text = format!(

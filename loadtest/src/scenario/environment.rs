@@ -60,7 +60,7 @@ impl<'a> Environment<'a> {
         Plan {
             targets: self.subject.doors.clone(),
             transports: self.transports(),
-            token: self.subject.token.clone(),
+            tokens: self.subject.tokens.clone(),
             connections: self.common.connections as usize,
             first: 0,
             connect_rate: self.common.connect_rate,

@@ -23,7 +23,7 @@ use crate::options::Common;
 use crate::peers::Installed;
 use crate::publisher::Api;
 use crate::target::Target;
-use crate::token;
+use crate::token::Tokens;
 use crate::transport::Transport;
 use certificate::Certificate;
 use endpoint::Endpoint;
@@ -124,8 +124,8 @@ pub struct Subject {
     pub publish: Target,
     /// How they go there.
     pub api: Api,
-    /// The clients' token; may be empty.
-    pub token: String,
+    /// The clients' tokens.
+    pub tokens: Tokens,
     /// How they receive.
     pub transport: Transport,
     /// What the nodes that clients are connected to use.
@@ -165,7 +165,7 @@ impl Subject {
             doors: vec![Target::local(floor.place.door, false)],
             publish: Target::local(floor.place.front, false),
             api: Api::Centrifugal { key: String::new() },
-            token: token::mint(&secret)?,
+            tokens: Tokens::mint(&secret)?,
             transport: common.transport,
             gauge: Gauge::Thread(floor.id(), floor.place.thread),
             others: Vec::new(),
@@ -189,7 +189,7 @@ impl Subject {
             doors: vec![target.clone()],
             publish: target,
             api,
-            token,
+            tokens: Tokens::one(token),
             transport: installed.peer.transport(),
             gauge: Gauge::Processes(running.ids()),
             others: redis_gauge.into_iter().collect(),
@@ -209,7 +209,7 @@ impl Subject {
             doors: vec![target.clone()],
             publish: target,
             api: Api::Centrifugal { key: random_secret() },
-            token: String::new(),
+            tokens: Tokens::one(String::new()),
             transport: common.transport,
             gauge: Gauge::Processes(vec![endpoint.id()]),
             others: Vec::new(),
@@ -227,6 +227,12 @@ impl Subject {
         let certificate = if spec.tls { Some(Certificate::make()?) } else { None };
         let redis = if spec.layout.redis { Some(Redis::start(common.pin_others, interrupted)?) } else { None };
         let count = spec.layout.nodes + u8::from(spec.layout.publisher);
+        let mut settings_of_nodes = spec.settings.clone();
+        if common.transport == Transport::Poll {
+            // Its clients poll as fast as they are answered, which no page does.
+            let unlimited = ["poll_rate", "connections"].map(|limit| (format!("limits.user.{limit}"), "0".to_owned()));
+            settings_of_nodes.extend(unlimited);
+        }
         let mut nodes = Vec::new();
         for number in 0..count {
             let delivers = number < spec.layout.nodes;
@@ -237,7 +243,7 @@ impl Subject {
                 redis: redis.as_ref().map(|redis| redis.address),
                 tls: certificate.as_ref().map(|made| (made.certificate.as_path(), made.key.as_path())),
                 worker_threads: spec.worker_threads,
-                more: &spec.settings,
+                more: &settings_of_nodes,
                 core: if delivers { common.pin_server } else { common.pin_others },
                 counted: spec.counted,
             };
@@ -257,7 +263,7 @@ impl Subject {
             doors: delivering.iter().map(|node| node.door.clone()).collect(),
             publish,
             api: Api::Centrifugal { key: api_key },
-            token: token::mint(&secret)?,
+            tokens: Tokens::mint(&secret)?,
             transport: common.transport,
             gauge: Gauge::Processes(delivering.iter().map(id).collect()),
             others,
@@ -275,10 +281,10 @@ impl Subject {
             bail!("--tls, --redis, --nodes, --set and --server-workers are for servers that --spawn starts");
         }
         let target = Target::parse(&common.url, common.allow_remote)?;
-        let token = match (&common.token, &common.secret) {
-            (Some(token), _) => token.clone(),
-            (None, Some(secret)) => token::mint(secret)?,
-            (None, None) => String::new(),
+        let tokens = match (&common.token, &common.secret) {
+            (Some(token), _) => Tokens::one(token.clone()),
+            (None, Some(secret)) => Tokens::mint(secret)?,
+            (None, None) => Tokens::one(String::new()),
         };
         let publish = match &common.api_url {
             Some(url) => Target::parse(url, common.allow_remote)?,
@@ -289,7 +295,7 @@ impl Subject {
             doors: vec![target],
             publish,
             api: Api::of(common.transport, &common.api_key)?,
-            token,
+            tokens,
             transport: common.transport,
             others: Vec::new(),
             nodes: Vec::new(),

@@ -28,7 +28,7 @@ impl Floor {
     async fn run(&self, scenario: &str) -> Run {
         let place = |name: &str| self.place[name].as_str().unwrap().to_owned();
         let (door, front, pid) = (place("door"), place("front"), self.child.id());
-        let token = fanway_loadtest::token::mint(SECRET).unwrap();
+        let token = fanway_loadtest::token::mint(SECRET, "ann").unwrap();
         loadtest(format!("{scenario} --url http://{door} --api-url http://{front} --server-pid {pid} --token {token}"))
             .await
     }
