@@ -157,6 +157,40 @@ export const CASES = [
     time: "20m",
   },
   {
+    alert: "FanwayClientsLimited",
+    what: "six publications a second beyond the rate, on two nodes",
+    series: [
+      ...node("a", { 'fanway_limited_total{limit="user_publishes"}': "0+180x30" }),
+      ...node("b", { 'fanway_limited_total{limit="user_publishes"}': "0+180x30" }),
+    ],
+    time: "25m",
+    fires: { limit: "user_publishes" },
+    says: "fanway refuses or delays 6 actions of clients per second (limit: user_publishes).",
+  },
+  {
+    alert: "FanwayClientsLimited",
+    what: "a burst, and what concerns nodes",
+    series: node("a", {
+      'fanway_limited_total{limit="user_polls"}': "0 600 1200 1800 1800x30",
+      'fanway_limited_total{limit="node_channels"}': "0+600x30",
+    }),
+    time: "25m",
+  },
+  {
+    alert: "FanwayNodeOverLimit",
+    what: "one channel too many every second",
+    series: node("a", { 'fanway_limited_total{limit="node_channels"}': "0+60x20" }),
+    time: "12m",
+    fires: { ...at("a"), limit: "node_channels" },
+    says: "fanway-a refuses or closes 1 times per second (limit: node_channels).",
+  },
+  {
+    alert: "FanwayNodeOverLimit",
+    what: "one client in five minutes",
+    series: node("a", { 'fanway_limited_total{limit="unfinished_messages"}': "0x4 1x4 2x20" }),
+    time: "20m",
+  },
+  {
     alert: "FanwayAcceptErrors",
     what: "one every two seconds",
     series: node("a", { 'fanway_accept_errors_total{listener="public"}': "0+30x20" }),

@@ -59,16 +59,19 @@ class Place {
   }
 }
 
-/** Clients of one address. `counts` says how many of which transport; channels are given out in turn. */
+/**
+ * Clients of one address. `counts` says how many of which transport; channels are given out in turn. `token` is that of all of
+ * them, or a function of the client's number: a user may have only so many connections.
+ */
 export class Crowd {
   journal = new Journal();
   clients = [];
 
   constructor({ host, port, token, channels, counts }) {
-    const at = { host, port, token };
     let n = 0;
     for (const [transport, count] of Object.entries(counts)) {
       for (let of = 0; of < count; of++) {
+        const at = { host, port, token: typeof token === "function" ? token(n) : token };
         const place = new Place(this.journal, `${transport}-${of}`, channels[n++ % channels.length]);
         this.clients.push(new KINDS[transport](at, place, this.journal));
       }

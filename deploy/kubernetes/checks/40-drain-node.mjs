@@ -12,7 +12,7 @@ const COUNTS = { websocket: 200, sse: 60, poll: 40 };
 export default async function run(table) {
   await deploy({ replicaCount: 3 });
   const { clients, api } = await services();
-  const crowd = new Crowd({ ...clients, token: token(), channels: CHANNELS, counts: COUNTS });
+  const crowd = new Crowd({ ...clients, token, channels: CHANNELS, counts: COUNTS });
   const publisher = new SteadyPublisher({ ...api, channels: CHANNELS, perSecond: 20 });
   let least = Infinity;
   try {

@@ -47,7 +47,7 @@ export default async function run(table) {
     await reach(2, 180_000);
     table.row("gateways without connections", await wanted(), (await wanted()) === 2);
     const { clients, api } = await services();
-    crowd = new Crowd({ ...clients, token: token(), channels: CHANNELS, counts: COUNTS });
+    crowd = new Crowd({ ...clients, token, channels: CHANNELS, counts: COUNTS });
     publisher = new SteadyPublisher({ ...api, channels: CHANNELS, perSecond: 20 });
     const began = Date.now();
     await crowd.open(200);

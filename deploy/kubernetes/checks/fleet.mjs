@@ -15,8 +15,8 @@ export const RELEASE = "fanway";
 const SECRET = randomBytes(32).toString("hex");
 export const API_KEY = randomBytes(16).toString("hex");
 
-/** A client's token, for every channel of the checks. */
-export const token = () => mint({ sub: "check", secret: SECRET, caps: [{ channels: ["check:*"], match: "wildcard", allow: ["sub", "hst"] }] });
+/** The token of a client with a number, for every channel of the checks. Each client is a user of its own. */
+export const token = (number = 0) => mint({ sub: `check-${number}`, secret: SECRET, caps: [{ channels: ["check:*"], match: "wildcard", allow: ["sub", "hst"] }] });
 
 /** Channels that clients are spread over. */
 export const CHANNELS = Array.from({ length: 10 }, (_, n) => `check:${n}`);

@@ -22,7 +22,7 @@ export const BOUND = Math.ceil((1.2 * TOTAL) / GLIDE.windowSeconds);
 export async function restart(drain) {
   await deploy({}, { drain });
   const { clients, api } = await services();
-  const crowd = new Crowd({ ...clients, token: token(), channels: CHANNELS, counts: COUNTS });
+  const crowd = new Crowd({ ...clients, token, channels: CHANNELS, counts: COUNTS });
   const publisher = new SteadyPublisher({ ...api, channels: CHANNELS, perSecond: RATE });
   try {
     await crowd.open(250);

@@ -129,6 +129,7 @@ impl Node {
             feed,
             namespaces: namespaces.clone(),
             limits: settings.client.clone(),
+            quotas: settings.limits.clone(),
             authorizer: Authorizer::Token,
             allow_anonymous: settings.auth.allow_anonymous,
             max_age: settings.rebalance.max_age(),
@@ -309,7 +310,8 @@ fn say_where_metrics_are(listeners: &[SocketAddr]) {
 }
 
 fn bind(setting: &str, address: SocketAddr, settings: &Settings) -> anyhow::Result<tokio::net::TcpListener> {
-    server::bind(address, &settings.server)
+    let options = server::Settings { user_timeout: Some(settings.user_timeout()), ..settings.server.clone() };
+    server::bind(address, &options)
         .with_context(|| format!("{setting}: cannot listen on {address}; choose another address or free this one"))
 }
 

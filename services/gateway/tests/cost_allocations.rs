@@ -64,6 +64,8 @@ fn settings(port: u16) -> Settings {
          auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]\n\
          api.keys = [{{ id = \"guard\", key = \"{API_KEY}\" }}]\n\
          broker.engine = \"memory\"\n\
+         limits.user.connections = 0\n\
+         limits.user.connect_rate = 0\n\
          [default_namespace]\nhistory_size = 100\nhistory_ttl = \"5m\"\nrecovery = true\n\
          subscribe = \"authenticated\"\n"
     );

@@ -35,6 +35,10 @@ fn node(redis: &RedisServer) -> Builder {
         .set("default_namespace.history_size", 100)
         .set("default_namespace.history_ttl", "5m")
         .set("default_namespace.subscribe", "authenticated")
+        // What one user may ask for at once is another matter: memory must be bounded without these limits too.
+        .set("limits.user.connections", 0)
+        .set("limits.user.poll_rate", 0)
+        .set("limits.user.stream_rate", 0)
 }
 
 /// Publishes what the attackers will ask for, through another node than theirs.

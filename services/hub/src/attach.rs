@@ -11,9 +11,11 @@ use fanway_broker::{BrokerError, PageLimit};
 use fanway_protocol::{Channel, GapReason, Position, Publication};
 
 use crate::channel::{Attachment, Interest, LocalChannel};
+use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::pages::{Grant, PAGE_BYTES, PAGE_LIFE, Page, page};
+use crate::quota::{Limited, Payer};
 use crate::resume::{self, Decision, MAX_RETRIES};
 
 /// Where a client wants to join.
@@ -74,6 +76,8 @@ pub(crate) struct Terms {
     /// Bytes of the first page, at most [`PAGE_BYTES`]. Where several channels are joined at once each has a part, and one
     /// publication that does not fit waits for the next page.
     pub(crate) first_page: usize,
+    /// Whose quota the channel counts against if this node did not have it.
+    pub(crate) payer: Payer,
 }
 
 /// Reason for which a client could not join a channel.
@@ -88,9 +92,22 @@ pub enum AttachError {
     /// The channel's stream was not live in time.
     #[error("the channel did not become ready in time")]
     Timeout,
+    /// This node does not have the channel, and the client has used up its quota of such channels.
+    #[error("too many new channels")]
+    Limited(Limited),
     /// The node is stopping, and grants no memory for missed publications any more.
     #[error("the node is stopping")]
     Stopping,
+}
+
+impl AttachError {
+    /// Reason to end a session that cannot do without the channel.
+    pub(crate) fn close_reason(&self) -> CloseReason {
+        match self {
+            Self::Limited(_) => CloseReason::TooManyRequests,
+            Self::UnknownNamespace | Self::Broker(_) | Self::Timeout | Self::Stopping => CloseReason::Internal,
+        }
+    }
 }
 
 /// A grant without a page, and when it is given back at the latest.
@@ -155,7 +172,7 @@ impl Hub {
         index: u32,
         terms: Terms,
     ) -> Result<Attached, AttachError> {
-        let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
+        let interest = self.interest(channel)?;
         let mut joining = JoinAttempts::new(&interest, from, handle, index, terms.missed);
         loop {
             // No memory is held while the channel cannot be joined, nor by whoever may not be polled for long.
@@ -215,7 +232,7 @@ impl Hub {
         mut limit: PageLimit,
     ) -> Result<Attached, AttachError> {
         let mut pause = FIRST_PAUSE;
-        let interest = self.interest(channel).ok_or(AttachError::UnknownNamespace)?;
+        let interest = self.interest(channel)?;
         let begin = || JoinAttempts {
             start: Some(reached.start),
             ..JoinAttempts::new(&interest, From::Position(reached.position), handle, index, usize::MAX)

@@ -17,7 +17,7 @@ use fanway_broker::trace::{Begun, Trace, Work};
 use fanway_protocol::{Channel, GapReason, Publication};
 use prometheus::IntCounter;
 
-pub(crate) use self::attachment::{Attachment, Interest};
+pub(crate) use self::attachment::{Attachment, Interest, Trait};
 pub(crate) use self::state::State;
 use crate::encoding::{EncodingId, Encodings};
 use crate::entry::Entry;

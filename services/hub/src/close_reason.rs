@@ -45,8 +45,10 @@ close_reasons! {
     Rebalanced = "rebalanced",
     /// A ping was not answered in time.
     NoPong = "no_pong",
-    /// The client sent commands far above its rate.
+    /// The client sent commands far above its rate, or has used up a quota.
     TooManyRequests = "too_many_requests",
+    /// The node holds too many bytes for clients that have not connected.
+    Overloaded = "overloaded",
     /// A credential was refused.
     InvalidToken = "invalid_token",
     /// The client broke its protocol.
@@ -74,7 +76,8 @@ impl CloseReason {
             | Self::MaxAge
             | Self::Rebalanced
             | Self::NoPong
-            | Self::TooManyRequests => true,
+            | Self::TooManyRequests
+            | Self::Overloaded => true,
             Self::InvalidToken
             | Self::BadRequest
             | Self::Stale

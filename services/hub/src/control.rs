@@ -82,6 +82,14 @@ impl Hub {
         }
     }
 
+    /// Whether a user has more than a number of sessions. An anonymous client has just its own.
+    pub(crate) fn has_more_sessions(&self, identity: &Identity, than: usize) -> bool {
+        match self.key(Some(&identity.user)) {
+            0 => false,
+            user => self.registry.count_user(user, than.saturating_add(1)) > than,
+        }
+    }
+
     /// The hash of a name in the registry; 0 for none and for an empty one, and only for those.
     fn key(&self, name: Option<&str>) -> u32 {
         match name {

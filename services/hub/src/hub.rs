@@ -5,6 +5,7 @@
 //! and marks connections; writing to many of them is spread over tasks, a slice each. Repairs are tasks, one per channel
 //! at most, bounded in number by a semaphore where they read.
 
+mod admission;
 mod drain;
 mod fan_out;
 mod upkeep;
@@ -19,6 +20,7 @@ use fanway_broker::AnyBroker;
 use fanway_broker::trace::{Begun, Trace, Work};
 use fanway_protocol::Channel;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::unconstrained;
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::age::MaxAge;
+use crate::attach::AttachError;
 use crate::authorizer::Authorizer;
 use crate::channel::{Interest, LocalChannel, Shared};
 use crate::control::Message;
@@ -41,9 +44,11 @@ use crate::metrics::{HubMetrics, TooManyTransports, TransportMetrics, Transports
 use crate::namespace::Namespaces;
 use crate::pace::Pacer;
 use crate::pages::PageBudget;
+use crate::quota::{QuotaSettings, Quotas};
 use crate::registry::{Registry, SHARDS as REGISTRY_SHARDS};
 use crate::session::{ANSWER_BYTES, BuiltIn, Transport};
 use crate::shared_reads::Resumes;
+use crate::unfinished::Unfinished;
 use crate::wheel::Wheel;
 
 const SHARDS: usize = 64;
@@ -70,6 +75,8 @@ pub struct Parts {
     pub namespaces: Arc<Namespaces>,
     /// Bounds and clocks.
     pub limits: Limits,
+    /// Limits of what one user, or one client address, may cost.
+    pub quotas: QuotaSettings,
     /// Verifies tokens of connect and refresh commands.
     pub verify: Box<Verify>,
     /// Decides on rights of client commands.
@@ -115,6 +122,14 @@ pub struct Hub {
     pub(crate) answers: PageBudget,
     /// Of subscriptions that clients are made to renew.
     pub(crate) resubscribes: Pacer,
+    /// Token buckets of users and client addresses.
+    pub(crate) quotas: Quotas,
+    /// Bytes of clients that have not connected.
+    pub(crate) unfinished: Arc<Unfinished>,
+    /// Sessions of one user at most; 0 is no limit.
+    user_connections: u32,
+    /// Channels at most.
+    most_channels: i64,
     pub(crate) tracker: TaskTracker,
     pub(crate) cancel: CancellationToken,
     /// Where all other work runs.
@@ -161,6 +176,9 @@ impl Hub {
             .collect();
         let pages = PageBudget::new(metrics.page_bytes.clone(), parts.limits.node_page_bytes.as_u64());
         let answers = PageBudget::new(metrics.poll_answer_bytes.clone(), ANSWER_BYTES);
+        let quotas = Quotas::new(&parts.quotas, &parts.limits, Instant::now());
+        let most_unfinished = parts.limits.node_unfinished_bytes.as_u64();
+        let unfinished = Unfinished::new(metrics.unfinished_bytes.clone(), most_unfinished);
         let resubscribes = Pacer::new(parts.limits.resubscribe_rate, Instant::now());
         let hub = Arc::new(Self {
             broker: parts.broker,
@@ -184,6 +202,10 @@ impl Hub {
             pages,
             answers,
             resubscribes,
+            quotas,
+            unfinished,
+            user_connections: parts.quotas.user.connections,
+            most_channels: parts.quotas.channels.into(),
             tracker,
             cancel,
             runtime: Runtime::current(),
@@ -298,19 +320,29 @@ impl Hub {
         shard.find(hash, |local| local.name == *channel).cloned()
     }
 
-    /// The channel, made if need be, kept alive by the returned interest. `None` for an unknown namespace.
-    pub(crate) fn interest(&self, channel: &Channel) -> Option<Interest> {
-        let namespace = self.namespaces.of(channel)?;
-        let shared = self.shared.get(&namespace.name)?;
+    /// The channel, made if need be, kept alive by the returned interest.
+    ///
+    /// # Errors
+    /// No namespace has the channel, or the node has as many channels as it may have.
+    pub(crate) fn interest(&self, channel: &Channel) -> Result<Interest, AttachError> {
+        let namespace = self.namespaces.of(channel).ok_or(AttachError::UnknownNamespace)?;
+        let shared = self.shared.get(&namespace.name).ok_or(AttachError::UnknownNamespace)?;
         let (mut shard, hash) = self.shard(channel);
         let known = shard.entry(hash, |local| local.name == *channel, |local| self.hasher.hash_one(&local.name));
-        let local = known.or_insert_with(|| {
-            self.metrics.channels.inc();
-            Arc::new(LocalChannel::new(channel.clone(), shared.clone(), Instant::now()))
-        });
-        let local = local.get().clone();
+        let local = match known {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                // Threads that make channels at the same moment may each make one more.
+                if self.metrics.channels.get() >= self.most_channels {
+                    return Err(AttachError::Limited(self.beyond_channels()));
+                }
+                self.metrics.channels.inc();
+                place.insert(Arc::new(LocalChannel::new(channel.clone(), shared.clone(), Instant::now()))).into_mut()
+            }
+        };
+        let local = local.clone();
         local.state().interest += 1;
-        Some(Interest(local))
+        Ok(Interest(local))
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<LocalChannel>> {

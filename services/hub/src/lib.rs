@@ -42,6 +42,7 @@ mod sync;
 #[cfg(test)]
 mod testing;
 pub mod turn;
+mod unfinished;
 mod wheel;
 
 pub use age::MaxAge;
@@ -55,4 +56,5 @@ pub use limits::Limits;
 pub use metrics::{HubMetrics, TooManyTransports};
 pub use namespace::{Access, Namespace, Namespaces};
 pub use pages::Page;
+pub use quota::{QuotaSettings, Quotas};
 pub use sequencer::{Answered, HoldLimit, Incoming, Sequencer, Step};

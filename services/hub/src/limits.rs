@@ -52,6 +52,9 @@ pub struct Limits {
     pub node_ring_bytes: ByteSize,
     /// Bytes of missed publications that this node holds for clients that are behind. Beyond it they wait for each other.
     pub node_page_bytes: ByteSize,
+    /// Bytes of unfinished messages of all connections of this node that have not connected. Beyond it the oldest of them are
+    /// closed (1013).
+    pub node_unfinished_bytes: ByteSize,
     /// Forced resubscriptions per second on this node, after a gap or a change of epoch; one tenth is immediate. A waiting
     /// subscription receives nothing, so none waits longer than 10 s or a quarter of its namespace's `history_ttl`,
     /// whichever is shorter; the rate rises where that needs it.
@@ -85,6 +88,7 @@ impl Default for Limits {
             ring_bytes: ByteSize::kib(512),
             node_ring_bytes: ByteSize::mib(48),
             node_page_bytes: ByteSize::mib(16),
+            node_unfinished_bytes: ByteSize::mib(64),
             resubscribe_rate: 5000,
             position_check: Duration::from_secs(20),
             channel_linger: Duration::from_secs(5),

@@ -64,10 +64,16 @@ fanway_broker::metrics! {
         pages_dropped_total: IntCounter,
         /// Bytes of answers to polls above 16 KiB, from when they are collected until the transport has let go of them.
         poll_answer_bytes: IntGauge,
+        /// Bytes held by unfinished messages of connections that have not connected.
+        unfinished_bytes: IntGauge,
         /// Bytes waiting in outboxes of slow connections.
         outbox_bytes: IntGauge,
         /// Refused credentials, by reason.
         auth_failures_total: IntCounterVec["reason"],
+        /// Actions that a limit of what one client may cost refused or delayed, by limit.
+        limited_total: IntCounterVec["limit"],
+        /// Users and client addresses of which a token bucket is not full.
+        limited_subjects: IntGauge,
     }
 }
 
@@ -81,6 +87,9 @@ impl HubMetrics {
         }
         for action in ["catch_up", "gap", "closed"] {
             self.slow_consumers_total.with_label_values(&[action]);
+        }
+        for limit in crate::quota::LABELS {
+            self.limited_total.with_label_values(&[limit]);
         }
         for notice in ["first", "second"] {
             self.loss_notices_total.with_label_values(&[notice]);

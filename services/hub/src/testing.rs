@@ -28,6 +28,7 @@ pub(crate) fn hub(limits: Limits) -> Arc<Hub> {
         feed: tokio::runtime::Handle::current(),
         namespaces: Arc::new(Namespaces::new(namespace, [])),
         limits,
+        quotas: crate::QuotaSettings::unlimited(),
         verify: Box::new(|_, _| Ok(Identity { user: "alice".into(), ..Identity::default() })),
         authorizer: Authorizer::Token,
         allow_anonymous: false,

@@ -43,6 +43,7 @@ fn hub(limits: Limits) -> (Arc<Hub>, Arc<AnyBroker>, Questions) {
         feed: tokio::runtime::Handle::current(),
         namespaces: Arc::new(Namespaces::new(kept, [])),
         limits,
+        quotas: fanway_hub::QuotaSettings::unlimited(),
         verify: Box::new(|token, _| {
             let grants = Grants::new(vec![Rule::exact("own", &[Right::Subscribe]).unwrap()]);
             Ok(Identity { user: token.into(), grants, ..Identity::default() })

@@ -24,6 +24,7 @@ fn hub(failure: AuthFailure) -> Arc<Hub> {
         feed: tokio::runtime::Handle::current(),
         namespaces: Arc::new(Namespaces::new(open, [])),
         limits: Limits::default(),
+        quotas: fanway_hub::QuotaSettings::unlimited(),
         verify: Box::new(move |_, _| Err(failure)),
         authorizer: Authorizer::Token,
         allow_anonymous: false,

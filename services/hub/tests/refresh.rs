@@ -44,6 +44,7 @@ fn hub() -> (Arc<Hub>, Arc<AnyBroker>) {
         feed: tokio::runtime::Handle::current(),
         namespaces: Arc::new(Namespaces::new(kept, [talk])),
         limits: fast(),
+        quotas: fanway_hub::QuotaSettings::unlimited(),
         verify: Box::new(verify),
         authorizer: Authorizer::Token,
         allow_anonymous: false,

@@ -88,6 +88,8 @@ impl UnsubscribeCode {
 #[repr(u16)]
 #[allow(missing_docs, reason = "each one's meaning is its reason")]
 pub enum DisconnectCode {
+    /// Of WebSocket itself: the server is overloaded.
+    TryAgainLater = 1013,
     ConnectionClosed = 3000,
     Shutdown = 3001,
     Internal = 3004,
@@ -118,6 +120,7 @@ impl DisconnectCode {
     /// The protocol's text.
     pub fn reason(self) -> &'static str {
         match self {
+            Self::TryAgainLater => "try again later",
             Self::ConnectionClosed => "connection closed",
             Self::Shutdown => "shutdown",
             Self::Internal => "internal server error",

@@ -18,6 +18,14 @@ pub const MAX_CURSOR_ITEMS: usize = 64;
 /// reconnects all the same presents it, and is answered that it must stop. No cursor of any version.
 pub const STOP: &str = "stop";
 
+/// Whether a query parameter is the last event id of an `EventSource` that cannot send headers, in any usual spelling:
+/// `lastEventId` (event-source-polyfill), `lastEventID` and `Last-Event-ID` (Mercure), `last_event_id` (nchan),
+/// `evs_last_event_id` (amvtek's polyfill).
+pub fn is_event_id(name: &str) -> bool {
+    let letters = name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
+    letters.clone().eq(*b"lasteventid") || letters.eq(*b"evslasteventid")
+}
+
 /// The length of a channel hash.
 const HASH_LEN: usize = 4;
 /// Digits of the largest offset.

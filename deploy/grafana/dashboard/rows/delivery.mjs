@@ -49,13 +49,14 @@ export const delivery = {
     }),
     lines({
       title: "Waiting for slow clients",
-      description: "Bytes that wait in outboxes of connections whose sockets are full, bytes of publications read for clients that are behind, at most `client.node_page_bytes` on each node, and answers above 16 KiB: to polls, from when they are collected, at most 16 MiB on each node; and of any kind that clients have not taken yet, those to polls included.",
+      description: "Bytes that wait in outboxes of connections whose sockets are full, bytes of publications read for clients that are behind, at most `client.node_page_bytes` on each node, and answers above 16 KiB: to polls, from when they are collected, at most 16 MiB on each node; and of any kind that clients have not taken yet, those to polls included. `unfinished`: messages of clients that have not connected, at most `client.node_unfinished_bytes`.",
       unit: "bytes",
       queries: [
         query(`sum by (instance) (${of("fanway_outbox_bytes")})`, { legend: "outboxes, {{instance}}" }),
         query(`sum by (instance) (${of("fanway_page_bytes")})`, { legend: "pages, {{instance}}" }),
         query(`sum by (instance) (${of("fanway_poll_answer_bytes")})`, { legend: "polls, {{instance}}" }),
         query(`sum by (instance) (${of("fanway_large_answer_bytes")})`, { legend: "answers, {{instance}}" }),
+        query(`sum by (instance) (${of("fanway_unfinished_bytes")})`, { legend: "unfinished, {{instance}}" }),
       ],
       alerts: ["FanwaySlowConsumers"],
     }),

@@ -32,6 +32,18 @@ export const lifecycle = {
       queries: [query(`sum by (reason) (${rate("fanway_connections_rejected_total")})`, { legend: "{{reason}}" })],
       alerts: ["FanwayConnectionsRejected"],
     }),
+    lines({
+      title: "Limited",
+      description: "Actions that a limit of what one client may cost refused or delayed, per second, by limit: `user_` and `address_` are one user's or client address's, the others the node's. See the settings `[limits]`. Downwards: users and addresses whose buckets are not full.",
+      unit: "ops",
+      stack: true,
+      below: "users and addresses",
+      queries: [
+        query(`sum by (limit) (${rate("fanway_limited_total")})`, { legend: "{{limit}}" }),
+        query(`sum(${of("fanway_limited_subjects")})`, { legend: "users and addresses" }),
+      ],
+      alerts: ["FanwayClientsLimited", "FanwayNodeOverLimit"],
+    }),
     heatmap({
       title: "Age at the end",
       description: "How old connections were when they closed.",

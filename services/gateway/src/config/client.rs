@@ -54,6 +54,7 @@ pub(super) fn check(limits: &Limits) -> Result<(), Problems> {
         ("client.ring_bytes", limits.ring_bytes),
         ("client.node_ring_bytes", limits.node_ring_bytes),
         ("client.node_page_bytes", limits.node_page_bytes),
+        ("client.node_unfinished_bytes", limits.node_unfinished_bytes),
     ];
     for (setting, value) in sizes {
         problems.require(value.as_u64() >= 1024, setting, "less than 1 KiB; no useful message fits");

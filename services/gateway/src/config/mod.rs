@@ -8,6 +8,7 @@ mod client;
 mod dev;
 mod environment;
 mod explain;
+mod limits;
 mod load;
 mod namespaces;
 mod problem;
@@ -17,9 +18,10 @@ mod sections;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fanway_broker::redis::RedisSettings;
-use fanway_hub::{Limits, Namespaces};
+use fanway_hub::{Limits, Namespaces, QuotaSettings};
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -53,6 +55,8 @@ pub struct Settings {
     pub api: ApiSettings,
     /// Bounds and clocks of client connections.
     pub client: Limits,
+    /// What one user, and one client address, may cost the node.
+    pub limits: QuotaSettings,
     /// Options of channels without a namespace.
     pub default_namespace: NamespaceSettings,
     /// Options of channels by the part of their name before the first `:`.
@@ -105,6 +109,7 @@ impl Settings {
         }
         problems.absorb(self.api.check());
         problems.absorb(client::check(&self.client));
+        problems.absorb(limits::check(&self.limits));
         problems.absorb(self.drain.check());
         problems.absorb(self.rebalance.check());
         problems.absorb(self.telemetry.check());
@@ -115,6 +120,17 @@ impl Settings {
             }
             _ => Err(problems),
         }
+    }
+
+    /// Time after which a connection ends whose other end acknowledges nothing.
+    pub fn user_timeout(&self) -> Duration {
+        self.server.user_timeout.unwrap_or_else(|| self.least_user_timeout())
+    }
+
+    /// Least of what that may be: a heartbeat may be lost, and a client that pauses has the time to go on which the
+    /// transports give it. Those of event streams are more frequent.
+    fn least_user_timeout(&self) -> Duration {
+        self.client.ping_interval * 2 + self.client.write_stall
     }
 
     /// Texts of `[redis]` that may come from a secret.

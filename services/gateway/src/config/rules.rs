@@ -83,6 +83,16 @@ const RULES: &[Rule] = &[
         remedy: "set server.max_refusals to at least 1",
     },
     Rule {
+        setting: "server.user_timeout",
+        other: "client.ping_interval",
+        conflict: Check::Node(|s| {
+            let (timeout, least) = (s.server.user_timeout?, s.least_user_timeout());
+            conflict(timeout < least, time(timeout), time(s.client.ping_interval))
+        }),
+        breaks: "a client would be cut off because of one lost heartbeat, or before client.write_stall is over",
+        remedy: "set server.user_timeout to at least twice client.ping_interval and client.write_stall, or leave it out",
+    },
+    Rule {
         setting: "server.http2.stream_window",
         other: "server.http2.connection_window",
         conflict: Check::Node(|s| {

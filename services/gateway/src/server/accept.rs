@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::addresses::Addresses;
 use super::connection::{self, Admission, Shared};
 use super::guard::Limit;
 use super::rate::AcceptRate;
@@ -36,6 +37,10 @@ pub fn bind(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener>
     }
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(bytes32(settings.unsent_limit))?;
+    #[cfg(target_os = "linux")]
+    if settings.user_timeout.is_some() {
+        socket.set_tcp_user_timeout(settings.user_timeout)?;
+    }
     // Small writes leave at once; whoever writes gathers by himself.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
@@ -58,6 +63,7 @@ pub async fn serve(endpoint: Endpoint) {
     let rate = rate.map(|rate| AcceptRate::new(rate, settings.accept_burst.unwrap_or(rate), Instant::now()));
     let limit = Limit::new(settings.max_connections, metrics.sockets_open.with_label_values(&[name]));
     let permits = || Arc::new(Semaphore::new(settings.max_refusals.min(Semaphore::MAX_PERMITS)));
+    let addresses = Addresses::new(&settings).filter(|_| clients.is_some());
     // Apart: whoever is slow to be turned away must not be in the way of those who are to be served.
     let (refusals, undecided) = (permits(), permits());
     let accepted = metrics.sockets_accepted_total.with_label_values(&[name]);
@@ -78,6 +84,8 @@ pub async fn serve(endpoint: Endpoint) {
         clients: clients.map(|clients| (clients, metrics.connections_rejected_total)),
         rate,
         refusals,
+        addresses,
+        limit: Arc::clone(&limit),
     });
     let (tracker, stop_accepting) = (&shared.ending.tracker, &shared.ending.stop_accepting);
 
@@ -111,13 +119,13 @@ pub async fn serve(endpoint: Endpoint) {
                     continue;
                 }
             },
-            None => {
-                shared.rejected("limit");
-                match Arc::clone(&shared.refusals).try_acquire_owned() {
-                    Ok(permit) => Admission::Refused(permit),
-                    Err(_too_many) => continue,
+            None => match Arc::clone(&shared.refusals).try_acquire_owned() {
+                Ok(permit) => Admission::Full(permit),
+                Err(_too_many) => {
+                    shared.rejected("limit");
+                    continue;
                 }
-            }
+            },
         };
         tracker.spawn(connection::run(Arc::clone(&shared), tcp, peer, admission));
     }

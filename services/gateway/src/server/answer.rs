@@ -102,9 +102,12 @@ impl Refusal {
         let (code, message) = match self {
             Self::Malformed(what) => (ErrorCode::BadRequest, Cow::from(*what)),
             Self::Unreadable(what) => (ErrorCode::BadRequest, Cow::from(what.clone())),
-            Self::ProxyProtocol => {
-                (ErrorCode::BadRequest, "the PROXY protocol is not supported: turn it off at the load balancer".into())
-            }
+            Self::ProxyProtocol => (
+                ErrorCode::BadRequest,
+                "a PROXY protocol header was not expected: list the load balancer in server.trusted_proxies and set \
+                 server.proxy_protocol, or turn it off at the load balancer"
+                    .into(),
+            ),
             Self::NotNegotiated => {
                 (ErrorCode::BadRequest, "this is not the version of HTTP that TLS negotiated (ALPN)".into())
             }
@@ -204,11 +207,16 @@ pub(super) fn preflight_bytes(page: &CrossOrigin) -> Vec<u8> {
     encode_head(answer.status(), answer.headers())
 }
 
-/// The answer to an `EventSource` that must not come back, for a connection that ends with it. Never cached: a new
-/// `EventSource` may have the same URL.
-pub(super) fn stop_bytes(form: &AnswerForm) -> Vec<u8> {
+/// The answer to an `EventSource` that must not come back. Never cached: a new `EventSource` may have the same URL.
+pub(super) fn stop() -> Response<Body> {
     let mut answer = no_content();
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// The same for a connection that ends with it.
+pub(super) fn stop_bytes(form: &AnswerForm) -> Vec<u8> {
+    let mut answer = stop();
     if let Some(page) = &form.cross_origin {
         page.mark(answer.headers_mut());
     }
@@ -267,7 +275,11 @@ fn date(put: impl FnOnce(&[u8])) {
 
 /// Says why a load balancer cannot reach this node.
 pub(super) fn log_proxy_protocol(peer: Option<SocketAddr>) {
-    log_limited!(DEBUG, ?peer, "PROXY protocol header; it is not supported, turn it off at the load balancer");
+    log_limited!(
+        DEBUG,
+        ?peer,
+        "PROXY protocol header not expected: see server.proxy_protocol, or turn it off at the load balancer"
+    );
 }
 
 /// Sends a last answer and closes.

@@ -4,26 +4,26 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use axum::Router;
-use bytes::Bytes;
-use fanway_protocol::cursor::STOP;
+use fanway_broker::log_limited;
 use hyper::server::conn;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
-use rand::RngExt;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::addresses::{Addresses, Origin};
 use super::answer::{self, AnswerForm, Refusal};
 use super::cors::Cors;
 use super::door::{self, First, Shut};
 use super::doze::Doze;
 use super::exchange::{Exchange, Phase};
+use super::guard::Limit;
 use super::rate::AcceptRate;
-use super::{Clients, ConnectionGuard, Ending, Express, Io, Settings, head, http1, http2, tls};
+use super::visitor::{Standing, Visitor};
+use super::{Clients, ConnectionGuard, Ending, Express, Io, Settings, head, http1, http2, tls, turn_away};
 
 /// What all connections of an endpoint share.
 #[derive(Debug)]
@@ -47,6 +47,10 @@ pub(super) struct Shared {
     pub(super) rate: Option<AcceptRate>,
     /// How many are told at once that they are not.
     pub(super) refusals: Arc<Semaphore>,
+    /// How many connections there may be.
+    pub(super) limit: Arc<Limit>,
+    /// Where addresses of clients are known from, if they are.
+    pub(super) addresses: Option<Addresses>,
 }
 
 impl Shared {
@@ -69,7 +73,7 @@ impl Shared {
     }
 
     /// The form of the answer to a request of which there is only the head as bytes.
-    fn answer_form(&self, head: &[u8]) -> AnswerForm {
+    pub(super) fn answer_form(&self, head: &[u8]) -> AnswerForm {
         // Most of those who are turned away in a storm are no pages.
         let cors = self.cors.as_ref().filter(|_| head::header(head, "origin").is_some());
         let parsed = cors.and_then(|cors| Some((cors, head::parse(head)?)));
@@ -80,6 +84,16 @@ impl Shared {
     }
 }
 
+/// A connection that is served.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// None beyond the limit.
+    pub(super) guard: Option<ConnectionGuard>,
+    /// Its place among those that are served beyond the limit.
+    _place: Option<OwnedSemaphorePermit>,
+    pub(super) visitor: Arc<Visitor>,
+}
+
 /// What a connection may expect.
 #[derive(Debug)]
 pub(super) enum Admission {
@@ -88,8 +102,8 @@ pub(super) enum Admission {
     /// Above the rate of new connections: to be told so, once it is seen to be a client's. The permit bounds of how many
     /// that is not known yet.
     Late(ConnectionGuard, OwnedSemaphorePermit),
-    /// To be told that there is no room. The permit bounds how many are told at once.
-    Refused(OwnedSemaphorePermit),
+    /// To be told that there is no room, unless it turns out not to be a client's. The permit bounds of how many at once.
+    Full(OwnedSemaphorePermit),
 }
 
 /// Serves one connection until it ends or is taken over.
@@ -103,8 +117,9 @@ pub(super) async fn run(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, a
     .await;
 }
 
-async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission: Admission) {
+async fn enter(shared: &Arc<Shared>, mut tcp: TcpStream, peer: SocketAddr, admission: Admission) {
     let accepted = Instant::now();
+    let Some(origin) = origin(shared, &mut tcp, peer).await else { return };
     let mut io = match &shared.tls {
         None => Io::Tcp(tcp),
         // Boxed like the steps below: the task of a silent connection should be small.
@@ -131,29 +146,58 @@ async fn enter(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, admission
     };
     let bytes = &first.bytes;
     shared.handshake.observe(accepted.elapsed().as_secs_f64());
-    let guard = match admission {
+    let is_of_client = shared.is_of_client(head::path(bytes));
+    let (guard, place, standing) = match admission {
+        Admission::Served(guard) if is_of_client => (Some(guard), None, Standing::Client),
         Admission::Served(guard) => {
-            if let Some(rate) = shared.rate.as_ref().filter(|_| !shared.is_of_client(head::path(bytes))) {
+            if let Some(rate) = &shared.rate {
                 rate.give_back();
             }
-            guard
+            (Some(guard), None, Standing::Other)
         }
         Admission::Late(guard, undecided) => {
             drop(undecided);
-            if shared.is_of_client(head::path(bytes)) {
+            if is_of_client {
                 drop(guard);
                 shared.rejected("rate");
                 let Ok(_permit) = shared.refusals.try_acquire() else { return };
-                return Box::pin(turn_away(shared, io, bytes)).await;
+                return Box::pin(turn_away::answer(shared, io, bytes)).await;
             }
-            guard
+            (Some(guard), None, Standing::Other)
         }
-        Admission::Refused(_permit) => return Box::pin(turn_away(shared, io, bytes)).await,
+        // Where clients connect, health checks and back ends are served beyond the limit too.
+        Admission::Full(permit) if shared.clients.is_some() && !is_of_client => (None, Some(permit), Standing::Beyond),
+        Admission::Full(_permit) => {
+            shared.rejected("limit");
+            return Box::pin(turn_away::answer(shared, io, bytes)).await;
+        }
     };
+    let admitted = Admitted { guard, _place: place, visitor: Visitor::new(origin, standing) };
     if head::is_http2(bytes) {
-        Box::pin(http2::serve(Arc::clone(shared), io, first.bytes, peer, guard)).await;
+        Box::pin(http2::serve(Arc::clone(shared), io, first.bytes, peer, admitted)).await;
     } else {
-        Box::pin(http1::serve(Arc::clone(shared), io, first, peer, guard)).await;
+        Box::pin(http1::serve(Arc::clone(shared), io, first, peer, admitted)).await;
+    }
+}
+
+/// Other end of a new connection; `None` if the connection ends here, for it does not begin as it must.
+async fn origin(shared: &Shared, tcp: &mut TcpStream, peer: SocketAddr) -> Option<Origin> {
+    let Some(addresses) = &shared.addresses else { return Some(Origin::Unknown) };
+    if !addresses.is_proxied(peer.ip()) {
+        return Some(addresses.of_peer(peer.ip()));
+    }
+    let reading = Box::pin(addresses.read_proxied(tcp));
+    match tokio::time::timeout(shared.settings.header_timeout, reading).await {
+        Ok(Ok(origin)) => Some(origin),
+        Ok(Err(error)) => {
+            log_limited!(DEBUG, %peer, %error, "connection of a trusted proxy ended");
+            shared.rejected("bad_head");
+            None
+        }
+        Err(_late) => {
+            shared.rejected("header_timeout");
+            None
+        }
     }
 }
 
@@ -165,32 +209,6 @@ fn as_negotiated(io: &Io, first: First) -> Result<First, Shut> {
         Some(negotiated) if negotiated != spoken => Err(Shut::Refused(Refusal::NotNegotiated)),
         _ => Ok(first),
     }
-}
-
-/// Tells a client that there is no room and when to come back: at random within ten seconds, so that those who were
-/// turned away together do not return together. For HTTP/2 there is no way to say when, just that it is too much.
-///
-/// A preflight is answered as by a node that is not full: a page whose preflight fails cannot read the 503 after it. So is an
-/// `EventSource` that must not come back: on 204 it does not.
-async fn turn_away(shared: &Shared, io: Io, first: &Bytes) {
-    if head::is_http2(first) {
-        return answer::send_last(io, http2::GO_AWAY).await;
-    }
-    let form = shared.answer_form(first);
-    if let Some(preflight) = form.cross_origin.as_ref().filter(|page| page.is_preflight()) {
-        return answer::send_last(io, &answer::preflight_bytes(preflight)).await;
-    }
-    let is_stream = head::wants_event_stream(first) && !form.head_only;
-    if is_stream && head::header(first, "last-event-id") == Some(STOP.as_bytes()) {
-        return answer::send_last(io, &answer::stop_bytes(&form)).await;
-    }
-    let refusal = if is_stream {
-        let retry = Duration::from_millis(rand::rng().random_range(1000..=10_000));
-        Refusal::FullEventStream { retry, chunked: head::reads_chunks(first) }
-    } else {
-        Refusal::Full { retry: Duration::from_secs(rand::rng().random_range(1..=10)) }
-    };
-    answer::refuse(io, &refusal, &form).await;
 }
 
 /// A connection in hyper's hands.

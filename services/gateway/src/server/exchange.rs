@@ -21,6 +21,7 @@ use super::boundaries::Seen;
 use super::head::Announced;
 use super::held::{self, ConnectionBytes};
 use super::paced::Progress;
+use super::visitor::StreamShare;
 
 /// Shared by the parts of one connection.
 #[derive(Debug)]
@@ -143,7 +144,7 @@ impl Exchange {
         let progress = self.http2.then(|| Arc::new(Progress::new(Arc::clone(self.held()))));
         let agreed = if self.is_http2() { Ok(()) } else { state.agree(length) };
         state.progress.clone_from(&progress);
-        (OpenRequest { exchange: Arc::clone(self), answering: false, head_only, progress }, agreed)
+        (OpenRequest { exchange: Arc::clone(self), answering: false, head_only, progress, share: None }, agreed)
     }
 
     /// A head that hyper is about to be handed, or a block that may be one.
@@ -256,9 +257,16 @@ pub(super) struct OpenRequest {
     head_only: bool,
     /// Over HTTP/2.
     progress: Option<Arc<Progress>>,
+    /// Of an answer that lasts, over HTTP/2.
+    share: Option<StreamShare>,
 }
 
 impl OpenRequest {
+    /// Holds a share of the connection limit until the answer has ended.
+    pub(super) fn hold(&mut self, share: StreamShare) {
+        self.share = Some(share);
+    }
+
     /// The answer goes to hyper; the request ends with the answer's body.
     pub(super) fn answer(mut self, body: AxumBody) -> Answer {
         let body = match &self.progress {

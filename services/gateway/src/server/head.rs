@@ -5,6 +5,7 @@
 //! `Content-Length` beside `Transfer-Encoding`, a fragment in the request target. Those are refused here, before hyper
 //! sees them: the first head of a connection by [`super::door`], later ones by [`super::boundaries`].
 
+use fanway_protocol::cursor::{STOP, is_event_id};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::answer::Refusal;
@@ -170,6 +171,12 @@ pub(super) fn path(head: &[u8]) -> &[u8] {
     }
 }
 
+/// The query of what is asked for, as it was sent.
+pub(super) fn query(head: &[u8]) -> &[u8] {
+    let target = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    memchr::memchr(b'?', target).map_or(&[], |mark| &target[mark + 1..])
+}
+
 /// Method, target and headers of a head whose end was found. `None` if there is no way to read them; single lines that are
 /// no headers are left out.
 pub(super) fn parse(head: &[u8]) -> Option<(Method, Uri, HeaderMap)> {
@@ -193,11 +200,31 @@ pub(super) fn is_head(head: &[u8]) -> bool {
 }
 
 /// Whether the sender is (or reads like) an `EventSource`, which gives up for good on any answer but 200.
-pub(super) fn wants_event_stream(head: &[u8]) -> bool {
-    let path = path(head);
+pub(super) fn wants_event_stream(path: &[u8], accept: Option<&[u8]>) -> bool {
     path.ends_with(b"/sse")
         || path.ends_with(b"/uni_sse")
-        || header(head, "accept").is_some_and(|accept| accept.windows(17).any(|part| part == b"text/event-stream"))
+        || accept.is_some_and(|accept| accept.windows(17).any(|part| part == b"text/event-stream"))
+}
+
+/// Whether the sender presents the id of the event after which it must not come back: in the header, or for want of that in
+/// the query, in any spelling.
+pub(super) fn must_stop(last_event_id: Option<&[u8]>, query: &[u8]) -> bool {
+    if let Some(id) = last_event_id.filter(|id| !id.is_empty()) {
+        return id == STOP.as_bytes();
+    }
+    // Nearly nobody presents it.
+    if memchr::memmem::find(query, STOP.as_bytes()).is_none() {
+        return false;
+    }
+    let (mut event_id, mut cursor) = (None, None);
+    for (name, value) in form_urlencoded::parse(query).filter(|(_, value)| !value.is_empty()) {
+        if is_event_id(&name) {
+            event_id = Some(value);
+        } else if name == "cursor" {
+            cursor = Some(value);
+        }
+    }
+    event_id.or(cursor).is_some_and(|id| id == STOP)
 }
 
 /// Whether the sender reads the chunked transfer coding: it speaks HTTP/1.1.
@@ -304,7 +331,30 @@ mod tests {
             ("GET /poll?next=/sse HTTP/1.1\r\n\r\n", false),
             ("GET /assets HTTP/1.1\r\nX-Accept: text/event-stream\r\n\r\n", false),
         ] {
-            assert_eq!(wants_event_stream(head.as_bytes()), expected, "{head:?}");
+            let head = head.as_bytes();
+            let wants = wants_event_stream(path(head), header(head, "accept"));
+            assert_eq!(wants, expected, "{:?}", head.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn tells_who_must_not_come_back() {
+        for (head, expected) in [
+            ("GET /sse?channel=a HTTP/1.1\r\nLast-Event-ID: stop\r\n\r\n", true),
+            ("GET /sse?channel=a&lastEventId=stop HTTP/1.1\r\n\r\n", true),
+            ("GET /sse?channel=a&last%2Devent%2Did=stop HTTP/1.1\r\n\r\n", true),
+            ("GET /sse?channel=a&evs_last_event_id=stop HTTP/1.1\r\n\r\n", true),
+            ("GET /sse?cursor=stop&channel=a HTTP/1.1\r\n\r\n", true),
+            ("GET /sse?lastEventId=1~x&lastEventId=stop HTTP/1.1\r\nLast-Event-ID:\r\n\r\n", true),
+            ("GET /sse?lastEventId=stop&cursor=1~x HTTP/1.1\r\n\r\n", true),
+            ("GET /sse?lastEventId=stop&lastEventId=1~x HTTP/1.1\r\n\r\n", false),
+            ("GET /sse?lastEventId=1~x&cursor=stop HTTP/1.1\r\n\r\n", false),
+            ("GET /sse?lastEventId=stop HTTP/1.1\r\nLast-Event-ID: 1~x\r\n\r\n", false),
+            ("GET /sse?channel=stop HTTP/1.1\r\n\r\n", false),
+            ("GET /sse HTTP/1.1\r\n\r\n", false),
+        ] {
+            let bytes = head.as_bytes();
+            assert_eq!(must_stop(header(bytes, "last-event-id"), query(bytes)), expected, "{head:?}");
         }
     }
 }

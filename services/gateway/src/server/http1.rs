@@ -11,13 +11,13 @@ use hyper_util::rt::TokioIo;
 
 use super::answer::{AnswerForm, Refusal};
 use super::boundaries::{Boundaries, Seen};
-use super::connection::{End, HttpConnection, Shared, drive};
+use super::connection::{Admitted, End, HttpConnection, Shared, drive};
 use super::door::First;
 use super::exchange::{Exchange, Phase};
 use super::hyper_io::{HyperIo, Stop};
 use super::service::Service;
 use super::takeover::Taken;
-use super::{ConnectionGuard, Io, Settings, answer};
+use super::{Io, Settings, answer};
 
 /// Text of hyper's error for a request target above 65,534 bytes.
 const URI_TOO_LONG: &str = "URI too long";
@@ -36,11 +36,12 @@ pub(super) fn builder(settings: &Settings) -> http1::Builder {
 }
 
 /// Serves a connection whose first head the door has collected.
-pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: First, peer: SocketAddr, guard: ConnectionGuard) {
+pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: First, peer: SocketAddr, admitted: Admitted) {
+    let visitor = Arc::clone(&admitted.visitor);
     let exchange = Exchange::http1(shared.large_answers.clone());
     exchange.saw(Seen::Head(first.head.body));
     let boundaries = Boundaries::after_head(first.head.end, first.head.body, shared.settings.head_bytes());
-    let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange));
+    let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange), visitor);
     let io = TokioIo::new(HyperIo::http1(io, first.bytes, boundaries, Arc::clone(&exchange)));
     let mut connection = shared.http1.serve_connection(io, service);
 
@@ -49,6 +50,8 @@ pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: First, peer: Socke
     let (io, unread, stop) = parts.io.into_inner().into_parts();
 
     if let Some(granted) = parts.service.granted() {
+        // Without one the request was refused.
+        let Some(guard) = admitted.guard else { return };
         let early = join(parts.read_buf, unread);
         shared.taken_over.inc();
         io.forget_waker();

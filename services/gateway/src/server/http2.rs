@@ -10,13 +10,13 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::connection::{End, HttpConnection, Shared, drive};
+use super::Io;
+use super::connection::{Admitted, End, HttpConnection, Shared, drive};
 use super::exchange::{Exchange, Phase};
 use super::hyper_io::HyperIo;
 use super::service::Service;
 use super::settings::{bytes, bytes32};
 use super::window::RequestTask;
-use super::{ConnectionGuard, Io};
 
 /// What a client is told that there is no room for: no settings, and to go away. No stream was looked at, so that it may
 /// send its requests elsewhere; but with ENHANCE_YOUR_CALM, so that it does not do so at once.
@@ -67,9 +67,10 @@ fn builder(requests: Requests) -> http2::Builder<Requests> {
 }
 
 /// Serves a connection whose preface the door has collected.
-pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: SocketAddr, _guard: ConnectionGuard) {
+pub(super) async fn serve(shared: Arc<Shared>, io: Io, first: Bytes, peer: SocketAddr, admitted: Admitted) {
+    let visitor = Arc::clone(&admitted.visitor);
     let exchange = Exchange::http2(shared.large_answers.clone());
-    let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange));
+    let service = Service::new(Arc::clone(&shared), Arc::clone(&exchange), visitor);
     let io = TokioIo::new(HyperIo::http2(io, first, Arc::clone(&exchange)));
     let requests = Requests { shared: Arc::clone(&shared), exchange: Arc::clone(&exchange) };
     let mut connection = builder(requests).serve_connection(io, service);

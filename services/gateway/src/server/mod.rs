@@ -15,6 +15,7 @@
 //!   requests, and hyper is handed heads that have passed them alone.
 //! * A connection keeps to the version of HTTP that TLS negotiated.
 //! * Where the settings say which hosts are answered ([`Hosts`]), nothing above this folder sees a request for another one.
+//! * A request carries the address of its client ([`ClientAddress`]) where somebody trustworthy says it ([`addresses`]).
 //! * Beyond the connection limit, or the rate of new connections, a client is told to come back later, at a bounded cost.
 //! * Every task runs on the caller's tracker. `stop_accepting` closes the listener and, after their current request, the
 //!   HTTP connections; `close_now` ends them where they are. Sockets that were taken over belong to their takers.
@@ -24,6 +25,7 @@
 //! This folder knows nothing of sessions and channels.
 
 mod accept;
+mod addresses;
 mod answer;
 mod boundaries;
 mod connection;
@@ -49,7 +51,9 @@ mod service;
 mod settings;
 mod takeover;
 pub mod tls;
+mod turn_away;
 mod upload;
+mod visitor;
 mod window;
 
 #[cfg(test)]
@@ -65,6 +69,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use accept::{bind, serve};
+pub use addresses::{ClientAddress, ForwardedHeader, InvalidNetwork, Network};
 pub use cors::{Cors, OriginAccess};
 pub use express::Express;
 pub use guard::ConnectionGuard;
@@ -73,6 +78,7 @@ pub use io::Io;
 pub use metrics::ServerMetrics;
 pub use settings::{Http2Settings, Settings, SettingsError, TlsSettings};
 pub use takeover::{Taken, Takeover};
+pub use visitor::CountsAsConnection;
 pub use window::WhenBlocked;
 
 /// What is special about a listener that clients connect to.

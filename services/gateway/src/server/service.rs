@@ -1,8 +1,8 @@
 //! What hyper calls with each request: the rules for every request, the router, and the way out for a takeover.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use fanway_broker::log_limited;
@@ -19,7 +19,8 @@ use super::cors::CrossOrigin;
 use super::exchange::{Answer, Exchange, OpenRequest};
 use super::takeover::{TakenOver, Takeover};
 use super::upload::Early;
-use super::{rules, upload};
+use super::visitor::{CountsAsConnection, Visitor};
+use super::{rules, turn_away, upload};
 
 /// A takeover that was granted: the head of the answer, and who gets it then.
 #[derive(Debug)]
@@ -33,26 +34,26 @@ pub(super) struct Granted {
 pub(super) struct Service {
     shared: Arc<Shared>,
     exchange: Arc<Exchange>,
-    granted: Arc<Mutex<Option<Granted>>>,
+    visitor: Arc<Visitor>,
 }
 
 impl Service {
-    pub(super) fn new(shared: Arc<Shared>, exchange: Arc<Exchange>) -> Self {
-        Self { shared, exchange, granted: Arc::default() }
+    pub(super) fn new(shared: Arc<Shared>, exchange: Arc<Exchange>, visitor: Arc<Visitor>) -> Self {
+        Self { shared, exchange, visitor }
     }
 
     /// The takeover for which hyper was stopped, if that is why it stopped.
     pub(super) fn granted(&self) -> Option<Granted> {
-        self.granted.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.visitor.granted()
     }
 
     async fn serve(
         self,
         request: Request<Incoming>,
         early: Early,
-        open: OpenRequest,
+        mut open: OpenRequest,
     ) -> Result<Response<Answer>, TakenOver> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let page = self.shared.cors.as_ref().map(|cors| cors.check(&parts.method, &parts.uri, &parts.headers));
         let page = page.as_ref();
         if let Err(refusal) = rules::check(&parts, self.shared.settings.max_headers) {
@@ -67,6 +68,16 @@ impl Service {
         }
         let head_only = parts.method == Method::HEAD;
         let is_of_client = self.shared.is_of_client(parts.uri.path().as_bytes());
+        if is_of_client {
+            if let Err(reason) = self.visitor.admit_client(&self.shared) {
+                self.shared.rejected(reason);
+                return Ok(self.last(open, turn_away::response(&parts), page));
+            }
+            let addresses = self.shared.addresses.as_ref();
+            if let Some(client) = addresses.and_then(|it| it.of_request(self.visitor.origin, &parts.headers)) {
+                parts.extensions.insert(client);
+            }
+        }
         let express = self.shared.express.as_ref().filter(|express| express.takes(&parts));
         let limit = self.shared.settings.body_timeout;
         let (body, fate) = match parts.method {
@@ -112,7 +123,7 @@ impl Service {
                 self.exchange.all_sent().await;
                 response.headers_mut().remove(header::CONTENT_LENGTH);
                 let head = encode_head(response.status(), response.headers());
-                *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Granted { head, takeover });
+                self.visitor.grant(Granted { head, takeover });
                 Err(TakenOver)
             }
             None => {
@@ -121,6 +132,15 @@ impl Service {
                 let last = drains || fate.is_broken();
                 if last && !self.exchange.is_http2() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                if response.extensions_mut().remove::<CountsAsConnection>().is_some() && self.exchange.is_http2() {
+                    match self.visitor.admit_stream(&self.shared) {
+                        Some(share) => open.hold(share),
+                        None => {
+                            self.shared.rejected("limit");
+                            return Ok(self.refuse(open, &turn_away::full_event_stream(false), page));
+                        }
+                    }
                 }
                 if let Some(progress) = open.progress()
                     && let Some(deadline) = response.extensions_mut().remove()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::addresses::{ForwardedHeader, Network};
 use super::hosts::Hosts;
 
 /// The `[server]` section of the settings: where to listen, how many connections, how long they may take.
@@ -67,6 +68,11 @@ pub struct Settings {
     /// A TLS handshake must be done after so long.
     #[serde(with = "humantime_serde")]
     pub tls_handshake_timeout: Duration,
+    /// A connection that lets what was sent to it go unacknowledged for so long, or takes nothing of it, ends
+    /// (`TCP_USER_TIMEOUT`, Linux only). Without it, twice the longest time between two heartbeats of a transport and
+    /// `client.write_stall`; no less is allowed.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub user_timeout: Option<Duration>,
     /// Largest request head, from 8 KiB to 1 MiB. Larger ones are answered with 431, or 414 when the request line alone
     /// is larger. Bounds the channels of an event stream or poll too: their cursor must fit the head of a reconnect.
     pub max_head: ByteSize,
@@ -81,6 +87,15 @@ pub struct Settings {
     pub send_buffer: Option<ByteSize>,
     /// Limits of HTTP/2 connections.
     pub http2: Http2Settings,
+    /// Networks of proxies that say truthfully whose requests they pass on.
+    pub trusted_proxies: Vec<Network>,
+    /// Header in which they say it. They must set it: another header comes from the client.
+    pub forwarded_header: ForwardedHeader,
+    /// Whether clients connect to `listen` by themselves: then who connects and is no trusted proxy is the client.
+    pub direct: bool,
+    /// Whether connections of trusted proxies begin with a header of the PROXY protocol, version 1 or 2. Those of others
+    /// must not.
+    pub proxy_protocol: bool,
     /// Hosts that requests may be for; any if unset. Not to be set by users: `fanway dev` fills it in.
     #[serde(skip)]
     pub hosts: Option<Hosts>,
@@ -134,11 +149,16 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(20),
             tls_handshake_timeout: Duration::from_secs(5),
+            user_timeout: None,
             max_head: ByteSize::kib(16),
             max_headers: 64,
             unsent_limit: ByteSize::kib(16),
             send_buffer: None,
             http2: Http2Settings::default(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            direct: false,
+            proxy_protocol: false,
             hosts: None,
         }
     }
@@ -176,6 +196,12 @@ impl Settings {
         check(self.max_connections > 0, "max_connections", "at least 1")?;
         check(self.accept_rate != Some(0), "accept_rate", "at least 1; leave it out for no limit")?;
         check(self.accept_burst != Some(0), "accept_burst", "at least 1")?;
+        let trusts = !self.trusted_proxies.is_empty();
+        check(
+            trusts || !self.proxy_protocol,
+            "proxy_protocol",
+            "false, unless trusted_proxies lists the load balancers",
+        )?;
         check(self.backlog > 0, "backlog", "at least 1")?;
         for (setting, value) in [
             ("header_timeout", self.header_timeout),
@@ -183,6 +209,7 @@ impl Settings {
             ("idle_timeout", self.idle_timeout),
             ("write_timeout", self.write_timeout),
             ("tls_handshake_timeout", self.tls_handshake_timeout),
+            ("user_timeout", self.user_timeout.unwrap_or(self.write_timeout)),
             ("http2.ping_interval", self.http2.ping_interval),
             ("http2.ping_timeout", self.http2.ping_timeout),
         ] {

@@ -3,16 +3,17 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use fanway_hub::quota::Address;
 use fanway_hub::session::Resume;
 use fanway_hub::{Hub, Identity};
-use fanway_protocol::cursor::{MAX_CURSOR_ITEMS, STOP};
+use fanway_protocol::cursor::{MAX_CURSOR_ITEMS, STOP, is_event_id};
 use fanway_protocol::{Channel, Cursor, Right};
 use http::Version;
 use http::request::Parts;
 
 use super::refusal::Refusal;
 use crate::auth::{Caller, Credentials, ForeignOrigin, Origins};
-use crate::server::{Cors, OriginAccess};
+use crate::server::{ClientAddress, Cors, OriginAccess};
 
 /// What every client endpoint asks of a request. Built once from the settings.
 #[derive(Debug)]
@@ -49,8 +50,12 @@ impl Admission {
     /// Who the request's credential says the client is; `None` if it presents none.
     pub fn presented(&self, hub: &Hub, parts: &Parts, caller: &Caller) -> Result<Option<Identity>, Refusal> {
         let token = self.credentials.presented(&parts.headers, &parts.uri, caller);
-        let token = token.inspect_err(|failure| hub.credential_refused(failure)).map_err(Refusal::Credential)?;
-        token.map(|token| hub.verify(&token)).transpose().map_err(Refusal::Credential)
+        let token = token.inspect_err(|failure| hub.credential_refused(failure));
+        let identity = token.and_then(|token| token.map(|token| hub.verify(&token)).transpose());
+        identity.map_err(|failure| match hub.admit_failure(address(hub, parts)) {
+            Ok(()) => Refusal::Credential(failure),
+            Err(limited) => Refusal::Limited(limited),
+        })
     }
 
     /// As [`Admission::presented`], for endpoints without a connect command: nobody is anonymous unless that is allowed.
@@ -72,13 +77,19 @@ impl Admission {
             }
         }
         let without_cursor = head_bytes(parts).saturating_sub(wanted.cursor_bytes);
-        let resume = Resume::new(hub.namespaces(), wanted.channels, wanted.cursor.as_deref());
+        let mut resume = Resume::new(hub.namespaces(), wanted.channels, wanted.cursor.as_deref());
+        resume.payer = hub.payer(identity, address(hub, parts));
         let needed = without_cursor + room_for_cursors(resume.points.len());
         if needed > self.max_head {
             return Err(Refusal::NoRoomForCursor { needed, max_head: self.max_head });
         }
         Ok(resume)
     }
+}
+
+/// The client's address, where it is known, as what may pay for a client without a user.
+pub(super) fn address(hub: &Hub, parts: &Parts) -> Option<Address> {
+    parts.extensions.get().map(|ClientAddress(address)| hub.address(*address))
 }
 
 /// Bytes of a request's head, as the limit counts them: over HTTP/1 the lines, over HTTP/2 each field with 32 bytes more
@@ -159,15 +170,6 @@ impl Wanted {
     pub fn must_stop(&self) -> bool {
         self.cursor.as_deref() == Some(STOP)
     }
-}
-
-/// Whether a query parameter is the last event id of an `EventSource` that cannot send headers, in any usual spelling:
-/// `lastEventId` (event-source-polyfill), `lastEventID` and `Last-Event-ID` (Mercure), `last_event_id` (nchan),
-/// `evs_last_event_id` (amvtek's polyfill).
-fn is_event_id(name: &str) -> bool {
-    let letters = name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
-    let letters: Vec<u8> = letters.take(16).collect();
-    matches!(&letters[..], b"lasteventid" | b"evslasteventid")
 }
 
 fn set(slot: &mut Option<String>, value: Cow<'_, str>, twice: &'static str) -> Result<(), Refusal> {

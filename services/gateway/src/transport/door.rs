@@ -12,16 +12,17 @@ use fanway_broker::log_limited;
 use fanway_broker::trace::Begun;
 use fanway_hub::driver::Driver;
 use fanway_hub::handle::Handle;
-use fanway_hub::session::{self, Centrifugal, ClientSession, EventSession, Framing};
-use fanway_hub::{CloseReason, Hub, Identity};
+use fanway_hub::quota::{Address, Kind};
+use fanway_hub::session::{self, Centrifugal, ClientSession, EventSession, Framing, PollError};
+use fanway_hub::{AttachError, CloseReason, Hub, Identity};
 use http::header::{ACCEPT, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
 use http_body::Body as _;
 use prometheus::IntCounterVec;
 
-use super::admission::{Admission, Wanted};
-use super::refusal::Refusal;
+use super::admission::{self, Admission, Wanted};
+use super::refusal::{Refusal, come_back_after};
 use super::socket::UpgradedSocket;
 use super::websocket::handshake;
 use super::{poll, sse};
@@ -117,8 +118,9 @@ fn upgrade(state: ClientState, request: Request) -> Response {
     state.note_draining();
     let mut response = accept.response().map(|()| Body::empty());
     let hub = state.hub;
+    let client = Client { presented, address: admission::address(&hub, &parts) };
     response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
-        tracker.spawn(client(taken, hub, presented, None));
+        tracker.spawn(connection(taken, hub, client, None));
     }));
     response
 }
@@ -130,22 +132,32 @@ fn unsupported(state: ClientState, accept: &handshake::Accept) -> Response {
     let hub = state.hub;
     response.extensions_mut().insert(Takeover::new(move |taken, tracker| {
         let reason = CloseReason::InappropriateProtocol;
-        tracker.spawn(client(taken, hub, None, Some(reason)));
+        tracker.spawn(connection(taken, hub, Client::default(), Some(reason)));
     }));
     response
 }
 
+/// What an upgrade says about its client.
+#[derive(Default)]
+struct Client {
+    /// Its credential, verified, if it presented one.
+    presented: Option<Identity>,
+    /// Its address, where that is known.
+    address: Option<Address>,
+}
+
 /// The connection of a client that was upgraded, with the answer to the upgrade still to be written. With `refused` it is
 /// closed at once: the client cannot be served and must learn so by a close code.
-fn client(
+fn connection(
     taken: Taken,
     hub: Arc<Hub>,
-    presented: Option<Identity>,
+    client: Client,
     refused: Option<CloseReason>,
 ) -> Driver<Centrifugal, UpgradedSocket> {
     let mut early = Vec::from(taken.early);
     Driver::new(UpgradedSocket::new(taken.io, taken.guard), &mut early, |handle| {
-        let mut session = ClientSession::new(hub, presented, handle, Instant::now());
+        let session = ClientSession::new(hub, client.presented, handle, Instant::now());
+        let mut session = session.at_address(client.address);
         *session.output() = taken.head;
         if let Some(reason) = refused {
             // Before anything is read: what such a client sends is not understood.
@@ -176,6 +188,11 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         let resume = state.admission.resume(&state.hub, &parts, &identity, wanted?)?;
         if parts.method == Method::HEAD {
             return Ok(sse::head(body_of_get()));
+        }
+        let admitted = state.hub.admit(&identity, admission::address(&state.hub, &parts), Kind::Streams);
+        if let Err(limited) = admitted {
+            state.rejected(Refusal::Limited(limited).metric_label());
+            return Ok(sse::come_back(come_back_after(limited)));
         }
         state.note_draining();
         let hub = state.hub.clone();
@@ -213,6 +230,8 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
         let wanted = Wanted::parse(&parts)?;
         let wait = poll::wait(wanted.timeout.as_deref())?;
         let resume = state.admission.resume(&state.hub, &parts, &identity, wanted)?;
+        let admitted = state.hub.admit(&identity, admission::address(&state.hub, &parts), Kind::Polls);
+        admitted.map_err(Refusal::Limited)?;
         if parts.method == Method::HEAD {
             return Ok(poll::head(body_of_get()));
         }
@@ -220,7 +239,10 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
         drop(handshake.take());
         let answer = session::poll(&state.hub, identity, &resume, wait).await.map_err(|error| {
             log_limited!(DEBUG, %error, "poll failed");
-            Refusal::Unavailable
+            match error {
+                PollError::Attach(AttachError::Limited(limited)) => Refusal::Limited(limited),
+                PollError::Attach(_) | PollError::Late => Refusal::Unavailable,
+            }
         })?;
         Ok(poll::response(answer))
     })

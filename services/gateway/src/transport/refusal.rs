@@ -1,9 +1,11 @@
 //! How the client endpoints say no.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::response::Response;
 use fanway_hub::AuthFailure;
+use fanway_hub::quota::Limited;
 use fanway_protocol::{ChannelError, ErrorCode};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
@@ -51,9 +53,18 @@ pub enum Refusal {
     /// The client does not accept what the endpoint answers.
     #[error("only text/event-stream is served here")]
     NotAcceptable,
+    /// The client, or its user on other connections, has used up its quota.
+    #[error("too many requests: a limit of this client or its user is reached ({})", .0.label)]
+    Limited(Limited),
     /// The channels could not be joined now.
     #[error("the broker is unavailable")]
     Unavailable,
+}
+
+/// Time after which a client beyond a limit may come back: up to a second more than it takes, so that the connections of a
+/// user do not come back in step.
+pub(super) fn come_back_after(limited: Limited) -> Duration {
+    limited.wait + Duration::from_millis(u64::from(rand::random::<u16>() % 1000))
 }
 
 impl Refusal {
@@ -77,6 +88,7 @@ impl Refusal {
             Self::TooManyChannels => (StatusCode::BAD_REQUEST, ErrorCode::LimitExceeded, "too_many_channels"),
             Self::NoRoomForCursor { .. } => (StatusCode::BAD_REQUEST, ErrorCode::LimitExceeded, "no_room_for_cursor"),
             Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, ErrorCode::BadRequest, "not_acceptable"),
+            Self::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, "too_many_requests"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Internal, "broker_unavailable"),
         }
     }
@@ -93,6 +105,7 @@ impl Refusal {
             | Self::TooManyChannels
             | Self::NoRoomForCursor { .. }
             | Self::NotAcceptable => "bad_request",
+            Self::Limited(_) => "quota",
             Self::Unavailable => "broker",
         }
     }
@@ -108,9 +121,13 @@ impl Refusal {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            let seconds = 1 + rand::random::<u8>() % 5;
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+        let retry_after = match self {
+            Self::Unavailable => Some(1 + u64::from(rand::random::<u8>() % 5)),
+            Self::Limited(limited) => Some(come_back_after(limited).as_millis().div_ceil(1000) as u64),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -6,16 +6,18 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use fanway_hub::driver::Pulled;
 use fanway_hub::session::{EventSession, EventStream};
+use fanway_protocol::framing::sse as framing;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Frame;
 
-use crate::server::WhenBlocked;
+use crate::server::{CountsAsConnection, WhenBlocked};
 
 /// The head of a stream: never cached, never transformed, never buffered by a proxy that listens to its backend.
 pub(super) fn head<B>(body: B) -> Response<B> {
@@ -36,10 +38,19 @@ pub(super) fn stop() -> Response<Body> {
     response
 }
 
+/// Stream that ends at once, for a client that may come back after a time: an `EventSource` would never do so after a
+/// status other than 200.
+pub(super) fn come_back(after: Duration) -> Response<Body> {
+    let mut line = Vec::new();
+    framing::write_retry(after.as_millis() as u64, &mut line);
+    head(Body::from(line))
+}
+
 /// The answer over HTTP/2: a stream as a body, which ends as one on a socket if the client does not take it.
 pub(super) fn response(session: EventSession) -> Response<Body> {
     let session = Arc::new(Pulled::new(session));
     let mut response = head(Body::new(EventBody(Arc::clone(&session))));
+    response.extensions_mut().insert(CountsAsConnection);
     response.extensions_mut().insert(WhenBlocked::new(move |cx| session.poll_blocked(cx)));
     response
 }

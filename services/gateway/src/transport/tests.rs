@@ -47,6 +47,7 @@ impl Server {
             feed: tokio::runtime::Handle::current(),
             namespaces: Arc::new(Namespaces::new(namespace, [])),
             limits: Limits::default(),
+            quotas: fanway_hub::QuotaSettings::unlimited(),
             verify: Box::new(|token, _| Ok(Identity { user: token.into(), ..Identity::default() })),
             authorizer: Authorizer::Token,
             allow_anonymous: false,

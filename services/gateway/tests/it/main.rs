@@ -20,12 +20,14 @@ mod metrics;
 mod order;
 mod payload;
 mod public_metrics;
+mod quotas;
 mod rebalance;
 mod refusals;
 mod resume;
 mod retention;
 mod server_api;
 mod traces;
+mod unfinished;
 mod windows;
 
 use std::time::Duration;

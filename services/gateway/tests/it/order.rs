@@ -25,6 +25,8 @@ fn racing() -> Builder {
     node()
         .set("default_namespace.history_size", 10_000)
         .set("client.command_rate", 1_000_000)
+        .set("limits.user.publish_rate", 0)
+        .set("limits.user.publish_bytes_rate", "0B")
         .set("client.command_burst", 1_000_000)
         .set("client.recovery_limit", 10_000)
         .set("client.reply_buffer", "64 MiB")

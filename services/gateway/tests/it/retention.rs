@@ -76,3 +76,36 @@ async fn the_history_of_a_channel_that_was_never_used_is_a_position_to_resume_fr
         assert_eq!(subscribed.publications.iter().map(|one| one.data.clone()).collect::<Vec<Value>>(), [json!(1)]);
     }
 }
+
+/// Anybody who may subscribe can begin logs: each is small, lives for an hour, and is kept alive by its subscribers alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_nobody_publishes_to_costs_little() {
+    let redis = RedisServer::start().await;
+    let node = fleet(&redis).set("default_namespace.meta_ttl", "30d").start().await;
+    let name = format!("used-by-nobody-{}", "x".repeat(100));
+    let mut client = websocket::Client::connect(node.websocket_url(), &token(&node)).await;
+    client.subscribe(&name).await;
+    let keys: Vec<String> = redis::from_redis_value(redis.command(&format!("KEYS *{name}*")).await).unwrap();
+    let ask = async |command: &str| {
+        let mut sum = 0;
+        for key in &keys {
+            sum += redis::from_redis_value::<i64>(redis.command(&format!("{command} {key}")).await).unwrap();
+        }
+        sum
+    };
+    let (bytes, life) = (ask("MEMORY USAGE").await, ask("PTTL").await);
+    println!("{} keys, {bytes} bytes", keys.len());
+    assert!(keys.len() == 1 && bytes <= 300, "{keys:?}: {bytes} bytes");
+    assert!((1..=3_600_000).contains(&life), "{life} ms");
+    // The node looks at silent channels once a second.
+    redis.command(&format!("PEXPIRE {} 60000", keys[0])).await;
+    wait::until_async("a subscriber to keep it", || async { (ask("PTTL").await > 3_000_000).then_some(()) }).await;
+    client.unsubscribe(&name).await.unwrap();
+    wait::until_async("the node to leave it", || async {
+        (node.metric("fanway_channels", &[]).await == Some(0.0)).then_some(())
+    })
+    .await;
+    redis.command(&format!("PEXPIRE {} 60000", keys[0])).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(ask("PTTL").await <= 60_000, "nobody keeps it");
+}

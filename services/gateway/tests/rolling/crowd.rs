@@ -51,14 +51,15 @@ struct Client {
 impl Crowd {
     /// Connects so many clients over WebSocket, server-sent events and polling.
     pub(crate) async fn open(port: u16, counts: [usize; 3]) -> Self {
-        let (token, door) = (mint(SECRET, &Claims::user("alice")), Arc::new(Semaphore::new(AT_ONCE)));
+        let door = Arc::new(Semaphore::new(AT_ONCE));
         let mut crowd = Self { stands: Vec::new(), tasks: JoinSet::new() };
         let transports = counts.into_iter().enumerate().flat_map(|(at, count)| std::iter::repeat_n(at, count));
         for (number, transport) in transports.enumerate() {
             let stand = Arc::new(Stand::default());
             crowd.stands.push(stand.clone());
             let address = format!("127.0.0.1:{port}");
-            let (token, door) = (token.clone(), door.clone());
+            // Many people, with one connection each.
+            let (token, door) = (mint(SECRET, &Claims::user(&format!("user-{number}"))), door.clone());
             let client = Client { number, address, token, stand, epoch: String::new(), door };
             match transport {
                 0 => crowd.tasks.spawn(client.over_websocket()),

@@ -42,6 +42,9 @@ impl Hub {
                 if at.is_multiple_of(SHARDS / 4) {
                     // Once a second.
                     self.resumes.sweep();
+                    self.quotas.sweep(Instant::now());
+                    self.broker.upkeep();
+                    self.metrics.limited_subjects.set(self.quotas.subjects() as i64);
                 }
                 let now = Instant::now();
                 lock(shard).retain(|local| {

@@ -123,6 +123,21 @@ impl<M: Clone> Registry<M> {
         self.lock(shard).identify(index, NONE, NONE);
     }
 
+    /// Number of sessions whose users have this hash, counted up to a number.
+    ///
+    /// Another user may have the same hash, at odds of one in four billion for each pair. Nobody can choose to: the key of
+    /// the hashes is drawn at start.
+    pub(crate) fn count_user(&self, user: u32, most: usize) -> usize {
+        let mut count = 0;
+        for shard in 0..self.shards.len() {
+            count += self.lock(shard).count_user(user, most - count);
+            if count >= most {
+                break;
+            }
+        }
+        count
+    }
+
     /// Registered sessions.
     pub(crate) fn len(&self) -> usize {
         (0..self.shards.len()).map(|shard| self.lock(shard).sessions.len()).sum()

@@ -48,6 +48,11 @@ impl<M> Shard<M> {
         }
     }
 
+    /// Number of sessions whose users have a hash, counted up to a number.
+    pub(crate) fn count_user(&self, hash: u32, most: usize) -> usize {
+        self.users.with(&self.sessions, hash).take(most).count()
+    }
+
     /// Puts a message into a session's mailbox; if that is full, in place of the oldest that yields to it. False if none does.
     #[must_use]
     pub(crate) fn post(&mut self, index: usize, message: M, yields: impl Fn(&M, &M) -> bool) -> bool {

@@ -146,6 +146,15 @@ impl Core {
         self.hub.identify(self.slot, identity);
     }
 
+    /// Closes the session if its user has more than a user may have. It has been found by its user since before the check, so
+    /// of those that begin at the same moment none is overlooked.
+    pub(crate) fn check_connections(&mut self, identity: &Identity) {
+        if self.hub.is_beyond_connections(identity, 0) {
+            self.hub.beyond_connections();
+            self.close(CloseReason::TooManyRequests);
+        }
+    }
+
     /// The client's credential is of no use any more: the session is not found by it.
     pub(crate) fn forget_identity(&self) {
         self.hub.registry.forget(self.slot);

@@ -48,6 +48,7 @@ impl From<CloseReason> for Disconnect {
             CloseReason::Rebalanced => (DisconnectCode::ForceReconnect, "rebalance"),
             CloseReason::NoPong => named(DisconnectCode::NoPong),
             CloseReason::TooManyRequests => named(DisconnectCode::TooManyRequests),
+            CloseReason::Overloaded => named(DisconnectCode::TryAgainLater),
             CloseReason::InvalidToken => named(DisconnectCode::InvalidToken),
             CloseReason::BadRequest => named(DisconnectCode::BadRequest),
             CloseReason::Stale => named(DisconnectCode::Stale),

@@ -131,11 +131,12 @@ impl EventSession {
         };
         let next_heartbeat = now + heartbeat_after(&hub);
         let mut core = Core::new(hub, output, handle, now, now + LONGEST_SILENCE);
-        let terms = Terms { missed: usize::MAX, first_page: share(&resume.points) };
+        let terms = Terms { missed: usize::MAX, first_page: share(&resume.points), payer: resume.payer };
         let joins = (0..).zip(&resume.points);
         let joins = joins.map(|(index, point)| core.join_within(&point.channel, point.from, index, None, terms));
         let joins = Joins::new(joins);
         core.identify(&identity);
+        core.check_connections(&identity);
         *core.outbox.buffer() = head;
         let protocol = EventStream {
             identity: identity.without_rights(),
@@ -181,7 +182,7 @@ impl EventSession {
                 Err(error) => {
                     let channel = resume.points.get(index as usize).map(|point| point.channel.as_str());
                     log_limited!(DEBUG, channel, %error, "stream not joined");
-                    return self.core.close(CloseReason::Internal);
+                    return self.core.close(error.close_reason());
                 }
             }
         }

@@ -9,6 +9,7 @@ use fanway_protocol::{Cursor, Position, Publication};
 
 use super::core::{Core, OwnBytes};
 use super::subscription::Resubscribe;
+use crate::channel::Trait;
 use crate::entry::Entry;
 use crate::handle::MARK_BITS;
 use crate::pace::longest_wait;
@@ -124,7 +125,7 @@ impl Core {
         if count > 1 {
             turn.ends.extend_from_slice(ends);
         }
-        let last = run.position.filter(|_| sub.positioned).map(|first| first.plus(u64::from(count) - 1));
+        let last = run.position.filter(|_| sub.is(Trait::Positioned)).map(|first| first.plus(u64::from(count) - 1));
         let piece = Piece {
             count,
             ends: first_end,
@@ -156,7 +157,7 @@ impl Core {
         let (seq, position) = (sub.next, sub.position);
         let encoded = || sub.attachment.channel.encoded(entry, (!from_backlog).then_some(seq), self.output.encoding);
         let bytes = if skips { &EMPTY } else { encoded() };
-        let placed = sub.positioned && entry.position.is_some();
+        let placed = sub.is(Trait::Positioned) && entry.position.is_some();
         if placed {
             sub.position = entry.position;
         }
@@ -197,8 +198,8 @@ impl Core {
                 return false;
             }
             Some(before) => {
-                let notice = if sub.had_gap { "second" } else { "first" };
-                if !sub.server_side {
+                let notice = if sub.is(Trait::HadGap) { "second" } else { "first" };
+                if !sub.is(Trait::ServerSide) {
                     self.hub.metrics.loss_notices_total.with_label_values(&[notice]).inc();
                 }
                 sub.start = before.max(position);
@@ -207,7 +208,7 @@ impl Core {
             None if from_backlog => {}
             None => sub.start = position,
         }
-        sub.had_gap = true;
+        sub.set(Trait::HadGap, true);
         true
     }
 
@@ -237,7 +238,8 @@ impl Core {
         let Some(Some(sub)) = self.subs.get(index as usize) else { return };
         let longest = longest_wait(sub.attachment.channel.shared.namespace.history_ttl);
         // The first due server-side subscription closes the connection, so all of them share one permit.
-        let mut others = self.subs.iter().flatten().filter(|other| sub.server_side && other.server_side);
+        let mut others =
+            self.subs.iter().flatten().filter(|other| sub.is(Trait::ServerSide) && other.is(Trait::ServerSide));
         let at = match others.find_map(|other| other.to_resubscribe()) {
             Some(first) => first.at.min(now + longest),
             None => self.hub.resubscribes.permit(now, longest),

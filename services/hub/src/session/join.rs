@@ -15,6 +15,7 @@ use super::subscription::Subscription;
 use crate::attach::{AttachError, Attached, From, Joined, Terms};
 use crate::metrics::HubMetrics;
 use crate::pages::{PAGE_BYTES, Page};
+use crate::quota::Payer;
 
 /// A channel's attachment to a session: in most cases it is done at once, without a future.
 pub(super) type Attaching = MaybeDone<BoxFuture<'static, Result<Attached, AttachError>>>;
@@ -103,7 +104,7 @@ impl Core {
     /// it is done reaches the subscription.
     pub fn join(&self, channel: &Channel, from: From, index: u32) -> Join {
         let first_page = if self.blocked() { 0 } else { PAGE_BYTES };
-        self.join_within(channel, from, index, None, Terms { missed: usize::MAX, first_page })
+        self.join_within(channel, from, index, None, Terms { missed: usize::MAX, first_page, payer: Payer::Unknown })
     }
 
     /// Begins to join a channel on these terms, until `deadline`.
@@ -119,7 +120,7 @@ impl Core {
         Join { channel: channel.clone(), from, index, attaching }
     }
 
-    /// Attaches a channel: at once where nothing has to be waited for.
+    /// Attaches a channel: at once where nothing has to be waited for, or where a quota forbids it.
     pub(super) fn attach(
         &self,
         channel: &Channel,
@@ -130,6 +131,9 @@ impl Core {
     ) -> Attaching {
         if let Some(attached) = self.hub.attach_now(channel, from, &self.handle, index, terms) {
             return MaybeDone::Done(Ok(attached));
+        }
+        if let Err(limited) = self.hub.open(channel, terms.payer) {
+            return MaybeDone::Done(Err(AttachError::Limited(limited)));
         }
         let (hub, handle, channel) = (self.hub.clone(), self.handle.clone(), channel.clone());
         maybe_done(async move { hub.attach(&channel, from, &handle, index, deadline, terms).await }.boxed())

@@ -17,7 +17,7 @@ use super::join::Joins;
 use super::protocol::{Protocol, Session};
 use super::resume_points::{Resume, ResumePoint, share};
 use super::transport::Transport;
-use crate::attach::Terms;
+use crate::attach::{AttachError, Terms};
 use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
@@ -27,10 +27,16 @@ use crate::turn::{TURN_BYTES, with_turn};
 /// Longest wait for the memory of an answer, in command timeouts.
 const MEMORY_WAIT: u32 = 2;
 
-/// Why a poll could not be answered.
+/// Reason for which a poll could not be answered.
 #[derive(Debug, thiserror::Error)]
-#[error("the channels could not be joined: {0}")]
-pub struct PollError(String);
+pub enum PollError {
+    /// A channel could not be joined.
+    #[error("the channels could not be joined: {0}")]
+    Attach(#[from] AttachError),
+    /// What was missed could not be had in time.
+    #[error("there was no memory for what was missed, or it was not read in time")]
+    Late,
+}
 
 /// Answers one poll of channels that the caller has authorised. With a `wait` of zero answers at once, and likewise if a
 /// channel is new to the client: it should have a position there before it waits. Nobody waits for longer than their
@@ -41,7 +47,7 @@ pub async fn poll(
     resume: &Resume,
     wait: Duration,
 ) -> Result<PollAnswer, PollError> {
-    let mut session = PollSession::new(hub.clone(), identity, &resume.points, wait);
+    let mut session = PollSession::new(hub.clone(), identity, resume, wait);
     std::future::poll_fn(|cx| session.poll_answer(cx)).await?;
     Ok(session.into_answer(resume))
 }
@@ -92,7 +98,8 @@ impl Protocol for Polling {
 }
 
 impl PollSession {
-    fn new(hub: Arc<Hub>, identity: Identity, points: &[ResumePoint], wait: Duration) -> Self {
+    fn new(hub: Arc<Hub>, identity: Identity, resume: &Resume, wait: Duration) -> Self {
+        let points = &resume.points;
         let now = Instant::now();
         let left = identity.left(hub.limits.expiry_grace);
         let wait = left.map_or(wait, |left| wait.min(left));
@@ -112,7 +119,7 @@ impl PollSession {
         };
         let mut session = Self::open(hub, Handle::by_task(), output, protocol, now, until);
         session.core.identify(&session.protocol.identity);
-        let terms = Terms { missed: usize::MAX, first_page: share(points) };
+        let terms = Terms { missed: usize::MAX, first_page: share(points), payer: resume.payer };
         let joins = (0..).zip(points);
         let joins = joins.map(|(index, ResumePoint { channel, from, .. })| {
             session.core.join_within(channel, *from, index, Some(deadline), terms)
@@ -125,7 +132,7 @@ impl PollSession {
     fn joined(&mut self, now: Instant) -> Result<(), PollError> {
         for join in std::mem::take(&mut self.protocol.joins) {
             let (channel, index) = (join.channel().clone(), join.index());
-            let gap = self.core.subscribe(join, now).map_err(|error| PollError(error.to_string()))?;
+            let gap = self.core.subscribe(join, now)?;
             if let Some(reason) = gap {
                 let gaps = &mut self.protocol.collected.answer.gaps;
                 json::write_gap(&channel, reason, self.core.position(index), gaps);
@@ -213,8 +220,7 @@ impl PollSession {
         if !answer.is_empty() && full || closing.is_some() || now >= self.end_of_wait() {
             let says_why = answer.draining || answer.disconnect.is_some();
             let unknown = answer.is_empty() && !says_why && (behind || waits || closing == Some(CloseReason::Slow));
-            let late = || PollError("there was no memory for what was missed, or it was not read in time".to_owned());
-            return Poll::Ready(if unknown { Err(late()) } else { Ok(()) });
+            return Poll::Ready(if unknown { Err(PollError::Late) } else { Ok(()) });
         }
         Poll::Pending
     }

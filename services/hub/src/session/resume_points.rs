@@ -6,6 +6,7 @@ use fanway_protocol::{Channel, Cursor, GapReason, StartPosition};
 use crate::attach::From;
 use crate::namespace::Namespaces;
 use crate::pages::PAGE_BYTES;
+use crate::quota::Payer;
 
 /// A text that is no cursor: a client that resumes with it gets a gap in each channel.
 const NO_CURSOR: &str = "invalid";
@@ -28,6 +29,8 @@ pub struct Resume {
     pub points: Vec<ResumePoint>,
     /// The client's own cursor, as an event id: with this it comes back to the same gaps.
     pub id: Option<String>,
+    /// Whose quota channels count against that this node did not have.
+    pub payer: Payer,
 }
 
 impl Resume {
@@ -52,7 +55,8 @@ impl Resume {
             };
             ResumePoint { channel, from, fresh: start == StartPosition::Fresh }
         };
-        Self { points: channels.into_iter().zip(starts).map(point).collect(), id: cursor.map(event_id) }
+        let points = channels.into_iter().zip(starts).map(point).collect();
+        Self { points, id: cursor.map(event_id), payer: Payer::Unknown }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use fanway_protocol::{Channel, GapReason, Position, Publication};
 
 use crate::attach::{Attached, Joined};
-use crate::channel::Attachment;
+use crate::channel::{Attachment, Trait};
 use crate::entry::Entry;
 use crate::pages::{Grant, Page};
 
@@ -27,17 +27,6 @@ pub(crate) struct Subscription {
     /// Offset from which it has had everything: its cursor when it came to this node, where it joined, or where its last
     /// gap was. It is sent a gap for every loss that the log records after it.
     pub(crate) start: u64,
-    /// It had a gap on this node.
-    pub(crate) had_gap: bool,
-    /// The client learns the epoch only from a subscribe reply, which named that of `position`. It is never sent anything
-    /// of another epoch, but made to subscribe anew. False for clients that read each entry's own.
-    pub(crate) labelled: bool,
-    /// The client can resume here, so its position is kept.
-    pub(crate) positioned: bool,
-    /// Made by the server (the token's `channels`), not by the client.
-    pub(crate) server_side: bool,
-    /// Granted by a back end, so that a new token does not end it.
-    pub(crate) by_back_end: bool,
 }
 
 /// What keeps a subscription from simply following its ring.
@@ -68,19 +57,26 @@ impl Subscription {
     /// Follows the ring from the place that was attached at.
     pub(crate) fn new(attached: Attached) -> (Self, Joined) {
         let positioned = attached.attachment.channel.shared.namespace.recovery && attached.head.is_some();
-        let subscription = Self {
+        let mut subscription = Self {
             start: attached.start,
-            had_gap: matches!(attached.joined, Joined::Gap(_)),
             attachment: attached.attachment,
             next: attached.next,
             detour: None,
             position: attached.head.filter(|_| positioned),
-            labelled: false,
-            positioned,
-            server_side: false,
-            by_back_end: false,
         };
+        subscription.set(Trait::HadGap, matches!(attached.joined, Joined::Gap(_)));
+        subscription.set(Trait::Positioned, positioned);
         (subscription, attached.joined)
+    }
+
+    /// Whether it has a trait.
+    pub(crate) fn is(&self, one: Trait) -> bool {
+        self.attachment.traits.has(one)
+    }
+
+    /// Gives it a trait, or takes it away.
+    pub(crate) fn set(&mut self, one: Trait, has: bool) {
+        self.attachment.traits.set(one, has);
     }
 
     pub(crate) fn channel(&self) -> &Channel {
@@ -115,7 +111,9 @@ impl Subscription {
 
     /// It was attached anew, at a place in the ring.
     pub(crate) fn attach(&mut self, attachment: Attachment, next: u64) {
+        let traits = self.attachment.traits;
         self.attachment = attachment;
+        self.attachment.traits = traits;
         self.next = next;
         self.detour().behind = false;
         self.end_detour();
@@ -187,7 +185,7 @@ impl Subscription {
 
     /// The position whose epoch the client takes every entry to be of.
     fn label(&self) -> Option<Position> {
-        self.position.filter(|_| self.labelled)
+        self.position.filter(|_| self.is(Trait::Labelled))
     }
 
     fn detour(&mut self) -> &mut Detour {
@@ -208,6 +206,6 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Option<Subscription>>() <= 80, "{}", size_of::<Option<Subscription>>());
+        assert!(size_of::<Option<Subscription>>() <= 72, "{}", size_of::<Option<Subscription>>());
     }
 }

@@ -74,6 +74,7 @@ fn hub_of(
         feed: tokio::runtime::Handle::current(),
         namespaces: Arc::new(Namespaces::new(namespace, [])),
         limits,
+        quotas: fanway_hub::QuotaSettings::unlimited(),
         verify,
         authorizer: Authorizer::Token,
         allow_anonymous: true,

@@ -45,6 +45,12 @@ const CASES: &[Case] = &[
         boundary: "server = { max_refusals = 1, accept_rate = 7 }",
     },
     Case {
+        settings: ["server.user_timeout", "client.ping_interval"],
+        red: "server = { user_timeout = '59s' }",
+        values: ["59s", "25s"],
+        boundary: "server = { user_timeout = '1m' }",
+    },
+    Case {
         settings: ["server.http2.stream_window", "server.http2.connection_window"],
         red: "server.http2 = { stream_window = '65 KiB', connection_window = '64 KiB' }",
         values: ["65.0 KiB", "64.0 KiB"],

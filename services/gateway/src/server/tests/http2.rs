@@ -49,6 +49,35 @@ async fn many_requests_at_once() {
     assert_eq!(server.open(), 1);
 }
 
+/// Responses that last count as connections, but for the first of a connection.
+#[tokio::test]
+async fn responses_that_last_count_as_connections() {
+    let server = Server::start(Settings { max_connections: 3, ..patient() });
+    let client = client(server.connect().await).await;
+    let open = async || {
+        let request = Request::get("http://a/lasting").header("accept", "text/event-stream").body(Body::empty());
+        let response = client.clone().send_request(request.unwrap());
+        tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap()
+    };
+    let mut lasting = Vec::new();
+    for expected in [1, 2, 3] {
+        lasting.push(open().await);
+        assert_eq!(server.open(), expected);
+    }
+    let refused = open().await;
+    assert_eq!(refused.status(), StatusCode::OK);
+    let body = refused.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.starts_with(b"retry: "), "{body:?}");
+    assert_eq!(server.rejected("limit"), 1);
+    assert_eq!(ask(&client, "GET", "/", Body::empty()).await.1, "hello", "what does not last counts for nothing");
+    lasting.pop();
+    eventually("its share is free", || server.open() == 2).await;
+    let again = open().await;
+    assert_eq!(server.open(), 3);
+    drop((client, lasting, again));
+    eventually("all shares are free", || server.open() == 0).await;
+}
+
 trait IntoBody {
     fn into_body(self) -> Body;
 }

@@ -72,10 +72,14 @@ async fn turning_away_is_bounded_too() {
     let server = Server::start(Settings { max_connections: 1, max_refusals: 1, ..patient() });
     let _served = server.connect().await;
     eventually("the first is served", || server.open() == 1).await;
-    let _turned_away_slowly = server.connect().await;
-    eventually("the second is being turned away", || server.rejected("limit") == 1).await;
+    let mut turned_away_slowly = server.connect().await;
+    let accepted = server.metrics.sockets_accepted_total.with_label_values(&["public"]);
+    eventually("the second is being turned away", || accepted.get() == 2).await;
     let mut third = server.connect().await;
     assert_eq!(until_closed(&mut third).await, "", "closed without a word");
+    assert_eq!(server.rejected("limit"), 1);
+    turned_away_slowly.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(until_closed(&mut turned_away_slowly).await.starts_with("HTTP/1.1 503 "));
     assert_eq!(server.rejected("limit"), 2);
 }
 
@@ -88,6 +92,51 @@ async fn a_socket_that_was_taken_over_counts_until_it_is_closed() {
     assert!(server.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 503 "));
     drop(client);
     eventually("its place is free", || server.open() == 0).await;
+}
+
+/// Health checks and back ends are served by a node that is full of clients, and bring no client in.
+#[tokio::test]
+async fn a_full_node_serves_others_than_clients() {
+    let server = Server::start(Settings { max_connections: 1, max_refusals: 2, ..patient() });
+    let _only = server.connect().await;
+    eventually("it is full", || server.open() == 1).await;
+    let mut back_end = server.connect().await;
+    for _ in 0..2 {
+        back_end.write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+        assert!(until(&mut back_end, "\r\n\r\nhi").await.starts_with("HTTP/1.1 200 "));
+    }
+    assert_eq!((server.rejected("limit"), server.open()), (0, 1));
+    back_end.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(until_closed(&mut back_end).await.starts_with("HTTP/1.1 503 "));
+    assert_eq!(server.rejected("limit"), 1);
+}
+
+/// A client cannot come in as somebody else first.
+#[tokio::test]
+async fn the_rate_counts_the_first_request_of_a_client_whatever_comes_before() {
+    let server = Server::start(Settings { accept_rate: Some(1), accept_burst: Some(1), ..patient() });
+    let begin = async |server: &Server| {
+        let mut client = server.connect().await;
+        client.write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+        until(&mut client, "\r\n\r\nhi").await;
+        client
+    };
+    let begun = std::time::Instant::now();
+    let mut welcome = 0;
+    for _ in 0..4 {
+        let mut client = begin(&server).await;
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let answer = until_closed(&mut client).await;
+        welcome += usize::from(answer.ends_with("hello"));
+        assert!(answer.ends_with("hello") || answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+    assert!(welcome <= 1 + begun.elapsed().as_secs() as usize, "{welcome}");
+    assert_eq!(server.rejected("rate"), 4 - welcome as u64);
+    // Who was let in goes on without another token.
+    let answer = say_until(&server, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n", |answer| {
+        answer.starts_with("HTTP/1.1 200 ")
+    });
+    assert_eq!(answer.await.matches("hello").count(), 2);
 }
 
 /// A burst of three, then one a second.

@@ -1,6 +1,7 @@
 //! The server over real sockets.
 #![allow(clippy::unwrap_used)]
 
+mod addresses;
 mod bad_input;
 mod cors;
 mod deadlines;
@@ -163,6 +164,7 @@ fn part() -> impl Stream<Item = Result<Bytes, std::io::Error>> {
 fn router(gate: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
+        .route("/whose", any(addresses::whose))
         .route("/private", get(|| async { ([("cross-origin-resource-policy", "same-origin")], "private") }))
         .route("/echo", post(|body: Bytes| async { body }))
         .route("/large", any(|| async { Body::from(vec![b'x'; LARGE]) }))
@@ -170,8 +172,16 @@ fn router(gate: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Router {
         .route("/open-stream", get(|| async { Body::from_stream(part().chain(futures_util::stream::pending())) }))
         .route("/page", get(|| async { Body::from(vec![b'x'; PAGE]) }))
         .route("/socket", any(echo_socket))
+        .route("/user-timeout", any(takeover::user_timeout))
         .route("/read-then-socket", post(|_body: Bytes| echo_socket()))
         .route("/stream", get(stream))
+        .route(
+            "/lasting",
+            get(|| async {
+                let body = Body::from_stream(part().chain(futures_util::stream::pending()));
+                (axum::Extension(CountsAsConnection), body)
+            }),
+        )
         .route(
             "/bulky",
             post({

@@ -22,6 +22,31 @@ async fn the_socket_is_handed_over_with_what_was_read_ahead() {
     assert_eq!(until_closed(&mut client).await, "");
 }
 
+/// A client that is gone without a word holds its place no longer than that.
+#[tokio::test]
+async fn accepted_sockets_have_the_user_timeout() {
+    for (user_timeout, expected) in [(None, "<none>"), (Some(Duration::from_secs(77)), "<77s>")] {
+        let server = Server::start(Settings { user_timeout, ..patient() });
+        let mut client = server.connect().await;
+        client.write_all(UPGRADE.replace("/socket", "/user-timeout").as_bytes()).await.unwrap();
+        assert!(until_closed(&mut client).await.ends_with(expected), "{expected}");
+    }
+}
+
+/// Answers with the option of its socket.
+pub(super) async fn user_timeout() -> Response {
+    let takeover = Takeover::new(|mut taken, tracker| {
+        tracker.spawn(async move {
+            let option = socket2::SockRef::from(taken.io.tcp()).tcp_user_timeout()?;
+            let text = option.map_or("<none>".to_owned(), |timeout| format!("<{timeout:?}>"));
+            taken.io.write_all(&taken.head).await?;
+            taken.io.write_all(text.as_bytes()).await
+        });
+    });
+    let response = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "echo");
+    response.header("sec-websocket-accept", "echo").extension(takeover).body(Body::empty()).unwrap()
+}
+
 #[tokio::test]
 async fn more_than_a_buffer_full_of_early_bytes_arrives_in_order() {
     let server = Server::start(patient());

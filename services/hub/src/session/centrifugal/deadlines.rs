@@ -6,7 +6,9 @@ use fanway_protocol::UnsubscribeCode;
 use fanway_protocol::codec::json;
 use fanway_protocol::framing::websocket::{Opcode, frame};
 
+use super::queue::Op;
 use super::{ClientSession, Phase};
+use crate::channel::Trait;
 use crate::close_reason::CloseReason;
 use crate::hub::unix_now;
 use crate::identity::Identity;
@@ -48,7 +50,7 @@ impl ClientSession {
             let Some(Resubscribe { gap, passed_over, .. }) = sub.to_resubscribe().filter(|due| due.at <= now) else {
                 continue;
             };
-            if sub.server_side {
+            if sub.is(Trait::ServerSide) {
                 // SDKs drop an unsubscribed server-side subscription for good; a reconnect brings it back.
                 return self.core.close(CloseReason::InsufficientState);
             }
@@ -89,7 +91,10 @@ impl ClientSession {
         let now = Instant::now();
         let mut at = match &self.protocol.phase {
             Phase::Unauthenticated { deadline, .. } | Phase::Refused { deadline } => *deadline,
-            Phase::Connecting => now + self.core.hub.limits.command_timeout,
+            Phase::Connecting => {
+                let held = self.protocol.ops.iter().find_map(Op::held_until);
+                held.unwrap_or(now + self.core.hub.limits.command_timeout)
+            }
             Phase::Active(identity) => {
                 let mut at = match self.core.blocked() {
                     true => now + self.core.hub.limits.ping_interval,
@@ -104,7 +109,7 @@ impl ClientSession {
             }
         };
         if self.protocol.throttled {
-            at = at.min(self.protocol.bucket.ready_at(self.rate()));
+            at = at.min(self.throttled_until());
         }
         for sub in self.core.subs.iter().flatten() {
             if let Some(due) = sub.to_resubscribe() {

@@ -46,6 +46,8 @@ impl History {
             if !namespace.retention().keeps_log() {
                 return Poll::Ready(Err(ErrorCode::NotAvailable.into()));
             }
+            // A log that does not exist is begun, so that its position can be told.
+            session.core.hub.open(channel, session.payer()).map_err(|_| ErrorCode::TooManyRequests)?;
         }
         let query = (*query)?;
         let call = call.get_or_insert_with(|| {

@@ -8,9 +8,30 @@ use fanway_protocol::codec::json;
 use fanway_protocol::command::Method;
 use fanway_protocol::framing::websocket::{Decoder, Event, Limits, Opcode, frame};
 
-use super::ClientSession;
+use super::{ClientSession, Phase};
 use crate::close_reason::CloseReason;
+use crate::quota::{Kind, Payer, UNFINISHED_MESSAGES};
 use crate::session::rate::{Rate, RateCheck};
+
+/// What the commands of a frame count against the client's quotas.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    commands: u32,
+    publications: u32,
+    /// Bytes of their data.
+    bytes: u32,
+}
+
+impl Spent {
+    fn add(&mut self, method: &Method<'_>) {
+        self.commands += 1;
+        if let Method::Publish(request) = method {
+            self.publications += 1;
+            let bytes = request.data.map_or(0, str::len);
+            self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
+    }
+}
 
 impl ClientSession {
     pub(super) fn decode(&mut self, mut input: &mut [u8], now: Instant) {
@@ -47,6 +68,25 @@ impl ClientSession {
             false => self.protocol.incomplete_since = None,
         }
         self.protocol.decoder = decoder;
+        self.account_unfinished();
+    }
+
+    /// Accounts for the part of a message that is held for a client which has not connected.
+    fn account_unfinished(&mut self) {
+        let held = match self.protocol.phase {
+            Phase::Unauthenticated { .. } | Phase::Refused { .. } => self.protocol.decoder.held_bytes(),
+            Phase::Connecting | Phase::Active(_) => 0,
+        };
+        if held > 0 {
+            let hub = &self.core.hub;
+            let share = &mut self.protocol.rare.make().unfinished;
+            for _ in 0..hub.unfinished.hold(share, &self.core.handle, held) {
+                hub.count_limited(UNFINISHED_MESSAGES);
+            }
+        } else if let Some(rare) = self.protocol.rare.get_mut() {
+            rare.unfinished = None;
+            self.protocol.rare.tidy();
+        }
     }
 
     /// Answers a ping, before anything that ends the connection: after a close frame nothing may follow.
@@ -65,13 +105,23 @@ impl ClientSession {
         }
     }
 
-    /// Reads from the client again once it is within its rate of commands.
+    /// Reads from the client again once it is within its rate of commands and its quotas.
     pub(super) fn end_throttling(&mut self, now: Instant) {
-        if self.protocol.throttled && now >= self.protocol.bucket.ready_at(self.rate()) {
+        if self.protocol.throttled && now >= self.throttled_until() {
             self.protocol.throttled = false;
+            if let Some(rare) = self.protocol.rare.get_mut() {
+                rare.paused_until = None;
+                self.protocol.rare.tidy();
+            }
             // The pause was the node's, not the client's.
             self.protocol.incomplete_since = self.protocol.incomplete_since.map(|_| now);
         }
+    }
+
+    /// When a client that is not read from will be read from again.
+    pub(super) fn throttled_until(&self) -> Instant {
+        let ready_at = self.protocol.bucket.ready_at(self.rate());
+        self.protocol.rare.paused_until().map_or(ready_at, |until| until.max(ready_at))
     }
 
     /// Whether the client has read so much of its replies that more may be made. Until then commands wait for their turn.
@@ -85,13 +135,40 @@ impl ClientSession {
             RateCheck::Within => {}
             RateCheck::Over if self.protocol.throttled => {}
             RateCheck::Over => {
-                self.protocol.throttled = true;
-                self.protocol.pong_unread = true;
                 self.core.hub.metrics.command_rate_waits_total.inc();
-                self.reschedule();
+                self.throttle();
             }
             RateCheck::Beyond => self.core.close(CloseReason::TooManyRequests),
         }
+    }
+
+    /// Reads nothing more from the client until [`ClientSession::end_throttling`].
+    fn throttle(&mut self) {
+        self.protocol.throttled = true;
+        self.protocol.pong_unread = true;
+        self.reschedule();
+    }
+
+    /// Charges a frame of commands to the client's quotas. It has been read, and is carried out; but beyond a quota nothing
+    /// more is read until the debt is paid. Other connections of the user share it, and pause too once they send something.
+    fn charge(&mut self, spent: Spent, now: Instant) {
+        let payer = self.payer();
+        if payer == Payer::Unknown {
+            return;
+        }
+        let hub = &self.core.hub;
+        let charges = [
+            (Kind::Commands, spent.commands),
+            (Kind::Publishes, spent.publications),
+            (Kind::PublishedBytes, spent.bytes),
+        ];
+        let pauses = charges.into_iter().filter_map(|(kind, n)| hub.quotas.charge(payer, kind, n, now));
+        let Some(longest) = pauses.max_by_key(|limited| limited.wait) else { return };
+        if self.protocol.rare.paused_until().is_none() {
+            hub.count_limited(longest.label);
+        }
+        self.protocol.rare.make().paused_until = Some(now + longest.wait);
+        self.throttle();
     }
 
     pub(super) fn rate(&self) -> Rate {
@@ -100,6 +177,14 @@ impl ClientSession {
 
     /// Takes a frame of commands.
     pub fn on_frame(&mut self, frame: &str, now: Instant) {
+        let mut spent = Spent::default();
+        self.on_commands(frame, &mut spent, now);
+        if self.core.closing.is_none() && spent.commands > 0 {
+            self.charge(spent, now);
+        }
+    }
+
+    fn on_commands(&mut self, frame: &str, spent: &mut Spent, now: Instant) {
         for command in json::decode(frame) {
             // A pong that was asked for is no command of the client's choice. While the client waits for its rate they pile
             // up, and would put it ahead of the rate by themselves.
@@ -112,7 +197,12 @@ impl ClientSession {
                 return;
             }
             match command {
-                Ok(command) => self.on_command(command, now),
+                Ok(command) => {
+                    if !asked_for {
+                        spent.add(&command.method);
+                    }
+                    self.on_command(command, now);
+                }
                 Err(error) => {
                     log_limited!(DEBUG, client = %self.id(), %error, "undecodable command");
                     self.core.close(CloseReason::BadRequest);

@@ -13,6 +13,7 @@ mod input;
 mod owed_gaps;
 mod publish;
 mod queue;
+mod rare;
 mod refresh;
 mod subscribe;
 mod unsubscribe;
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 use self::owed_gaps::OwedGaps;
 use self::queue::{Op, Queue};
+use self::rare::Rare;
 use super::core::{Core, Output, OwnBytes};
 use super::disconnect::Disconnect;
 use super::protocol::{Protocol, Session};
@@ -39,6 +41,7 @@ use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
+use crate::quota::Address;
 
 /// Commands that may wait for their turn before the session stops reading.
 const WAITING_COMMANDS: usize = 256;
@@ -85,8 +88,9 @@ pub struct Centrifugal {
     pings_out: u8,
     /// Channels of which the client is owed a gap.
     owed_gaps: OwedGaps,
-    /// The client is ahead of its rate of commands, and not read from.
+    /// The client is ahead of its rate of commands or of a quota, and not read from.
     throttled: bool,
+    rare: Rare,
     /// It was so after the last ping: the pong may be among what was not read.
     pong_unread: bool,
 }
@@ -187,10 +191,20 @@ impl ClientSession {
             next_ping: deadline,
             pings_out: 0,
             throttled: false,
+            rare: Rare::default(),
             owed_gaps: OwedGaps::default(),
             pong_unread: false,
         };
         Self { core, protocol }
+    }
+
+    /// The same session of a client with this address.
+    #[must_use]
+    pub fn at_address(mut self, address: Option<Address>) -> Self {
+        if address.is_some() {
+            self.protocol.rare.make().address = address;
+        }
+        self
     }
 
     /// The connection's id, which its client is given, and others with its publications. Derived, so that an idle session

@@ -139,6 +139,22 @@ impl Op {
         }
     }
 
+    /// Identity of a connect that is under way and does not wait for its quota.
+    pub(super) fn admitted(&self) -> Option<&Identity> {
+        match self {
+            Self::Connect(connect) if connect.held_until().is_none() => connect.identity.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// When a connect that waits for its quota is tried again.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        match self {
+            Self::Connect(connect) => connect.held_until(),
+            _ => None,
+        }
+    }
+
     /// Subscriptions that this command is making.
     pub(super) fn joining(&self) -> &[Joining] {
         match self {
@@ -216,7 +232,7 @@ impl ClientSession {
         let Waiting { id, op, sampled } = waiting;
         let id = *id;
         let turned = match op {
-            Op::Connect(connect) => Poll::Ready(connect.run(id, self, now)),
+            Op::Connect(connect) => connect.run(id, self, cx, now),
             Op::Subscribe(subscribe) => subscribe.run(id, self, cx, now),
             Op::Unsubscribe(unsubscribe) => {
                 unsubscribe.run(id, self);

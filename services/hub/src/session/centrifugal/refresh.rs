@@ -4,6 +4,7 @@ use fanway_protocol::reply::{Outcome, RefreshResult, Reply};
 use fanway_protocol::{ErrorCode, Right, UnsubscribeCode};
 
 use super::{ClientSession, Phase};
+use crate::channel::Trait;
 use crate::close_reason::CloseReason;
 use crate::hub::unix_now;
 use crate::identity::AuthFailure;
@@ -18,6 +19,9 @@ impl Refresh {
         let verified = session.core.hub.verify(&self.token);
         let identity = match verified {
             Ok(identity) => identity,
+            Err(_) if session.core.hub.admit_failure(session.protocol.rare.address()).is_err() => {
+                return session.core.close(CloseReason::TooManyRequests);
+            }
             Err(AuthFailure::Expired) => return session.error(id, ErrorCode::TokenExpired),
             Err(_) => return session.core.close(CloseReason::InvalidToken),
         };
@@ -47,8 +51,10 @@ impl ClientSession {
             .filter(|index| {
                 let Some(Some(sub)) = self.core.subs.get(*index as usize) else { return false };
                 let namespace = &sub.attachment.channel.shared.namespace;
-                let by_server = sub.server_side && identity.channels.contains(sub.channel());
-                !by_server && !sub.by_back_end && !namespace.allows(Right::Subscribe, sub.channel(), identity, false)
+                let by_server = sub.is(Trait::ServerSide) && identity.channels.contains(sub.channel());
+                !by_server
+                    && !sub.is(Trait::ByBackEnd)
+                    && !namespace.allows(Right::Subscribe, sub.channel(), identity, false)
             })
             .collect();
         for index in disallowed {

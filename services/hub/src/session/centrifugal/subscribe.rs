@@ -17,9 +17,11 @@ use super::authorization::RightCheck;
 use super::command::CommandError;
 use super::queue::{Op, Turned};
 use crate::attach::{AttachError, From, Joined, Terms};
+use crate::channel::Trait;
 use crate::identity::Identity;
 use crate::namespace::Namespace;
 use crate::pages::PAGE_BYTES;
+use crate::quota::Payer;
 use crate::session::join::Attaching;
 use crate::session::subscription::Subscription;
 
@@ -113,7 +115,7 @@ impl Subscribe {
         let subscribing = match session.will_be_granted(&requested) {
             true => {
                 let under_way = session.protocol.ops.len() + 1;
-                Subscribing::Joining(session.join(&requested, session.free_index(), under_way, now))
+                Subscribing::Joining(session.join(&requested, session.free_index(), session.terms(under_way), now))
             }
             false => Subscribing::Requested(requested),
         };
@@ -131,13 +133,13 @@ impl Subscribe {
         ready!(right.poll(session, cx, Right::Subscribe, channel, &*session.namespace(channel)?))?;
         if let Subscribing::Requested(requested) = subscribing {
             session.check_subscribe(requested)?;
-            *subscribing = Subscribing::Joining(session.join(requested, session.free_index(), 1, now));
+            *subscribing = Subscribing::Joining(session.join(requested, session.free_index(), session.terms(1), now));
         }
         let Subscribing::Joining(joining) = subscribing else { return Poll::Ready(Ok(())) };
         ready!(joining.poll(cx));
         let result = session.joined(joining, false)?;
         if let Some(Some(sub)) = session.core.subs.get_mut(joining.index as usize) {
-            sub.by_back_end = right.by_back_end();
+            sub.set(Trait::ByBackEnd, right.by_back_end());
         }
         session.reply(&Reply::ok(id, Outcome::Subscribe(result)));
         Poll::Ready(Ok(()))
@@ -156,23 +158,23 @@ impl ClientSession {
         Ok(())
     }
 
-    /// Begins to join a channel, one of so many.
-    pub(super) fn join(&self, requested: &Requested, index: u32, of: usize, now: Instant) -> Joining {
+    /// Begins to join a channel.
+    pub(super) fn join(&self, requested: &Requested, index: u32, terms: Terms, now: Instant) -> Joining {
         let Requested { channel, from, asked, .. } = requested;
         let deadline = now + self.core.hub.limits.command_timeout;
-        let attaching = self.core.attach(channel, *from, index, Some(deadline), self.terms(of));
+        let attaching = self.core.attach(channel, *from, index, Some(deadline), terms);
         Joining { channel: channel.clone(), index, asked: *asked, attaching }
     }
 
     /// What a subscribe may be given with its reply, of so many that are under way. Nothing while the client does not take
     /// the replies before it.
-    fn terms(&self, of: usize) -> Terms {
+    pub(super) fn terms(&self, of: usize) -> Terms {
         let first_page = match self.core.blocked() || self.core.outbox.len() > PAGE_BYTES {
             true => 0,
             // Few sizes, as clients share reads of the same size.
             false => PAGE_BYTES / of.max(1).next_power_of_two(),
         };
-        Terms { missed: self.core.hub.limits.recovery_limit, first_page }
+        Terms { missed: self.core.hub.limits.recovery_limit, first_page, payer: self.payer() }
     }
 
     /// Whether nothing that waits can change that a subscribe will be granted, so that it may begin at once.
@@ -187,7 +189,13 @@ impl ClientSession {
 
     /// The identity that the client has or is about to have: the connected one, or the one whose connect is still waiting.
     fn waiting_identity(&self) -> Option<&Identity> {
-        self.identity().or_else(|| self.protocol.ops.iter().find_map(Op::connecting))
+        self.identity().or_else(|| self.protocol.ops.iter().find_map(Op::admitted))
+    }
+
+    /// Owner of the quotas that commands count against.
+    pub(super) fn payer(&self) -> Payer {
+        self.waiting_identity()
+            .map_or(Payer::Unknown, |identity| self.core.hub.payer(identity, self.protocol.rare.address()))
     }
 
     /// Whether there is room for no further channel once every waiting command has had its turn.
@@ -215,6 +223,7 @@ impl ClientSession {
         let attached = match Pin::new(&mut joining.attaching).take_output() {
             Some(Ok(attached)) => attached,
             Some(Err(AttachError::UnknownNamespace)) => return Err(ErrorCode::UnknownChannel),
+            Some(Err(AttachError::Limited(_))) => return Err(ErrorCode::TooManyRequests),
             Some(Err(error)) => {
                 log_limited!(DEBUG, client = %self.id(), channel = %joining.channel, %error, "subscribe failed");
                 return Err(ErrorCode::Internal);
@@ -226,10 +235,10 @@ impl ClientSession {
         let Asked { recover, offset, error_if_unrecovered } = joining.asked;
         let (mut sub, joined) = Subscription::new(attached);
         let mut behind = false;
-        sub.server_side = server_side;
+        sub.set(Trait::ServerSide, server_side);
         let mut result = SubscribeResult { was_recovering: recover, ..SubscribeResult::default() };
         if let Some(head) = sub.position {
-            sub.labelled = true;
+            sub.set(Trait::Labelled, true);
             result.recoverable = true;
             result.positioned = true;
             result.epoch = Some(head.epoch);
