@@ -15,7 +15,7 @@
 //! [`buckets::SHARD_SUBJECTS`] entries. No lock is taken under it, and it is not held across an await.
 //!
 //! Anonymous clients have no user: they share no bucket under the empty name. They are limited by their address, where that
-//! is known, and else by their connection alone.
+//! is known, and else by their connection alone, but for new channels, of which all of them have so many together.
 
 mod buckets;
 mod rate;
@@ -24,13 +24,14 @@ mod settings;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 
 use self::buckets::Buckets;
 pub use self::rate::{Rate, Rates};
-pub use self::settings::{AddressQuotas, QuotaSettings, UserQuotas};
+pub use self::settings::{AddressQuotas, AnonymousQuotas, QuotaSettings, UserQuotas};
 use crate::identity::Identity;
 use crate::limits::Limits;
 
@@ -93,8 +94,10 @@ pub(crate) const USER_CONNECTIONS: &str = "user_connections";
 pub(crate) const NODE_CHANNELS: &str = "node_channels";
 /// Limit of the bytes of unfinished messages.
 pub(crate) const UNFINISHED_MESSAGES: &str = "unfinished_messages";
+/// Kinds that are charged, and may be in debt.
+pub(crate) const CHARGED: [Kind; 3] = [Kind::Commands, Kind::Publishes, Kind::PublishedBytes];
 /// Values of the label `limit` of `fanway_limited_total`.
-pub(crate) const LABELS: [&str; 13] = [
+pub(crate) const LABELS: [&str; 14] = [
     "user_connects",
     "user_commands",
     "user_publishes",
@@ -106,6 +109,7 @@ pub(crate) const LABELS: [&str; 13] = [
     "address_connects",
     "address_new_channels",
     "address_failed_tokens",
+    "anonymous_new_channels",
     NODE_CHANNELS,
     UNFINISHED_MESSAGES,
 ];
@@ -122,9 +126,12 @@ pub enum Payer {
     User(u64),
     /// The address of a client without a user.
     Address(Address),
-    /// A client without a user whose address is not known: nobody else is to pay for what it does.
+    /// A client without a user whose address is not known. All of them on a node share the bucket of new channels, so that they
+    /// cannot fill Redis together, and nothing else.
+    Anonymous,
+    /// Nobody: what is done is not the client's choice.
     #[default]
-    Unknown,
+    Nobody,
 }
 
 /// Refusal or pause by a limit.
@@ -141,6 +148,9 @@ pub struct Limited {
 pub struct Quotas {
     users: Buckets,
     addresses: Buckets,
+    anonymous: Buckets,
+    /// Nanoseconds since the start after which nobody is in debt, as far as is known.
+    debts_until: AtomicU64,
     hasher: RandomState,
     start: Instant,
 }
@@ -151,6 +161,8 @@ impl Quotas {
         Self {
             users: Buckets::new(settings.user.rates(of_one)),
             addresses: Buckets::new(settings.address.rates()),
+            anonymous: Buckets::new(settings.anonymous.rates()),
+            debts_until: AtomicU64::new(0),
             hasher: RandomState::new(),
             start,
         }
@@ -170,7 +182,7 @@ impl Quotas {
         match (identity.is_anonymous(), address) {
             (false, _) => Payer::User(self.hash(&*identity.user)),
             (true, Some(address)) => Payer::Address(address),
-            (true, None) => Payer::Unknown,
+            (true, None) => Payer::Anonymous,
         }
     }
 
@@ -193,8 +205,29 @@ impl Quotas {
     /// Takes `n` tokens of a bucket, also those that are not there yet. Returns the pause to make then.
     pub fn charge(&self, payer: Payer, kind: Kind, n: u32, now: Instant) -> Option<Limited> {
         let (buckets, subject, kind, label) = self.bucket(payer, kind)?;
-        let wait = buckets.charge(subject, kind, n, self.nanos(now))?;
+        let now = self.nanos(now);
+        let wait = buckets.charge(subject, kind, n, now)?;
+        self.debts_until.fetch_max(now.saturating_add(wait), Ordering::Relaxed);
         Some(Limited { wait: Duration::from_nanos(wait), label })
+    }
+
+    /// Whether anybody may be in debt.
+    pub fn has_debts(&self, now: Instant) -> bool {
+        self.nanos(now) < self.debts_until.load(Ordering::Relaxed)
+    }
+
+    /// Longest debt of these kinds. Nearly always nobody is in debt, and no table is looked at.
+    pub fn debt(&self, payer: Payer, kinds: &[Kind], now: Instant) -> Option<Limited> {
+        if !self.has_debts(now) {
+            return None;
+        }
+        let now = self.nanos(now);
+        let debts = kinds.iter().filter_map(|kind| {
+            let (buckets, subject, kind, label) = self.bucket(payer, *kind)?;
+            let wait = buckets.debt(subject, kind, now)?;
+            Some(Limited { wait: Duration::from_nanos(wait), label })
+        });
+        debts.max_by_key(|limited| limited.wait)
     }
 
     /// Buckets, subject, kind and label of what pays for an action; `None` if nothing does.
@@ -205,7 +238,8 @@ impl Quotas {
                 let (kind, label) = kind.of_address()?;
                 Some((&self.addresses, hash.get(), kind, label))
             }
-            Payer::Unknown => None,
+            Payer::Anonymous if kind == Kind::NewChannels => Some((&self.anonymous, 0, kind, "anonymous_new_channels")),
+            Payer::Anonymous | Payer::Nobody => None,
         }
     }
 
@@ -215,6 +249,7 @@ impl Quotas {
         let now = self.nanos(now);
         self.users.sweep(now);
         self.addresses.sweep(now);
+        self.anonymous.sweep(now);
     }
 
     /// Users and addresses of which a bucket is not full, or was not at the last sweep.

@@ -11,7 +11,7 @@ use crate::{BrokerError, History, HistoryQuery, Idempotency, Ledger, LogView, Pa
 
 /// Due things looked at in one call. A call adds at most three, so that a shard in use shrinks to what is alive.
 const SWEEP: usize = 4;
-/// Due things looked at in one upkeep, which holds the lock for a millisecond at most.
+/// Due things, and logs that were begun, looked at in one upkeep, which holds the lock for some milliseconds at most.
 const UPKEEP: usize = 4096;
 /// Logs never published to that a shard keeps without a subscriber. Anybody who may subscribe can begin them, and each costs
 /// half a KiB to one for up to an hour.

@@ -10,7 +10,7 @@ const MOST_BYTES: ByteSize = ByteSize::gib(1);
 
 pub(super) fn check(limits: &QuotaSettings) -> Result<(), Problems> {
     let mut problems = Problems::default();
-    let QuotaSettings { channels, user, address } = limits;
+    let QuotaSettings { channels, user, address, anonymous } = limits;
     problems.require(*channels > 0, "limits.channels", "0 would refuse every channel; give at least 1");
     let bursts = [
         ("limits.user.connect_burst", user.connect_rate, user.connect_burst),
@@ -22,6 +22,7 @@ pub(super) fn check(limits: &QuotaSettings) -> Result<(), Problems> {
         ("limits.address.connect_burst", address.connect_rate, address.connect_burst),
         ("limits.address.failed_token_burst", address.failed_token_rate, address.failed_token_burst),
         ("limits.address.new_channel_burst", address.new_channel_rate, address.new_channel_burst),
+        ("limits.anonymous.new_channel_burst", anonymous.new_channel_rate, anonymous.new_channel_burst),
     ];
     for (setting, rate, burst) in bursts {
         problems.require(

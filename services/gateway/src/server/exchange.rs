@@ -257,7 +257,7 @@ pub(super) struct OpenRequest {
     head_only: bool,
     /// Over HTTP/2.
     progress: Option<Arc<Progress>>,
-    /// Of an answer that lasts, over HTTP/2.
+    /// Of a client's request, over HTTP/2.
     share: Option<StreamShare>,
 }
 

@@ -31,7 +31,7 @@ fanway_broker::metrics! {
 impl ServerMetrics {
     /// Makes the series that alerts look at exist before the first time they count anything.
     pub(super) fn show_from_the_start(&self) {
-        for reason in ["limit", "rate", "draining", "auth", "origin"] {
+        for reason in ["limit", "rate", "draining", "auth", "origin", "quota"] {
             self.connections_rejected_total.with_label_values(&[reason]);
         }
     }

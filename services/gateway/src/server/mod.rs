@@ -78,14 +78,13 @@ pub use io::Io;
 pub use metrics::ServerMetrics;
 pub use settings::{Http2Settings, Settings, SettingsError, TlsSettings};
 pub use takeover::{Taken, Takeover};
-pub use visitor::CountsAsConnection;
 pub use window::WhenBlocked;
 
 /// What is special about a listener that clients connect to.
 #[derive(Clone, Copy, Debug)]
 pub struct Clients {
-    /// Paths that, with all below them, are served here too, but not to clients. A connection whose first request (over HTTP/1) is
-    /// for one of them takes no part of the accept rate; one that speaks HTTP/2 counts as a client's.
+    /// Paths that, with all below them, are served here too, but not to clients. A connection that asks (over HTTP/1) for nothing
+    /// else takes no part of the accept rate; one that speaks HTTP/2 counts as a client's.
     pub others: &'static [&'static str],
 }
 

@@ -19,7 +19,7 @@ use super::cors::CrossOrigin;
 use super::exchange::{Answer, Exchange, OpenRequest};
 use super::takeover::{TakenOver, Takeover};
 use super::upload::Early;
-use super::visitor::{CountsAsConnection, Visitor};
+use super::visitor::Visitor;
 use super::{rules, turn_away, upload};
 
 /// A takeover that was granted: the head of the answer, and who gets it then.
@@ -72,6 +72,13 @@ impl Service {
             if let Err(reason) = self.visitor.admit_client(&self.shared) {
                 self.shared.rejected(reason);
                 return Ok(self.last(open, turn_away::response(&parts), page));
+            }
+            if self.exchange.is_http2() {
+                let Some(share) = self.visitor.admit_stream(&self.shared) else {
+                    self.shared.rejected("limit");
+                    return Ok(self.last(open, turn_away::response(&parts), page));
+                };
+                open.hold(share);
             }
             let addresses = self.shared.addresses.as_ref();
             if let Some(client) = addresses.and_then(|it| it.of_request(self.visitor.origin, &parts.headers)) {
@@ -129,18 +136,9 @@ impl Service {
             None => {
                 // Not for clients, who are given away in the drain's own time. On HTTP/2 the end itself is as gentle.
                 let drains = !is_of_client && self.shared.ending.draining.load(Ordering::Relaxed);
-                let last = drains || fate.is_broken();
+                let last = drains || fate.is_broken() || self.visitor.is_beyond();
                 if last && !self.exchange.is_http2() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                }
-                if response.extensions_mut().remove::<CountsAsConnection>().is_some() && self.exchange.is_http2() {
-                    match self.visitor.admit_stream(&self.shared) {
-                        Some(share) => open.hold(share),
-                        None => {
-                            self.shared.rejected("limit");
-                            return Ok(self.refuse(open, &turn_away::full_event_stream(false), page));
-                        }
-                    }
                 }
                 if let Some(progress) = open.progress()
                     && let Some(deadline) = response.extensions_mut().remove()

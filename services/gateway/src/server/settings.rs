@@ -28,17 +28,18 @@ pub struct Settings {
     /// Certificate and key. Without them the server speaks plain HTTP, for a proxy that ends TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
-    /// Connections of one listener at once. More are answered with 503 (event streams with `retry:`) and closed. Of
-    /// clients there are fewer where the limit of open files does not allow so many and 200 for the rest.
+    /// Connections of one listener at once. More are answered with 503 (event streams with `retry:`) and closed, but for
+    /// those that ask for others than clients do alone. Over HTTP/2 each request of a client counts, but for the first of
+    /// those that are under way on a connection. Of clients there are fewer where the limit of open files does not allow so many and 200 for the rest.
     pub max_connections: usize,
-    /// Connections beyond `max_connections` or `accept_rate` that are answered at the same time; more are closed without an
-    /// answer. As many again may be above `accept_rate` and have not sent a request yet.
+    /// Connections beyond `max_connections` or `accept_rate` that are answered, or served otherwise, at the same time; more
+    /// are closed without an answer. As many again may be above `accept_rate` and have not sent a request yet.
     pub max_refusals: usize,
     /// New connections of clients per second. More are answered with 503 (event streams with `retry:`) and closed, so that
     /// a storm of reconnects does not drown those who are connected. Without it there is no limit.
     ///
-    /// It holds for `listen` alone. What is served on `internal_listen` is exempt. Without that, a connection is exempt if
-    /// its first request is for the server API, health or metrics, over HTTP/1: one that speaks HTTP/2 counts as a
+    /// It holds for `listen` alone. What is served on `internal_listen` is exempt. Without that, a connection is exempt as
+    /// long as it asks for the server API, health or metrics alone, over HTTP/1: one that speaks HTTP/2 counts as a
     /// client's. Nobody knows what a new connection is for before it says so: those above the rate that have not are
     /// bounded by `max_refusals`, and more are closed without an answer, exempt or not.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -53,6 +53,6 @@ fn full() -> Refusal {
 }
 
 /// Stream that says when to come back.
-pub(super) fn full_event_stream(chunked: bool) -> Refusal {
+fn full_event_stream(chunked: bool) -> Refusal {
     Refusal::FullEventStream { retry: Duration::from_millis(rand::rng().random_range(1000..=10_000)), chunked }
 }

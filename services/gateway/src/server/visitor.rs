@@ -28,7 +28,7 @@ pub(super) struct Visitor {
     pub(super) origin: Origin,
     /// A [`Standing`].
     standing: AtomicU8,
-    /// Responses that last, over HTTP/2.
+    /// Requests of clients that are under way, over HTTP/2.
     streams: Arc<AtomicUsize>,
     granted: Mutex<Option<Granted>>,
 }
@@ -39,13 +39,18 @@ impl Visitor {
         Arc::new(Self { origin, standing, streams: Arc::default(), granted: Mutex::default() })
     }
 
+    /// Whether the connection is beyond the limit: it ends after each answer, so that it holds no place for long.
+    pub(super) fn is_beyond(&self) -> bool {
+        self.standing.load(Ordering::Relaxed) == Standing::Beyond as u8
+    }
+
     /// Admits a request of a client. The error is the reason of the refusal, as metrics have it.
     pub(super) fn admit_client(&self, shared: &Shared) -> Result<(), &'static str> {
         // Requests of one connection that race over HTTP/2 are on a client's connection already.
         if self.standing.load(Ordering::Relaxed) == Standing::Client as u8 {
             return Ok(());
         }
-        if self.standing.load(Ordering::Relaxed) == Standing::Beyond as u8 {
+        if self.is_beyond() {
             return Err("limit");
         }
         if shared.rate.as_ref().is_some_and(|rate| !rate.take(Instant::now())) {
@@ -55,8 +60,9 @@ impl Visitor {
         Ok(())
     }
 
-    /// Admits a response that lasts. The first of a connection is covered by the connection's own share of the limit; `None`
-    /// if there is no share for another one.
+    /// Admits a request of a client over HTTP/2, which may last as long as a connection and hold as much of the node. The first
+    /// of those that are under way is covered by the connection's own share of the limit; `None` if there is no share for
+    /// another one.
     pub(super) fn admit_stream(&self, shared: &Shared) -> Option<StreamShare> {
         let is_first = self.streams.fetch_add(1, Ordering::Relaxed) == 0;
         let mut share = StreamShare { _guard: None, streams: Arc::clone(&self.streams) };
@@ -76,7 +82,7 @@ impl Visitor {
     }
 }
 
-/// Share of the connection limit of a response that lasts, given back on drop.
+/// Share of the connection limit that a request over HTTP/2 has, given back on drop.
 #[derive(Debug)]
 pub(super) struct StreamShare {
     _guard: Option<ConnectionGuard>,
@@ -88,8 +94,3 @@ impl Drop for StreamShare {
         self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
-
-/// Put into the extensions of a response over HTTP/2, it makes the response count as a connection: it lasts, and holds as
-/// much of the node as a connection of its own.
-#[derive(Clone, Copy, Debug)]
-pub struct CountsAsConnection;

@@ -52,7 +52,7 @@ impl Admission {
         let token = self.credentials.presented(&parts.headers, &parts.uri, caller);
         let token = token.inspect_err(|failure| hub.credential_refused(failure));
         let identity = token.and_then(|token| token.map(|token| hub.verify(&token)).transpose());
-        identity.map_err(|failure| match hub.admit_failure(address(hub, parts)) {
+        identity.map_err(|failure| match hub.admit_failure(address(hub, parts), &failure) {
             Ok(()) => Refusal::Credential(failure),
             Err(limited) => Refusal::Limited(limited),
         })
@@ -77,8 +77,7 @@ impl Admission {
             }
         }
         let without_cursor = head_bytes(parts).saturating_sub(wanted.cursor_bytes);
-        let mut resume = Resume::new(hub.namespaces(), wanted.channels, wanted.cursor.as_deref());
-        resume.payer = hub.payer(identity, address(hub, parts));
+        let resume = Resume::new(hub.namespaces(), wanted.channels, wanted.cursor.as_deref());
         let needed = without_cursor + room_for_cursors(resume.points.len());
         if needed > self.max_head {
             return Err(Refusal::NoRoomForCursor { needed, max_head: self.max_head });

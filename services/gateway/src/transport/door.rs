@@ -189,7 +189,7 @@ async fn events(State(state): State<ClientState>, request: Request) -> Response 
         if parts.method == Method::HEAD {
             return Ok(sse::head(body_of_get()));
         }
-        let admitted = state.hub.admit(&identity, admission::address(&state.hub, &parts), Kind::Streams);
+        let admitted = state.hub.admit(&identity, admission::address(&state.hub, &parts), Kind::Streams, &resume);
         if let Err(limited) = admitted {
             state.rejected(Refusal::Limited(limited).metric_label());
             return Ok(sse::come_back(come_back_after(limited)));
@@ -230,7 +230,7 @@ async fn polled(State(state): State<ClientState>, request: Request) -> Response 
         let wanted = Wanted::parse(&parts)?;
         let wait = poll::wait(wanted.timeout.as_deref())?;
         let resume = state.admission.resume(&state.hub, &parts, &identity, wanted)?;
-        let admitted = state.hub.admit(&identity, admission::address(&state.hub, &parts), Kind::Polls);
+        let admitted = state.hub.admit(&identity, admission::address(&state.hub, &parts), Kind::Polls, &resume);
         admitted.map_err(Refusal::Limited)?;
         if parts.method == Method::HEAD {
             return Ok(poll::head(body_of_get()));

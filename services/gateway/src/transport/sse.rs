@@ -17,7 +17,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Frame;
 
-use crate::server::{CountsAsConnection, WhenBlocked};
+use crate::server::WhenBlocked;
 
 /// The head of a stream: never cached, never transformed, never buffered by a proxy that listens to its backend.
 pub(super) fn head<B>(body: B) -> Response<B> {
@@ -50,7 +50,6 @@ pub(super) fn come_back(after: Duration) -> Response<Body> {
 pub(super) fn response(session: EventSession) -> Response<Body> {
     let session = Arc::new(Pulled::new(session));
     let mut response = head(Body::new(EventBody(Arc::clone(&session))));
-    response.extensions_mut().insert(CountsAsConnection);
     response.extensions_mut().insert(WhenBlocked::new(move |cx| session.poll_blocked(cx)));
     response
 }

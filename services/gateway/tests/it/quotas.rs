@@ -136,6 +136,36 @@ async fn a_reconnect_refills_nothing() {
     assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
+/// A new connection brings no free frame: it waits for the debt that the user has, and other connections do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debt_holds_back_every_connection_of_the_user() {
+    const BATCH: u32 = 40;
+    let node = node()
+        .set("limits.user.publish_rate", 20)
+        .set("limits.user.publish_burst", 20)
+        .set("client.connect_timeout", "20s")
+        .start()
+        .await;
+    let mut idle = connect(&node, "alice").await;
+    let began = Instant::now();
+    for round in 1..=3 {
+        let mut client = Client::open(node.websocket_url()).await;
+        let connect = json!({"id": 1, "connect": {"token": token_of(&node, "alice")}});
+        let publish = |n: u32| json!({"id": n, "publish": {"channel": "news", "data": n}}).to_string();
+        let publishes: Vec<String> = (2..BATCH + 2).map(publish).collect();
+        client.send_text(&format!("{connect}\n{}", publishes.join("\n"))).await;
+        assert!(client.reply_to(BATCH + 1).await["publish"].is_object());
+        // Each batch but the last has been paid for, less the burst.
+        let least = Duration::from_millis(50) * (BATCH * (round - 1)).saturating_sub(20);
+        assert!(began.elapsed() >= least, "{:?} after batch {round}", began.elapsed());
+    }
+    idle.publish("news", json!("last")).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(50) * (BATCH * 3 - 20), "{:?}", began.elapsed());
+    assert_eq!(idle.closed_within(Duration::ZERO).await, None);
+    let mut other = connect(&node, "bob").await;
+    other.publish("news", json!("at once")).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn polls_and_streams_say_when_to_come_back() {
     let node = node()
@@ -252,7 +282,11 @@ async fn new_channels_are_limited_and_those_in_use_are_not() {
     assert!(limited(&node, "user_new_channels").await >= 4.0);
     // What its issuer has signed counts for nothing.
     let signed = Claims::user("alice").channels(&["x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8"]);
-    Client::connect(node.websocket_url(), &node.token(&signed)).await;
+    let signed = node.token(&signed);
+    Client::connect(node.websocket_url(), &signed).await;
+    let stream =
+        sse::Request::to(node.url("/sse?channel=x9")).bearer(&node.token(&Claims::user("alice").channels(&["x9"])));
+    assert_eq!(stream.send().await.unwrap().next_event_within(PATIENCE).await.unwrap().event, "ready");
 }
 
 #[tokio::test(flavor = "multi_thread")]

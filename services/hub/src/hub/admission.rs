@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use fanway_protocol::Channel;
 
 use super::Hub;
-use crate::identity::Identity;
+use crate::identity::{AuthFailure, Identity};
 use crate::quota::{Address, Kind, Limited, NODE_CHANNELS, Payer, USER_CONNECTIONS};
+use crate::session::Resume;
 
 /// Time after which a user with too many sessions may try again: nobody knows when one of them ends.
 const CONNECTIONS_WAIT: Duration = Duration::from_secs(5);
@@ -23,24 +24,40 @@ impl Hub {
         self.quotas.payer(identity, address)
     }
 
-    /// Admits a poll or an event stream of a client, before it has a session.
+    /// Admits a poll or an event stream of a client, before it has a session. All channels that this node does not have are
+    /// paid for at once, so that who waits as long as advised passes; those of the token's own claim cost nothing.
     ///
     /// # Errors
     /// The client, or its user on other connections, is beyond a limit.
-    pub fn admit(&self, identity: &Identity, address: Option<Address>, kind: Kind) -> Result<(), Limited> {
+    pub fn admit(
+        &self,
+        identity: &Identity,
+        address: Option<Address>,
+        kind: Kind,
+        resume: &Resume,
+    ) -> Result<(), Limited> {
         if self.is_beyond_connections(identity, 1) {
             return Err(self.beyond_connections());
         }
-        self.take(self.payer(identity, address), kind, 1, Instant::now())
+        let (payer, now) = (self.payer(identity, address), Instant::now());
+        self.take(payer, kind, 1, now)?;
+        let channels = resume.points.iter().map(|point| &point.channel);
+        let new =
+            channels.filter(|channel| !identity.channels.contains(channel) && self.find(channel).is_none()).count();
+        self.take(payer, Kind::NewChannels, new as u32, now)
     }
 
-    /// Admits the refusal of a credential: a client address that presents too many bad ones is not even given a reason.
+    /// Counts an invalid credential of a client address. Who presents one that has just expired is no attacker.
     ///
     /// # Errors
     /// The address has presented too many.
-    pub fn admit_failure(&self, address: Option<Address>) -> Result<(), Limited> {
-        let payer = address.map_or(Payer::Unknown, Payer::Address);
-        self.take(payer, Kind::FailedTokens, 1, Instant::now())
+    pub fn admit_failure(&self, address: Option<Address>, failure: &AuthFailure) -> Result<(), Limited> {
+        match (address, failure) {
+            (Some(address), AuthFailure::Invalid { .. }) => {
+                self.take(Payer::Address(address), Kind::FailedTokens, 1, Instant::now())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Lets a client use a channel. One that this node has costs nothing.
@@ -48,7 +65,7 @@ impl Hub {
     /// # Errors
     /// The node does not have it, and the client has used up its quota of such channels.
     pub(crate) fn open(&self, channel: &Channel, payer: Payer) -> Result<(), Limited> {
-        if payer == Payer::Unknown || self.find(channel).is_some() {
+        if payer == Payer::Nobody || self.find(channel).is_some() {
             return Ok(());
         }
         self.take(payer, Kind::NewChannels, 1, Instant::now())

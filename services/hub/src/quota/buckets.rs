@@ -9,8 +9,8 @@ use super::{Kind, Rates};
 
 /// Shards of the subjects: a power of two, more than threads that take at once.
 pub(super) const SHARDS: usize = 16;
-/// Subjects of one shard at most: the load up to which a table of 2^14 places does not grow. At 73 bytes per place all
-/// subjects cost 19 MB.
+/// Subjects of one shard at most: the load up to which a table of 2^14 places does not grow. At 73 bytes per place all users
+/// cost 19 MB, and all addresses as much.
 pub(super) const SHARD_SUBJECTS: usize = 14_336;
 /// Tables up to this many places are not shrunk.
 const SMALL_TABLE: usize = 256;
@@ -62,6 +62,15 @@ impl Buckets {
             *bucket = (*bucket).max(now).saturating_add(cost);
             (*bucket - now).checked_sub(burst).filter(|over| *over > 0)
         })?
+    }
+
+    /// Nanoseconds after which a subject's debt is paid, if it has one.
+    pub(super) fn debt(&self, subject: u64, kind: Kind, now: u64) -> Option<u64> {
+        let rate = self.rates.of(kind)?;
+        let shard = lock(&self.shards[shard_of(subject)]);
+        let full_at = shard.find(subject, |entry| entry.subject == subject)?.full_at[kind as usize];
+        drop(shard);
+        full_at.saturating_sub(now).checked_sub(rate.nanos(rate.burst())).filter(|over| *over > 0)
     }
 
     /// Lets `change` change the bucket of a subject. `None`, without a change, if nothing is taken or there is no room for

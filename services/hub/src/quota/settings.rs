@@ -16,11 +16,40 @@ pub struct QuotaSettings {
     pub user: UserQuotas,
     /// Of each client address, for what clients without a user do.
     pub address: AddressQuotas,
+    /// Of all clients together that have no user and whose address is not known.
+    pub anonymous: AnonymousQuotas,
+}
+
+/// Limits of all clients of this node together that have no user and whose address is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnonymousQuotas {
+    /// Channels that this node did not have.
+    pub new_channel_rate: u32,
+    /// Such channels at once.
+    pub new_channel_burst: u32,
+}
+
+impl Default for AnonymousQuotas {
+    fn default() -> Self {
+        Self { new_channel_rate: 50, new_channel_burst: 10_000 }
+    }
+}
+
+impl AnonymousQuotas {
+    pub(super) fn rates(&self) -> Rates {
+        Rates::default().with(Kind::NewChannels, Rate::new(self.new_channel_rate, self.new_channel_burst))
+    }
 }
 
 impl Default for QuotaSettings {
     fn default() -> Self {
-        Self { channels: 1_000_000, user: UserQuotas::default(), address: AddressQuotas::default() }
+        Self {
+            channels: 1_000_000,
+            user: UserQuotas::default(),
+            address: AddressQuotas::default(),
+            anonymous: AnonymousQuotas::default(),
+        }
     }
 }
 
@@ -47,6 +76,7 @@ impl QuotaSettings {
                 new_channel_rate: 0,
                 ..AddressQuotas::default()
             },
+            anonymous: AnonymousQuotas { new_channel_rate: 0, ..AnonymousQuotas::default() },
         }
     }
 }
@@ -139,9 +169,9 @@ pub struct AddressQuotas {
     pub connect_rate: u32,
     /// Such sessions begun at once.
     pub connect_burst: u32,
-    /// Refused credentials.
+    /// Credentials that are invalid; an expired one is not.
     pub failed_token_rate: u32,
-    /// Refused credentials at once.
+    /// Such credentials at once.
     pub failed_token_burst: u32,
     /// Channels of anonymous clients that this node did not have.
     pub new_channel_rate: u32,

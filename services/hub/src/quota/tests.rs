@@ -61,6 +61,11 @@ fn a_debt_is_paid_before_anything_passes() {
     assert_eq!(charge(3, 0), Some(Duration::from_millis(600)));
     assert_eq!(charge(1, 600), Some(Duration::from_millis(100)));
     assert_eq!(charge(1, 800), None);
+    let debt = |at: u64| quotas.debt(ann, &CHARGED, start + Duration::from_millis(at)).map(|limited| limited.wait);
+    assert_eq!(
+        (debt(0), debt(600), debt(800)),
+        (Some(Duration::from_millis(800)), Some(Duration::from_millis(200)), None)
+    );
     assert_eq!(charge(1000, 10_000), Some(Duration::from_millis(99_500)), "more than the burst is not cut");
 }
 
@@ -90,10 +95,23 @@ fn users_kinds_and_addresses_share_nothing() {
 fn anonymous_clients_are_not_one_user() {
     let (quotas, _, now) = quotas(Kind::Connects, Rate::new(1, 1));
     let nobody = quotas.payer(&Identity::anonymous(), None);
-    assert_eq!(nobody, Payer::Unknown);
+    assert_eq!(nobody, Payer::Anonymous);
     assert!((0..100).all(|_| quotas.take(nobody, Kind::Connects, 1, now).is_ok()));
     assert_eq!(quotas.charge(nobody, Kind::Connects, 100, now), None);
     assert_eq!(quotas.subjects(), 0);
+}
+
+/// They could fill Redis together.
+#[test]
+fn anonymous_clients_have_so_many_new_channels_together() {
+    let now = Instant::now();
+    let anonymous = AnonymousQuotas { new_channel_rate: 1, new_channel_burst: 3 };
+    let settings = QuotaSettings { anonymous, ..QuotaSettings::default() };
+    let quotas = Quotas::new(&settings, &Limits::default(), now);
+    let nobody = quotas.payer(&Identity::anonymous(), None);
+    assert_eq!(quotas.take(nobody, Kind::NewChannels, 3, now), Ok(()));
+    assert_eq!(quotas.take(nobody, Kind::NewChannels, 1, now).unwrap_err().label, "anonymous_new_channels");
+    assert_eq!(quotas.take(Payer::Nobody, Kind::NewChannels, 9, now), Ok(()), "what is not their choice");
 }
 
 #[test]

@@ -151,6 +151,8 @@ impl Core {
     pub(crate) fn check_connections(&mut self, identity: &Identity) {
         if self.hub.is_beyond_connections(identity, 0) {
             self.hub.beyond_connections();
+            // It counts no more while it goes.
+            self.forget_identity();
             self.close(CloseReason::TooManyRequests);
         }
     }

@@ -32,6 +32,7 @@ use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
+use crate::quota::Payer;
 
 /// Legacy proxies drop a response that is silent for longer.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
@@ -113,7 +114,7 @@ struct AuthExpiring {
 }
 
 impl EventSession {
-    /// Starts to join the channels, which the caller has authorised. `head` is written before anything else, and as it is.
+    /// Starts to join the channels, which the caller has authorised and had admitted ([`Hub::admit`]). `head` is written before anything else, and as it is.
     pub fn new(
         hub: Arc<Hub>,
         identity: Identity,
@@ -131,7 +132,7 @@ impl EventSession {
         };
         let next_heartbeat = now + heartbeat_after(&hub);
         let mut core = Core::new(hub, output, handle, now, now + LONGEST_SILENCE);
-        let terms = Terms { missed: usize::MAX, first_page: share(&resume.points), payer: resume.payer };
+        let terms = Terms { missed: usize::MAX, first_page: share(&resume.points), payer: Payer::Nobody };
         let joins = (0..).zip(&resume.points);
         let joins = joins.map(|(index, point)| core.join_within(&point.channel, point.from, index, None, terms));
         let joins = Joins::new(joins);

@@ -104,7 +104,7 @@ impl Core {
     /// it is done reaches the subscription.
     pub fn join(&self, channel: &Channel, from: From, index: u32) -> Join {
         let first_page = if self.blocked() { 0 } else { PAGE_BYTES };
-        self.join_within(channel, from, index, None, Terms { missed: usize::MAX, first_page, payer: Payer::Unknown })
+        self.join_within(channel, from, index, None, Terms { missed: usize::MAX, first_page, payer: Payer::Nobody })
     }
 
     /// Begins to join a channel on these terms, until `deadline`.

@@ -22,6 +22,7 @@ use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::hub::Hub;
 use crate::identity::Identity;
+use crate::quota::Payer;
 use crate::turn::{TURN_BYTES, with_turn};
 
 /// Longest wait for the memory of an answer, in command timeouts.
@@ -38,7 +39,7 @@ pub enum PollError {
     Late,
 }
 
-/// Answers one poll of channels that the caller has authorised. With a `wait` of zero answers at once, and likewise if a
+/// Answers one poll of channels that the caller has authorised and had admitted ([`Hub::admit`]). With a `wait` of zero answers at once, and likewise if a
 /// channel is new to the client: it should have a position there before it waits. Nobody waits for longer than their
 /// credential and the grace after it last.
 pub async fn poll(
@@ -47,7 +48,7 @@ pub async fn poll(
     resume: &Resume,
     wait: Duration,
 ) -> Result<PollAnswer, PollError> {
-    let mut session = PollSession::new(hub.clone(), identity, resume, wait);
+    let mut session = PollSession::new(hub.clone(), identity, &resume.points, wait);
     std::future::poll_fn(|cx| session.poll_answer(cx)).await?;
     Ok(session.into_answer(resume))
 }
@@ -98,8 +99,7 @@ impl Protocol for Polling {
 }
 
 impl PollSession {
-    fn new(hub: Arc<Hub>, identity: Identity, resume: &Resume, wait: Duration) -> Self {
-        let points = &resume.points;
+    fn new(hub: Arc<Hub>, identity: Identity, points: &[ResumePoint], wait: Duration) -> Self {
         let now = Instant::now();
         let left = identity.left(hub.limits.expiry_grace);
         let wait = left.map_or(wait, |left| wait.min(left));
@@ -119,7 +119,7 @@ impl PollSession {
         };
         let mut session = Self::open(hub, Handle::by_task(), output, protocol, now, until);
         session.core.identify(&session.protocol.identity);
-        let terms = Terms { missed: usize::MAX, first_page: share(points), payer: resume.payer };
+        let terms = Terms { missed: usize::MAX, first_page: share(points), payer: Payer::Nobody };
         let joins = (0..).zip(points);
         let joins = joins.map(|(index, ResumePoint { channel, from, .. })| {
             session.core.join_within(channel, *from, index, Some(deadline), terms)

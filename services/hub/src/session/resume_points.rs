@@ -6,7 +6,6 @@ use fanway_protocol::{Channel, Cursor, GapReason, StartPosition};
 use crate::attach::From;
 use crate::namespace::Namespaces;
 use crate::pages::PAGE_BYTES;
-use crate::quota::Payer;
 
 /// A text that is no cursor: a client that resumes with it gets a gap in each channel.
 const NO_CURSOR: &str = "invalid";
@@ -29,8 +28,6 @@ pub struct Resume {
     pub points: Vec<ResumePoint>,
     /// The client's own cursor, as an event id: with this it comes back to the same gaps.
     pub id: Option<String>,
-    /// Whose quota channels count against that this node did not have.
-    pub payer: Payer,
 }
 
 impl Resume {
@@ -55,8 +52,7 @@ impl Resume {
             };
             ResumePoint { channel, from, fresh: start == StartPosition::Fresh }
         };
-        let points = channels.into_iter().zip(starts).map(point).collect();
-        Self { points, id: cursor.map(event_id), payer: Payer::Unknown }
+        Self { points: channels.into_iter().zip(starts).map(point).collect(), id: cursor.map(event_id) }
     }
 }
 

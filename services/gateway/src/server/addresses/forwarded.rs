@@ -48,8 +48,12 @@ fn split_unquoted(text: &[u8], separator: u8) -> Vec<&[u8]> {
             _ => {}
         }
     }
-    parts.push(&text[begin..]);
-    parts
+    if !quoted {
+        parts.push(&text[begin..]);
+        return parts;
+    }
+    // The quote that a client opened does not hide what its proxies have added behind it.
+    text.split(|byte| *byte == separator).collect()
 }
 
 /// Content of a quoted string, or the token itself.

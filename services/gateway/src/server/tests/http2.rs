@@ -49,9 +49,9 @@ async fn many_requests_at_once() {
     assert_eq!(server.open(), 1);
 }
 
-/// Responses that last count as connections, but for the first of a connection.
+/// Requests of clients count as connections while they last, but for the first of a connection.
 #[tokio::test]
-async fn responses_that_last_count_as_connections() {
+async fn requests_that_last_count_as_connections() {
     let server = Server::start(Settings { max_connections: 3, ..patient() });
     let client = client(server.connect().await).await;
     let open = async || {
@@ -69,9 +69,11 @@ async fn responses_that_last_count_as_connections() {
     let body = refused.into_body().collect().await.unwrap().to_bytes();
     assert!(body.starts_with(b"retry: "), "{body:?}");
     assert_eq!(server.rejected("limit"), 1);
-    assert_eq!(ask(&client, "GET", "/", Body::empty()).await.1, "hello", "what does not last counts for nothing");
+    assert_eq!(ask(&client, "GET", "/", Body::empty()).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(&client, "POST", "/echo", Full::from("abc").into_body()).await.1, "abc", "not a client's");
     lasting.pop();
     eventually("its share is free", || server.open() == 2).await;
+    assert_eq!(ask(&client, "GET", "/", Body::empty()).await.1, "hello");
     let again = open().await;
     assert_eq!(server.open(), 3);
     drop((client, lasting, again));

@@ -175,13 +175,7 @@ fn router(gate: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Router {
         .route("/user-timeout", any(takeover::user_timeout))
         .route("/read-then-socket", post(|_body: Bytes| echo_socket()))
         .route("/stream", get(stream))
-        .route(
-            "/lasting",
-            get(|| async {
-                let body = Body::from_stream(part().chain(futures_util::stream::pending()));
-                (axum::Extension(CountsAsConnection), body)
-            }),
-        )
+        .route("/lasting", get(|| async { Body::from_stream(part().chain(futures_util::stream::pending())) }))
         .route(
             "/bulky",
             post({

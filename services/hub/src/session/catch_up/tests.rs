@@ -27,7 +27,7 @@ fn core(hub: &Arc<Hub>) -> Core {
 /// Subscribes a session to a channel, as a client that takes every entry to be of the epoch of its subscribe reply.
 async fn subscribe(core: &mut Core, channel: &str) -> u32 {
     let (channel, index) = (Channel::new(channel).unwrap(), core.subs.len() as u32);
-    let terms = Terms { missed: usize::MAX, first_page: PAGE_BYTES, payer: crate::quota::Payer::Unknown };
+    let terms = Terms { missed: usize::MAX, first_page: PAGE_BYTES, payer: crate::quota::Payer::Nobody };
     let attached = core.hub.attach(&channel, From::Head, &core.handle, index, None, terms).await.unwrap();
     let (mut subscription, _) = Subscription::new(attached);
     subscription.set(crate::channel::Trait::Labelled, true);

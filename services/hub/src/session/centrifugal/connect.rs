@@ -17,7 +17,7 @@ use crate::attach::Terms;
 use crate::close_reason::CloseReason;
 use crate::hub::unix_now;
 use crate::identity::{AuthFailure, Identity};
-use crate::quota::{Kind, Payer};
+use crate::quota::{CHARGED, Kind, Payer};
 
 /// A connect whose token is verified.
 pub(super) struct Connect {
@@ -59,7 +59,9 @@ impl Connect {
         let (Some(mut held), Some(identity)) = (self.held.take(), &self.identity) else { return true };
         if now >= held.until {
             let payer = session.core.hub.payer(identity, session.protocol.rare.address());
-            match session.core.hub.quotas.take(payer, Kind::Connects, 1, now) {
+            let quotas = &session.core.hub.quotas;
+            let debt = quotas.debt(payer, &CHARGED, now).map_or(Ok(()), Err);
+            match debt.and_then(|()| quotas.take(payer, Kind::Connects, 1, now)) {
                 Ok(()) => {
                     self.joining = session.join_all(&held.requested, now);
                     // Each of them, not only the first that waits.
@@ -120,6 +122,10 @@ impl ClientSession {
         if let (Err(failure), Some(sampled)) = (&verified, &sampled) {
             sampled.failed(failure.metric_label());
         }
+        if let Err(failure) = &verified {
+            // Counted; what the client is answered is as final as it would be otherwise, so that it does not come back.
+            let _ = hub.admit_failure(self.protocol.rare.address(), failure);
+        }
         match verified {
             Ok(identity) => {
                 log_limited!(DEBUG, client = %self.id(), sdk = %request.name.escape_debug(), "connecting");
@@ -128,6 +134,9 @@ impl ClientSession {
                     self.core.identify(&identity);
                 }
                 self.core.check_connections(&identity);
+                if self.core.closing.is_some() {
+                    return;
+                }
                 // No deadline is added: mostly the connect is done in a moment, and then activation has those that follow.
                 self.protocol.phase = Phase::Connecting;
                 match self.server_side(&identity, request) {
@@ -145,9 +154,6 @@ impl ClientSession {
                     }
                 }
             }
-            Err(_) if hub.admit_failure(self.protocol.rare.address()).is_err() => {
-                self.core.close(CloseReason::TooManyRequests);
-            }
             // The client may come back with a new token, so it is answered and not closed.
             Err(AuthFailure::Expired) => self.connect_failed(id, ErrorCode::TokenExpired, now),
             Err(AuthFailure::Missing) => self.connect_failed(id, ErrorCode::Unauthorized, now),
@@ -155,10 +161,13 @@ impl ClientSession {
         }
     }
 
-    /// A connect that begins at once, or waits where its user has connected too often.
+    /// A connect that begins at once, or waits where its user has connected too often, or is in debt for what other
+    /// connections have sent.
     fn admit(&self, identity: Identity, requested: Vec<Requested>, deadline: Instant, now: Instant) -> Connect {
         let payer = self.core.hub.payer(&identity, self.protocol.rare.address());
-        let (joining, held) = match self.core.hub.take(payer, Kind::Connects, 1, now) {
+        let hub = &self.core.hub;
+        let debt = hub.quotas.debt(payer, &CHARGED, now).map_or(Ok(()), Err);
+        let (joining, held) = match debt.and_then(|()| hub.take(payer, Kind::Connects, 1, now)) {
             Ok(()) => (self.join_all(&requested, now), None),
             Err(limited) => (Vec::new(), Some(Box::new(Held { requested, until: now + limited.wait, deadline }))),
         };
@@ -167,7 +176,7 @@ impl ClientSession {
 
     /// Begins to join the channels that the server subscribes the client to. What its issuer signed counts against no quota.
     fn join_all(&self, requested: &[Requested], now: Instant) -> Vec<Joining> {
-        let terms = Terms { payer: Payer::Unknown, ..self.terms(requested.len()) };
+        let terms = Terms { payer: Payer::Nobody, ..self.terms(requested.len()) };
         let joins = (0..).zip(requested).map(|(index, requested)| self.join(requested, index, terms, now));
         joins.collect()
     }

@@ -46,10 +46,12 @@ impl History {
             if !namespace.retention().keeps_log() {
                 return Poll::Ready(Err(ErrorCode::NotAvailable.into()));
             }
+        }
+        let query = (*query)?;
+        if call.is_none() {
             // A log that does not exist is begun, so that its position can be told.
             session.core.hub.open(channel, session.payer()).map_err(|_| ErrorCode::TooManyRequests)?;
         }
-        let query = (*query)?;
         let call = call.get_or_insert_with(|| {
             let (hub, channel, retention) = (session.core.hub.clone(), channel.clone(), namespace.retention());
             async move { hub.broker.history(&channel, query, retention).await }.boxed()

@@ -8,9 +8,10 @@ use fanway_protocol::codec::json;
 use fanway_protocol::command::Method;
 use fanway_protocol::framing::websocket::{Decoder, Event, Limits, Opcode, frame};
 
+use super::queue::Op;
 use super::{ClientSession, Phase};
 use crate::close_reason::CloseReason;
-use crate::quota::{Kind, Payer, UNFINISHED_MESSAGES};
+use crate::quota::{CHARGED, Kind, Limited, Payer, UNFINISHED_MESSAGES};
 use crate::session::rate::{Rate, RateCheck};
 
 /// What the commands of a frame count against the client's quotas.
@@ -67,14 +68,17 @@ impl ClientSession {
             true => _ = self.protocol.incomplete_since.get_or_insert(now),
             false => self.protocol.incomplete_since = None,
         }
-        self.protocol.decoder = decoder;
+        if self.core.closing.is_none() {
+            self.protocol.decoder = decoder;
+        }
         self.account_unfinished();
     }
 
-    /// Accounts for the part of a message that is held for a client which has not connected.
+    /// Accounts for the part of a message that is held for a client which has not connected, or is nobody.
     fn account_unfinished(&mut self) {
-        let held = match self.protocol.phase {
+        let held = match &self.protocol.phase {
             Phase::Unauthenticated { .. } | Phase::Refused { .. } => self.protocol.decoder.held_bytes(),
+            Phase::Active(identity) if identity.is_anonymous() => self.protocol.decoder.held_bytes(),
             Phase::Connecting | Phase::Active(_) => 0,
         };
         if held > 0 {
@@ -152,8 +156,10 @@ impl ClientSession {
     /// Charges a frame of commands to the client's quotas. It has been read, and is carried out; but beyond a quota nothing
     /// more is read until the debt is paid. Other connections of the user share it, and pause too once they send something.
     fn charge(&mut self, spent: Spent, now: Instant) {
-        let payer = self.payer();
-        if payer == Payer::Unknown {
+        let identity = self.identity().or_else(|| self.protocol.ops.iter().find_map(Op::connecting));
+        let address = self.protocol.rare.address();
+        let payer = identity.map_or(Payer::Nobody, |identity| self.core.hub.payer(identity, address));
+        if payer == Payer::Nobody {
             return;
         }
         let hub = &self.core.hub;
@@ -164,10 +170,28 @@ impl ClientSession {
         ];
         let pauses = charges.into_iter().filter_map(|(kind, n)| hub.quotas.charge(payer, kind, n, now));
         let Some(longest) = pauses.max_by_key(|limited| limited.wait) else { return };
-        if self.protocol.rare.paused_until().is_none() {
-            hub.count_limited(longest.label);
+        self.pause(longest, now);
+    }
+
+    /// Pauses where other connections of the user have run into debt.
+    pub(super) fn share_debt(&mut self, now: Instant) {
+        let Phase::Active(identity) = &self.protocol.phase else { return };
+        let hub = &self.core.hub;
+        if self.protocol.throttled || !hub.quotas.has_debts(now) {
+            return;
         }
-        self.protocol.rare.make().paused_until = Some(now + longest.wait);
+        let payer = hub.payer(identity, self.protocol.rare.address());
+        if let Some(longest) = hub.quotas.debt(payer, &CHARGED, now) {
+            self.pause(longest, now);
+        }
+    }
+
+    fn pause(&mut self, limited: Limited, now: Instant) {
+        let (before, until) = (self.protocol.rare.paused_until(), now + limited.wait);
+        if before.is_none() {
+            self.core.hub.count_limited(limited.label);
+        }
+        self.protocol.rare.make().paused_until = Some(before.map_or(until, |before| before.max(until)));
         self.throttle();
     }
 

@@ -127,6 +127,7 @@ impl Protocol for Centrifugal {
 
     fn poll(session: &mut ClientSession, cx: &mut Context<'_>, now: Instant) {
         session.end_throttling(now);
+        session.share_debt(now);
         if !session.wants_input() {
             // The rest of the message may wait in the socket's buffer, unread because of the command rate or of replies.
             session.protocol.incomplete_since = session.protocol.incomplete_since.map(|_| now);
@@ -163,6 +164,8 @@ impl Protocol for Centrifugal {
 
     fn on_close(session: &mut ClientSession, reason: CloseReason) {
         session.protocol.ops.clear();
+        // What it holds of a message is of no use any more, and the client may take its time to go.
+        session.protocol.decoder = Decoder::new(Limits::default());
         let Disconnect { code, reason } = reason.into();
         frame::write_close(session.core.outbox.buffer(), Some(code.code()), reason);
     }

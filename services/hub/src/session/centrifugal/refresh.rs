@@ -19,9 +19,6 @@ impl Refresh {
         let verified = session.core.hub.verify(&self.token);
         let identity = match verified {
             Ok(identity) => identity,
-            Err(_) if session.core.hub.admit_failure(session.protocol.rare.address()).is_err() => {
-                return session.core.close(CloseReason::TooManyRequests);
-            }
             Err(AuthFailure::Expired) => return session.error(id, ErrorCode::TokenExpired),
             Err(_) => return session.core.close(CloseReason::InvalidToken),
         };

@@ -195,7 +195,7 @@ impl ClientSession {
     /// Owner of the quotas that commands count against.
     pub(super) fn payer(&self) -> Payer {
         self.waiting_identity()
-            .map_or(Payer::Unknown, |identity| self.core.hub.payer(identity, self.protocol.rare.address()))
+            .map_or(Payer::Nobody, |identity| self.core.hub.payer(identity, self.protocol.rare.address()))
     }
 
     /// Whether there is room for no further channel once every waiting command has had its turn.

@@ -22,7 +22,7 @@ async fn session(hub: &Arc<Hub>, output: Output) -> Core {
     let channel = Channel::new("news").unwrap();
     let now = Instant::now();
     let mut core = Core::new(hub.clone(), output, Handle::by_task(), now, now + Duration::from_secs(3600));
-    let terms = Terms { missed: usize::MAX, first_page: PAGE_BYTES, payer: crate::quota::Payer::Unknown };
+    let terms = Terms { missed: usize::MAX, first_page: PAGE_BYTES, payer: crate::quota::Payer::Nobody };
     let attached = hub.attach(&channel, From::Head, &core.handle, 0, None, terms).await.unwrap();
     core.insert(0, Subscription::new(attached).0);
     core

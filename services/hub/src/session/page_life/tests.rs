@@ -124,7 +124,7 @@ fn offsets(text: &str) -> Vec<u64> {
 #[tokio::test]
 async fn a_stream_that_waits_for_a_channel_keeps_no_page_of_another() {
     let scene = Scene::new().await;
-    let resume = Resume { points: scene.points(), ..Resume::default() };
+    let resume = Resume { points: scene.points(), id: None };
     let (identity, handle, now) = (Identity::anonymous(), Handle::by_task(), Instant::now());
     let mut session = EventSession::new(scene.hub.clone(), identity, resume, handle, Vec::new(), Framing::Plain, now);
     scene.until_dropped(&mut session).await;
@@ -140,7 +140,7 @@ async fn a_stream_that_waits_for_a_channel_keeps_no_page_of_another() {
 #[tokio::test]
 async fn a_poll_that_waits_for_a_channel_keeps_no_page_of_another() {
     let scene = Scene::new().await;
-    let (hub, resume) = (scene.hub.clone(), Resume { points: scene.points(), ..Resume::default() });
+    let (hub, resume) = (scene.hub.clone(), Resume { points: scene.points(), id: None });
     let poll = tokio::spawn(async move { poll(&hub, Identity::anonymous(), &resume, Duration::ZERO).await.unwrap() });
     let began = Instant::now();
     while scene.hub.metrics.pages_dropped_total.get() == 0 {

@@ -20,8 +20,7 @@ const WAIT: Duration = Duration::from_secs(60);
 async fn waiting(hub: &Arc<Hub>, identity: Identity) -> PollSession {
     let channel = Channel::new("news").unwrap();
     let point = ResumePoint { channel, from: crate::attach::From::Head, fresh: false };
-    let resume = Resume { points: vec![point], ..Resume::default() };
-    let mut session = PollSession::new(hub.clone(), identity, &resume, WAIT);
+    let mut session = PollSession::new(hub.clone(), identity, &[point], WAIT);
     let began = Instant::now();
     while !session.protocol.joins.is_empty() || session.core.subs.is_empty() {
         assert!(began.elapsed() < Duration::from_secs(20));
@@ -150,7 +149,7 @@ async fn a_client_that_must_not_come_back_does_not_wait_for_the_broker() {
     for cursor in [Some(own), None] {
         let resume = Resume::new(hub.namespaces(), vec![Channel::new("news").unwrap()], cursor);
         let wait = Duration::from_secs(60);
-        let mut session = PollSession::new(hub.clone(), Identity::default(), &resume, wait);
+        let mut session = PollSession::new(hub.clone(), Identity::default(), &resume.points, wait);
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(session.poll_answer(cx).is_pending());
         session.close(CloseReason::Disconnected);
