@@ -132,8 +132,8 @@ impl Default for UserQuotas {
             publish_bytes_burst: ByteSize::mib(4),
             new_channel_rate: 2,
             new_channel_burst: 512,
-            poll_rate: 50,
-            poll_burst: 500,
+            poll_rate: 100,
+            poll_burst: 1000,
             stream_rate: 5,
             stream_burst: 100,
         }
