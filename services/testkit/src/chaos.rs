@@ -38,6 +38,8 @@ struct Weather {
     refuse: bool,
     /// What is not forwarded: the direction, only subscribers, only connections with a number below this.
     stall: Option<(Direction, bool, usize)>,
+    /// Where new connections are forwarded to, if not to the server that it began with.
+    server: Option<SocketAddr>,
 }
 
 /// A proxy before one server.
@@ -59,8 +61,9 @@ impl ChaosProxy {
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = counter.fetch_add(1, Ordering::SeqCst);
-                if !seen.borrow().refuse {
-                    tokio::spawn(serve(client, server, number, seen.clone()));
+                let now = *seen.borrow();
+                if !now.refuse {
+                    tokio::spawn(serve(client, now.server.unwrap_or(server), number, seen.clone()));
                 }
             }
         });
@@ -83,6 +86,12 @@ impl ChaosProxy {
         self.weather.send_modify(|weather| weather.cut_below = now);
     }
 
+    /// Closes every connection there is, and forwards new ones to another server: what a failover does to an address.
+    pub fn lead_to(&self, server: SocketAddr) {
+        self.weather.send_modify(|weather| weather.server = Some(server));
+        self.cut();
+    }
+
     /// Closes every new connection at once; those there are go on.
     pub fn refuse(&self) {
         self.weather.send_modify(|weather| weather.refuse = true);
@@ -96,7 +105,9 @@ impl ChaosProxy {
 
     /// Ends every trouble; what was kept is forwarded.
     pub fn heal(&self) {
-        self.weather.send_modify(|weather| *weather = Weather { cut_below: weather.cut_below, ..Weather::default() });
+        self.weather.send_modify(|weather| {
+            *weather = Weather { cut_below: weather.cut_below, server: weather.server, ..Weather::default() };
+        });
     }
 }
 

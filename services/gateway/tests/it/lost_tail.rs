@@ -19,12 +19,12 @@ async fn sum(nodes: &[&Node], name: &str, labels: &[(&str, &str)]) -> f64 {
     sum
 }
 
-async fn recorded(nodes: &[&Node]) -> f64 {
+pub(super) async fn recorded(nodes: &[&Node]) -> f64 {
     sum(nodes, "fanway_losses_recorded_total", &[]).await
 }
 
 /// A publish as soon as the node has its Redis back.
-async fn publish_when_possible(node: &Node, channel: &str, data: serde_json::Value) {
+pub(super) async fn publish_when_possible(node: &Node, channel: &str, data: serde_json::Value) {
     until_async("a publish that is done", || async {
         let answer = node.api("publish", json!({ "channel": channel, "data": data })).await;
         (answer.status == 200).then_some(())
@@ -32,7 +32,7 @@ async fn publish_when_possible(node: &Node, channel: &str, data: serde_json::Val
     .await;
 }
 
-fn is_gap(heard: &Heard) -> bool {
+pub(super) fn is_gap(heard: &Heard) -> bool {
     matches!(heard, Heard::Gap(_))
 }
 

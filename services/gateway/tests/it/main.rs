@@ -9,6 +9,7 @@ mod dev;
 mod drain;
 mod event_streams;
 mod exclude;
+mod failover;
 mod fanout;
 mod faults;
 mod follow;
