@@ -18,6 +18,7 @@
 //! list or sees the flag (`tests/registry.rs` tries every interleaving).
 
 pub(crate) mod client_id;
+pub(crate) mod crowds;
 pub(crate) mod recent;
 pub(crate) mod shard;
 pub(crate) mod slab;
@@ -30,6 +31,7 @@ use std::sync::{Arc, PoisonError};
 use uuid::Uuid;
 
 use self::client_id::{ClientIds, Place};
+use self::crowds::Crowds;
 use self::recent::Recent;
 use self::shard::Shard;
 use self::slab::NONE;
@@ -47,6 +49,7 @@ pub(crate) struct Registry<M> {
     draining: AtomicBool,
     ids: ClientIds,
     recent: Recent<M>,
+    crowds: Crowds,
 }
 
 /// A session's place in the registry.
@@ -70,7 +73,13 @@ impl<M: Clone> Registry<M> {
     /// An empty registry with so many shards.
     pub(crate) fn new(shards: usize) -> Self {
         let shards = (0..shards).map(|_| Mutex::new(Shard::default())).collect();
-        Self { shards, draining: AtomicBool::new(false), ids: ClientIds::new(), recent: Recent::new() }
+        Self {
+            shards,
+            draining: AtomicBool::new(false),
+            ids: ClientIds::new(),
+            recent: Recent::new(),
+            crowds: Crowds::new(),
+        }
     }
 
     /// Gives a session a slot. Its drop must [`Registry::unregister`] it.
@@ -85,7 +94,8 @@ impl<M: Clone> Registry<M> {
     /// Takes a session's slot back. What was posted to it is dropped.
     pub(crate) fn unregister(&self, slot: u32) {
         let (shard, index) = self.place(slot);
-        let handle = self.lock(shard).remove(index);
+        let (handle, user) = self.lock(shard).remove(index);
+        self.crowds.moved(user, NONE);
         // Outside of the lock: it may be the last reference.
         drop(handle);
     }
@@ -100,7 +110,8 @@ impl<M: Clone> Registry<M> {
     /// is so long ago that they are not known.
     pub(crate) fn identify(&self, slot: u32, user: u32, token: u32, after: u32) -> bool {
         let (shard, index) = self.place(slot);
-        self.lock(shard).identify(index, user, token);
+        let before = self.lock(shard).identify(index, user, token);
+        self.crowds.moved(before, user);
         if (user, token) == (NONE, NONE) {
             return true;
         }
@@ -120,14 +131,20 @@ impl<M: Clone> Registry<M> {
     /// The session is found by its user and its token no more.
     pub(crate) fn forget(&self, slot: u32) {
         let (shard, index) = self.place(slot);
-        self.lock(shard).identify(index, NONE, NONE);
+        let before = self.lock(shard).identify(index, NONE, NONE);
+        self.crowds.moved(before, NONE);
     }
 
-    /// Number of sessions whose users have this hash, counted up to a number.
+    /// Number of sessions whose users have this hash, counted up to a number; below that it may be too high.
     ///
     /// Another user may have the same hash, at odds of one in four billion for each pair. Nobody can choose to: the key of
     /// the hashes is drawn at start.
     pub(crate) fn count_user(&self, user: u32, most: usize) -> usize {
+        let crowd = self.crowds.of(user);
+        if crowd < most {
+            // Nearly always, and a look at one number instead of all shards.
+            return crowd;
+        }
         let mut count = 0;
         for shard in 0..self.shards.len() {
             count += self.lock(shard).count_user(user, most - count);

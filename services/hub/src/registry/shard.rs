@@ -28,16 +28,20 @@ impl<M> Default for Shard<M> {
 
 impl<M> Shard<M> {
     /// Removes a session with all that is known of it.
-    pub(crate) fn remove(&mut self, index: usize) -> Option<Arc<Handle>> {
-        self.identify(index, NONE, NONE);
+    ///
+    /// Returns the hash of its user besides.
+    pub(crate) fn remove(&mut self, index: usize) -> (Option<Arc<Handle>>, u32) {
+        let user = self.identify(index, NONE, NONE);
         drop(self.take_mail(index));
-        self.sessions.remove(index)
+        (self.sessions.remove(index), user)
     }
 
-    /// Sets the hashes of a session's user and token id.
-    pub(crate) fn identify(&mut self, index: usize, user: u32, token: u32) {
+    /// Sets the hashes of a session's user and token id. Returns the hash that its user had before.
+    pub(crate) fn identify(&mut self, index: usize, user: u32, token: u32) -> u32 {
+        let before = self.sessions.user(index);
         self.users.set(&mut self.sessions, index, user);
         self.sessions.set_token(index, token);
+        before
     }
 
     /// Indices of the sessions with a key.
